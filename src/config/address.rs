@@ -1,0 +1,65 @@
+//! Addresses as they stand in the configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where to listen, or where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`, with brackets around an IPv6 host.
+    Tcp {
+        /// A name or an IP address, without brackets. Empty: every interface, or this machine.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `host:port`.
+    pub fn tcp(text: &str) -> Result<Address, String> {
+        let wrong = || format!("expected host:port, found {text:?}");
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[') {
+            Some(host) => host.strip_suffix(']').ok_or_else(wrong)?,
+            None if host.contains(':') => {
+                return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
+            }
+            None => host,
+        };
+        let number = port.parse().map_err(|_| format!("no port number: {port:?}"))?;
+        Ok(Address::Tcp { host: host.to_owned(), port: number })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_addresses_read_and_print_alike() {
+        for text in ["localhost:6379", "127.0.0.1:0", "[::1]:65535", ":7001", "[fe80::1%eth0]:1"] {
+            assert_eq!(Address::tcp(text).expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_host_and_port_is_refused_with_the_reason() {
+        for text in ["", "localhost", "::1:80", "[::1:80", "h:", "h:65536", "h:-1", "h:x"] {
+            let why = Address::tcp(text).expect_err(text);
+            assert!(!why.is_empty());
+        }
+    }
+}

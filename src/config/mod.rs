@@ -1,0 +1,269 @@
+//! The configuration: typed, valid, and complete about what is wrong with it.
+//!
+//! [`parse`] gives a [`Draft`]: every block that is valid, and a [`Fault`] for everything that is
+//! not. Nothing is read but the text; files and networks are [`crate::generation`]'s.
+
+mod address;
+mod fault;
+mod raw;
+mod read;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub use self::address::Address;
+pub use self::fault::Fault;
+use self::raw::{Raw, RawListen, RawUplink};
+
+/// What a configuration file says, as far as it is valid.
+#[derive(Debug)]
+pub struct Draft {
+    /// `uplink`; absent only with a fault.
+    pub uplink: Option<Uplink>,
+    /// `listen`; absent only with a fault.
+    pub listen: Option<Listen>,
+    /// `listen_raw`
+    pub listen_raw: Option<Listen>,
+    /// `admin`
+    pub admin: Option<Listen>,
+    /// The top level.
+    pub settings: Settings,
+    /// Everything that is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// The Redis behind the proxy.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Where it is.
+    pub addr: Address,
+    /// How the proxy authenticates there.
+    pub login: Option<Login>,
+    /// Whether and how to speak TLS.
+    pub tls: Option<UplinkTls>,
+}
+
+/// How the uplink's certificate is verified, and what the proxy shows for itself.
+#[derive(Debug)]
+pub struct UplinkTls {
+    /// The certificates to trust; `None` verifies nothing (`skipverify`).
+    pub cacertfile: Option<PathBuf>,
+    /// The proxy's own certificate.
+    pub identity: Option<Identity>,
+    /// The name to verify and to send, where it is not the host of the address.
+    pub servername: Option<String>,
+}
+
+/// A place where the proxy listens.
+#[derive(Debug)]
+pub struct Listen {
+    /// Where.
+    pub addr: Address,
+    /// What clients must know.
+    pub login: Option<Login>,
+    /// TLS termination.
+    pub tls: Option<ListenTls>,
+}
+
+/// What is shown to TLS clients, and what is asked of them.
+#[derive(Debug)]
+pub struct ListenTls {
+    /// The proxy's certificate.
+    pub identity: Identity,
+    /// Clients must present a certificate from one of these.
+    pub cacertfile: Option<PathBuf>,
+}
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Identity {
+    /// The chain, own certificate first.
+    pub certfile: PathBuf,
+    /// The private key.
+    pub keyfile: PathBuf,
+}
+
+/// A password, with a user or for the default user. It cannot be printed.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user; `None` is the default user.
+    pub user: Option<String>,
+    /// The password.
+    pub pass: SecretString,
+}
+
+/// The fields of the top level.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `log_messages`
+    pub log_messages: bool,
+    /// `read_time_limit_ms`
+    pub read_time_limit: Option<Duration>,
+    /// `blocking_time_limit_ms`
+    pub blocking_time_limit: Option<Duration>,
+    /// `connect_time_limit_ms`
+    pub connect_time_limit: Duration,
+    /// `pause_time_limit_ms`
+    pub pause_time_limit: Duration,
+    /// `stop_time_limit_ms`
+    pub stop_time_limit: Duration,
+    /// `max_clients`
+    pub max_clients: usize,
+}
+
+/// Reads a configuration.
+pub fn parse(text: &str) -> Draft {
+    let (raw, mut faults) = read::read(text);
+    let uplink = uplink(raw.uplink.as_ref().unwrap_or(&RawUplink::default()), &mut faults);
+    let blank = RawListen::default();
+    let listen = block("listen", raw.listen.as_ref().unwrap_or(&blank), &mut faults);
+    let mut optional = |name, raw: &Option<RawListen>| {
+        block(name, raw.as_ref().filter(|raw| !is_blank(raw))?, &mut faults)
+    };
+    let (listen_raw, admin) =
+        (optional("listen_raw", &raw.listen_raw), optional("admin", &raw.admin));
+    let settings = settings(&raw, &mut faults);
+    Draft { uplink, listen, listen_raw, admin, settings, faults }
+}
+
+/// Turned off by leaving everything empty, as the older program's example file did.
+fn is_blank(raw: &RawListen) -> bool {
+    let texts = [&raw.addr, &raw.network, &raw.user, &raw.certfile, &raw.keyfile, &raw.cacertfile];
+    texts.into_iter().all(|text| given(text).is_none())
+        && secret(&raw.pass).is_none()
+        && raw.tls != Some(true)
+}
+
+fn uplink(raw: &RawUplink, faults: &mut Vec<Fault>) -> Option<Uplink> {
+    let before = faults.len();
+    let addr = address("uplink", &raw.addr, &raw.network, faults);
+    let login = login("uplink", &raw.user, &raw.pass, faults);
+    let tls = (raw.tls == Some(true)).then(|| {
+        let cacertfile = path(&raw.cacertfile);
+        let verify = raw.skipverify != Some(true);
+        if verify && cacertfile.is_none() {
+            faults.push(Fault::new("uplink.tls requires cacertfile or skipverify"));
+        }
+        let servername = given(&raw.servername).map(str::to_owned);
+        if verify && servername.is_none() && matches!(addr, Some(Address::Unix(_))) {
+            faults.push(Fault::new("uplink.tls over a unix socket requires servername"));
+        }
+        let identity = match (path(&raw.certfile), path(&raw.keyfile)) {
+            (Some(certfile), Some(keyfile)) => Some(Identity { certfile, keyfile }),
+            (Some(_), None) => {
+                faults.push(Fault::new("uplink.certfile requires keyfile"));
+                None
+            }
+            (None, Some(_)) => {
+                faults.push(Fault::new("uplink.keyfile requires certfile"));
+                None
+            }
+            (None, None) => None,
+        };
+        UplinkTls { cacertfile: cacertfile.filter(|_| verify), identity, servername }
+    });
+    Some(Uplink { addr: addr?, login, tls }).filter(|_| faults.len() == before)
+}
+
+fn block(name: &str, raw: &RawListen, faults: &mut Vec<Fault>) -> Option<Listen> {
+    let before = faults.len();
+    let addr = address(name, &raw.addr, &raw.network, faults);
+    if name == "listen_raw" && (given(&raw.user).is_some() || secret(&raw.pass).is_some()) {
+        faults.push(Fault::new("listen_raw does not support in-proxy authentication"));
+    }
+    let login = login(name, &raw.user, &raw.pass, faults);
+    let mut tls = None;
+    if raw.tls == Some(true) {
+        let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));
+        for (field, value) in [("certfile", &certfile), ("keyfile", &keyfile)] {
+            if value.is_none() {
+                faults.push(Fault::new(format!("{name}.tls requires {field}")));
+            }
+        }
+        if let (Some(certfile), Some(keyfile)) = (certfile, keyfile) {
+            let identity = Identity { certfile, keyfile };
+            tls = Some(ListenTls { identity, cacertfile: path(&raw.cacertfile) });
+        }
+    }
+    Some(Listen { addr: addr?, login, tls }).filter(|_| faults.len() == before)
+}
+
+fn address(
+    block: &str,
+    addr: &Option<String>,
+    network: &Option<String>,
+    faults: &mut Vec<Fault>,
+) -> Option<Address> {
+    let Some(addr) = given(addr) else {
+        faults.push(Fault::new(format!("Missing {block} address")));
+        return None;
+    };
+    match given(network) {
+        None | Some("tcp") => Address::tcp(addr)
+            .map_err(|why| faults.push(Fault::new(format!("{block}.addr: {why}"))))
+            .ok(),
+        Some("unix") => Some(Address::Unix(addr.into())),
+        Some(other) => {
+            let why = format!("{block}.network: expected \"tcp\" or \"unix\", found {other:?}");
+            faults.push(Fault::new(why));
+            None
+        }
+    }
+}
+
+fn login(
+    block: &str,
+    user: &Option<String>,
+    pass: &Option<SecretString>,
+    faults: &mut Vec<Fault>,
+) -> Option<Login> {
+    let user = given(user).map(str::to_owned);
+    match (user, secret(pass)) {
+        (user, Some(pass)) => Some(Login { user, pass: pass.clone() }),
+        // A name alone protects nothing, and a page's Basic user name may be any.
+        (Some(_), None) => {
+            faults.push(Fault::new(format!("{block}.user requires pass")));
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn settings(raw: &Raw, faults: &mut Vec<Fault>) -> Settings {
+    let some_time = |ms: Option<u64>| ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+    let or_default = |ms: Option<u64>, default| Duration::from_millis(ms.unwrap_or(default));
+    let read_time_limit = some_time(raw.read_time_limit_ms);
+    if raw.connect_time_limit_ms == Some(0) {
+        faults.push(Fault::new("connect_time_limit_ms: must be at least 1"));
+    }
+    if raw.max_clients == Some(0) {
+        faults.push(Fault::new("max_clients: must be at least 1"));
+    }
+    Settings {
+        log_messages: raw.log_messages == Some(true),
+        read_time_limit,
+        blocking_time_limit: match raw.blocking_time_limit_ms {
+            None => read_time_limit,
+            given => some_time(given),
+        },
+        connect_time_limit: or_default(raw.connect_time_limit_ms, 5_000),
+        pause_time_limit: or_default(raw.pause_time_limit_ms, 10_000),
+        stop_time_limit: or_default(raw.stop_time_limit_ms, 5_000),
+        max_clients: raw.max_clients.map_or(10_000, |n| n as usize),
+    }
+}
+
+/// An empty text is as good as none, as it was in the older program.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn path(text: &Option<String>) -> Option<PathBuf> {
+    given(text).map(PathBuf::from)
+}
+
+fn secret(pass: &Option<SecretString>) -> Option<&SecretString> {
+    pass.as_ref().filter(|pass| !pass.expose_secret().is_empty())
+}

@@ -1,0 +1,35 @@
+//! A Redis proxy that lets you replace the Redis behind a running system without a client
+//! noticing.
+//!
+//! The path of a request, which is also the order in which to read the modules:
+//!
+//! ```text
+//! main      argv -> configuration -> runtime -> exit code
+//! app       binds, spawns, hears signals, stops
+//! listener  accepts a client                     raw      ... whose bytes are not looked at
+//! worker    the thread that it is given to
+//! session   one client and its uplink
+//!   resp      where its requests end               command  which of them matter, and why
+//!   gate      lets them in, or holds them
+//!   uplink    dials the Redis behind
+//! ```
+//!
+//! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`transport`],
+//! [`stop`], [`log`].
+
+pub mod app;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod gate;
+pub mod generation;
+pub mod listener;
+pub mod log;
+pub mod raw;
+pub mod resp;
+pub mod session;
+pub mod stop;
+pub mod tls;
+pub mod transport;
+pub mod uplink;
+pub mod worker;

@@ -1,0 +1,289 @@
+//! Accepting: bind, accept, tell errors apart. It knows neither RESP nor the gate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, SockRef, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+use tracing::{info, warn};
+
+use crate::config::Address;
+use crate::log::RateLimit;
+use crate::transport::{Peer, Socket, set_tcp_options};
+
+/// Enough for ten thousand clients that come back at once; the kernel cuts it to `somaxconn`.
+const BACKLOG: i32 = 16 * 1024;
+/// When file descriptors or memory have run out.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Why a listener cannot be, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {why}")]
+pub struct Error {
+    addr: String,
+    why: io::Error,
+}
+
+/// A bound, listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+    addr: String,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Goes with it.
+        _file: SocketFile,
+    },
+}
+
+/// A connection that was accepted, and is not yet part of a runtime.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Over TCP.
+    Tcp(std::net::TcpStream, SocketAddr),
+    /// Over a unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// Who it is.
+    pub fn peer(&self) -> Peer {
+        match self {
+            Accepted::Tcp(_, addr) => Peer::Tcp(*addr),
+            Accepted::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// Makes it part of the present runtime.
+    pub fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Accepted::Tcp(socket, _) => Socket::Tcp(TcpStream::from_std(socket)?),
+            Accepted::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+        })
+    }
+}
+
+/// Binds every address that `addr` stands for. Call it inside a runtime.
+pub async fn bind(block: &str, addr: &Address) -> Result<Vec<Listener>, Error> {
+    let failed = |why| Error { addr: addr.to_string(), why };
+    let listeners = match addr {
+        Address::Unix(path) => vec![bind_unix(path).map_err(failed)?],
+        Address::Tcp { host, port } => {
+            let addrs = resolve(host, *port).await.map_err(failed)?;
+            bind_tcp(&addrs).map_err(failed)?
+        }
+    };
+    for listener in &listeners {
+        info!(block, addr = listener.addr, "listening");
+    }
+    Ok(listeners)
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host.is_empty() {
+        // Every interface: IPv6 with IPv4 in it, or IPv4 alone where there is no IPv6.
+        return Ok(vec![([0; 16], port).into(), ([0; 4], port).into()]);
+    }
+    let mut addrs: Vec<_> = lookup_host((host, port)).await?.collect();
+    // A port that the kernel chooses would be another one on each address.
+    addrs.truncate(if port == 0 { 1 } else { usize::MAX });
+    Ok(addrs)
+}
+
+/// A name may have addresses that this machine lacks (IPv6 turned off): one must do.
+fn bind_tcp(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut lacking = io::Error::other("the name has no address");
+    for &addr in addrs {
+        let wildcard_done = addr.ip().is_unspecified() && !listeners.is_empty();
+        if wildcard_done {
+            break;
+        }
+        match bind_one(addr) {
+            Ok(listener) => listeners.push(listener),
+            Err(why) if is_lacking(&why) => lacking = why,
+            Err(why) => return Err(why),
+        }
+    }
+    if listeners.is_empty() { Err(lacking) } else { Ok(listeners) }
+}
+
+fn is_lacking(why: &io::Error) -> bool {
+    matches!(Errno::from_io_error(why), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+}
+
+fn bind_one(addr: SocketAddr) -> io::Result<Listener> {
+    let socket = RawSocket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    start(&socket)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let addr = listener.local_addr()?.to_string();
+    Ok(Listener { kind: Kind::Tcp(listener), addr })
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    clear_stale(path)?;
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::new(path)?;
+    start(&socket)?;
+    let kind = Kind::Unix { listener: UnixListener::from_std(socket.into())?, _file: file };
+    Ok(Listener { kind, addr: path.display().to_string() })
+}
+
+fn start(socket: &RawSocket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)
+}
+
+/// Removes a socket that nobody listens on any more; never anything else.
+fn clear_stale(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(why),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(io::Error::other("the file exists and is no socket"));
+        }
+        Ok(_) => {}
+    }
+    let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A live listener with a full backlog must not be waited for.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
+            info!(path = %path.display(), "removing a stale socket");
+            std::fs::remove_file(path)
+        }
+        Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+        _ => Err(io::Error::other("another process listens on this socket")),
+    }
+}
+
+/// A unix socket's file, removed in the end if it is still the one that was made here.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let meta = path.symlink_metadata()?;
+        Ok(SocketFile { path: path.to_owned(), id: (meta.dev(), meta.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let meta = self.path.symlink_metadata();
+        if meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id) {
+            // Nothing depends on it: the next start removes a stale one.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What is to be done about an error of accept.
+#[derive(Debug, PartialEq, Eq)]
+enum Severity {
+    /// That one connection is gone.
+    Passing,
+    /// Wait for file descriptors or memory.
+    Exhausted,
+    Fatal,
+}
+
+fn severity(why: &io::Error) -> Severity {
+    match Errno::from_io_error(why) {
+        Some(
+            Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NONET,
+        ) => Severity::Passing,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Severity::Exhausted,
+        _ => Severity::Fatal,
+    }
+}
+
+impl Listener {
+    /// Accepts until an error that no waiting can mend. Cancel safe.
+    pub async fn run(self, mut serve: impl FnMut(Accepted)) -> Error {
+        static EXHAUSTED: RateLimit = RateLimit::new();
+        let mut back_off = BACK_OFF.0;
+        loop {
+            let why = match self.accept().await {
+                Ok(accepted) => {
+                    back_off = BACK_OFF.0;
+                    serve(accepted);
+                    continue;
+                }
+                Err(why) => why,
+            };
+            match severity(&why) {
+                Severity::Passing => {}
+                Severity::Exhausted => {
+                    if let Some(suppressed) = EXHAUSTED.pass() {
+                        warn!(addr = self.addr, %why, suppressed, "cannot accept for now");
+                    }
+                    tokio::time::sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+                Severity::Fatal => return Error { addr: self.addr, why },
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        // The runtime of the listener lets go of the socket: a worker's will serve it.
+        Ok(match &self.kind {
+            Kind::Tcp(listener) => {
+                let (socket, addr) = listener.accept().await?;
+                // Fails only on a connection that is gone already, as reading will find.
+                let _ = set_tcp_options(&SockRef::from(&socket));
+                Accepted::Tcp(socket.into_std()?, addr)
+            }
+            Kind::Unix { listener, .. } => Accepted::Unix(listener.accept().await?.0.into_std()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_errors_are_told_apart() {
+        for (errno, wanted) in [
+            (Errno::CONNABORTED, Severity::Passing),
+            (Errno::MFILE, Severity::Exhausted),
+            (Errno::NFILE, Severity::Exhausted),
+            (Errno::NOBUFS, Severity::Exhausted),
+            (Errno::NOMEM, Severity::Exhausted),
+            (Errno::BADF, Severity::Fatal),
+            (Errno::INVAL, Severity::Fatal),
+        ] {
+            assert_eq!(severity(&errno.into()), wanted, "{errno}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The scanner for what clients send: arrays of bulk strings, and inline commands.
+//!
+//! It is stricter than Redis in one point: Redis skips the two bytes after a length or a bulk
+//! string without looking at them, this refuses anything but CR LF there. The proxy must never
+//! see a frame's end elsewhere than the uplink does.
+
+use super::MAX_INLINE;
+use super::number::Number;
+
+/// The longest command name that is looked at; the names that the proxy cares for are shorter.
+pub const MAX_NAME: usize = 24;
+
+/// How large a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Arguments, the command's name included.
+    pub args: u32,
+    /// Bytes of one bulk string.
+    pub bulk: u64,
+}
+
+impl Limits {
+    /// Before AUTH, as in Redis.
+    pub const UNAUTHENTICATED: Limits = Limits { args: 10, bulk: 16 * 1024 };
+    /// What Redis 7 allows.
+    pub const FULL: Limits = Limits { args: i32::MAX as u32, bulk: 512 * 1024 * 1024 };
+}
+
+/// The client broke the protocol, or a limit of it. Nothing after this can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The number after `*` is none, or over the limit.
+    #[error("invalid multibulk length")]
+    ArgCount,
+    /// Over [`Limits::UNAUTHENTICATED`].
+    #[error("unauthenticated multibulk length")]
+    UnauthenticatedArgCount,
+    /// A bulk string does not begin with `$`.
+    #[error("expected '$', got '{}'", printable(*.0))]
+    NotABulk(u8),
+    /// The number after `$` is none, or over the limit.
+    #[error("invalid bulk length")]
+    BulkLength,
+    /// Over [`Limits::UNAUTHENTICATED`].
+    #[error("unauthenticated bulk length")]
+    UnauthenticatedBulkLength,
+    /// A bulk string or a length does not end in CR LF.
+    #[error("expected CRLF")]
+    LineEnd,
+    /// An inline command without an end.
+    #[error("too big inline request")]
+    InlineTooLong,
+    /// An inline command with a quote that is not closed.
+    #[error("unbalanced quotes in request")]
+    UnbalancedQuotes,
+}
+
+/// An error line must stay one line.
+fn printable(byte: u8) -> char {
+    match byte {
+        b'\r' | b'\n' => ' ',
+        byte => char::from(byte),
+    }
+}
+
+/// What [`Scanner::next`] came upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// All input was read; feed more.
+    More,
+    /// A command's name is known: see [`Scanner::name`]. `args` counts the name too.
+    Head {
+        /// The number of arguments.
+        args: u32,
+    },
+    /// The end of a request, reported only where [`Scanner::report_end`] asked for it.
+    End,
+    /// The line feed of an inline command was read; the line began at [`Scanner::frame_start`].
+    Inline,
+    /// An array of no arguments was read. Redis does not answer it.
+    Empty,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Start,
+    ArgCount,
+    ArgCountLf,
+    BulkType,
+    BulkLength,
+    BulkLengthLf,
+    Name,
+    Body,
+    BodyCr,
+    BodyLf,
+    Inline,
+}
+
+/// A resumable scanner over one client's bytes.
+#[derive(Debug)]
+pub struct Scanner {
+    state: State,
+    number: Number,
+    /// Arguments of the present frame that have not begun yet.
+    args_left: u32,
+    /// All arguments of the present frame.
+    args: u32,
+    /// Bytes of the present bulk string that are still to come, its CR LF not counted.
+    bulk_left: u64,
+    /// Lower case; valid between [`Step::Head`] and the next frame.
+    name: [u8; MAX_NAME],
+    name_len: u8,
+    /// The head of the present frame was reported.
+    decided: bool,
+    report_end: bool,
+    limits: Limits,
+    /// Where in the input the present frame began; 0 if that was in an earlier input.
+    frame_start: usize,
+    inline_len: usize,
+}
+
+impl Scanner {
+    /// Stands before the first byte.
+    pub fn new(limits: Limits) -> Self {
+        Scanner {
+            state: State::Start,
+            number: Number::default(),
+            args_left: 0,
+            args: 0,
+            bulk_left: 0,
+            name: [0; MAX_NAME],
+            name_len: 0,
+            decided: true,
+            report_end: false,
+            limits,
+            frame_start: 0,
+            inline_len: 0,
+        }
+    }
+
+    /// From the next length on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Report the end of the present frame. Called at its head; forgotten at its end.
+    pub fn report_end(&mut self) {
+        self.report_end = true;
+    }
+
+    /// The command's name in lower case; empty if it is longer than [`MAX_NAME`].
+    pub fn name(&self) -> &[u8] {
+        &self.name[..usize::from(self.name_len)]
+    }
+
+    /// Where in the input the present (or just ended) frame began; 0 if in an earlier input.
+    pub fn frame_start(&self) -> usize {
+        self.frame_start
+    }
+
+    /// In a frame whose head was not reported yet.
+    pub fn undecided(&self) -> bool {
+        self.state != State::Start && !self.decided
+    }
+
+    /// Inside a frame.
+    pub fn in_frame(&self) -> bool {
+        self.state != State::Start
+    }
+
+    /// Tell that the next call has new input, with a `pos` of its own.
+    pub fn new_input(&mut self) {
+        self.frame_start = 0;
+    }
+
+    /// Reads `input` from `pos` on, up to the next thing worth telling.
+    pub fn next(&mut self, input: &[u8], pos: &mut usize) -> Result<Step, Error> {
+        while *pos < input.len() {
+            match self.state {
+                State::Start => self.start(input, pos),
+                State::ArgCount => {
+                    if let Some(count) =
+                        self.number.read(input, pos).map_err(|_| Error::ArgCount)?
+                    {
+                        self.accept_args(count)?;
+                        self.state = State::ArgCountLf;
+                    }
+                }
+                State::ArgCountLf => {
+                    line_feed(input, pos)?;
+                    if self.args == 0 {
+                        self.state = State::Start;
+                        return Ok(Step::Empty);
+                    }
+                    self.state = State::BulkType;
+                }
+                State::BulkType => {
+                    let byte = input[*pos];
+                    if byte != b'$' {
+                        return Err(Error::NotABulk(byte));
+                    }
+                    *pos += 1;
+                    self.state = State::BulkLength;
+                }
+                State::BulkLength => {
+                    if let Some(len) =
+                        self.number.read(input, pos).map_err(|_| Error::BulkLength)?
+                    {
+                        self.accept_bulk(len)?;
+                        self.state = State::BulkLengthLf;
+                    }
+                }
+                State::BulkLengthLf => {
+                    line_feed(input, pos)?;
+                    self.args_left -= 1;
+                    if self.decided {
+                        self.state = State::Body;
+                    } else if self.bulk_left == 0 || self.bulk_left > MAX_NAME as u64 {
+                        return Ok(self.head(State::Body));
+                    } else {
+                        self.state = State::Name;
+                    }
+                }
+                State::Name => {
+                    if self.take_name(input, pos) {
+                        return Ok(self.head(State::BodyCr));
+                    }
+                }
+                State::Body => {
+                    let here = (input.len() - *pos) as u64;
+                    let taken = here.min(self.bulk_left);
+                    self.bulk_left -= taken;
+                    *pos += usize::try_from(taken).unwrap_or(usize::MAX);
+                    if self.bulk_left == 0 {
+                        self.state = State::BodyCr;
+                    }
+                }
+                State::BodyCr => {
+                    if input[*pos] != b'\r' {
+                        return Err(Error::LineEnd);
+                    }
+                    *pos += 1;
+                    self.state = State::BodyLf;
+                }
+                State::BodyLf => {
+                    line_feed(input, pos)?;
+                    if self.args_left > 0 {
+                        self.state = State::BulkType;
+                    } else {
+                        self.state = State::Start;
+                        if self.report_end {
+                            self.report_end = false;
+                            return Ok(Step::End);
+                        }
+                    }
+                }
+                State::Inline => {
+                    if self.take_line(input, pos)? {
+                        self.state = State::Start;
+                        return Ok(Step::Inline);
+                    }
+                }
+            }
+        }
+        Ok(Step::More)
+    }
+
+    fn start(&mut self, input: &[u8], pos: &mut usize) {
+        self.frame_start = *pos;
+        self.decided = false;
+        if input[*pos] == b'*' {
+            *pos += 1;
+            self.state = State::ArgCount;
+        } else {
+            self.inline_len = 0;
+            self.state = State::Inline;
+        }
+    }
+
+    fn head(&mut self, next: State) -> Step {
+        self.state = next;
+        self.decided = true;
+        Step::Head { args: self.args }
+    }
+
+    fn accept_args(&mut self, count: i64) -> Result<(), Error> {
+        if count > i64::from(i32::MAX) {
+            return Err(Error::ArgCount);
+        }
+        // Redis takes a negative number for an empty request.
+        let count = u32::try_from(count).unwrap_or(0);
+        if count > self.limits.args {
+            return Err(Error::UnauthenticatedArgCount);
+        }
+        self.args = count;
+        self.args_left = count;
+        self.name_len = 0;
+        Ok(())
+    }
+
+    fn accept_bulk(&mut self, len: i64) -> Result<(), Error> {
+        let len = u64::try_from(len).map_err(|_| Error::BulkLength)?;
+        if len > Limits::FULL.bulk {
+            return Err(Error::BulkLength);
+        }
+        if len > self.limits.bulk {
+            return Err(Error::UnauthenticatedBulkLength);
+        }
+        self.bulk_left = len;
+        Ok(())
+    }
+
+    /// True once the name is complete.
+    fn take_name(&mut self, input: &[u8], pos: &mut usize) -> bool {
+        while self.bulk_left > 0 {
+            let Some(byte) = input.get(*pos) else { return false };
+            self.name[usize::from(self.name_len)] = byte.to_ascii_lowercase();
+            self.name_len += 1;
+            self.bulk_left -= 1;
+            *pos += 1;
+        }
+        true
+    }
+
+    /// True once the line feed was read.
+    fn take_line(&mut self, input: &[u8], pos: &mut usize) -> Result<bool, Error> {
+        let rest = &input[*pos..];
+        let end = memchr::memchr(b'\n', rest);
+        self.inline_len += end.unwrap_or(rest.len());
+        if self.inline_len > MAX_INLINE || self.inline_len as u64 > self.limits.bulk {
+            return Err(Error::InlineTooLong);
+        }
+        *pos += end.map_or(rest.len(), |end| end + 1);
+        Ok(end.is_some())
+    }
+}
+
+fn line_feed(input: &[u8], pos: &mut usize) -> Result<(), Error> {
+    if input[*pos] != b'\n' {
+        return Err(Error::LineEnd);
+    }
+    *pos += 1;
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! AUTH and HELLO: what the proxy answers in the uplink's place. Pure.
+
+use secrecy::ExposeSecret;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::config::Login;
+use crate::resp::encode;
+
+/// Nothing reaches the uplink before AUTH.
+pub(super) const NOAUTH: &str = "NOAUTH Authentication required.";
+const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_PASSWORD_SET: &str = "ERR Client sent AUTH, but no password is set";
+
+/// The answer to an AUTH; `Ok` is `+OK`. `args` are all arguments, the name included.
+pub(super) fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static str> {
+    match args {
+        [_, pass] => check(login, None, pass),
+        [_, user, pass] => check(login, Some(user), pass),
+        [_] => Err("ERR wrong number of arguments for 'auth' command"),
+        _ => Err("ERR syntax error"),
+    }
+}
+
+/// In constant time, but for the lengths.
+fn check(login: Option<&Login>, user: Option<&[u8]>, pass: &[u8]) -> Result<(), &'static str> {
+    let Some(login) = login else { return Err(NO_PASSWORD_SET) };
+    let known = login.user.as_deref().unwrap_or("default");
+    let user: Choice = user.unwrap_or(b"default").ct_eq(known.as_bytes());
+    let pass: Choice = pass.ct_eq(login.pass.expose_secret().as_bytes());
+    if bool::from(user & pass) { Ok(()) } else { Err(WRONGPASS) }
+}
+
+/// A HELLO that the uplink may see.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    /// It had an AUTH, and that was right.
+    pub(super) authenticated: bool,
+    /// The request without its AUTH.
+    pub(super) request: Vec<u8>,
+}
+
+/// Checks a HELLO as Redis does, in the same order. `args` are all arguments, the name included.
+pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, String> {
+    let Some((version, mut options)) = args.get(1..).and_then(<[_]>::split_first) else {
+        return Ok(plain(args));
+    };
+    let version = std::str::from_utf8(version).ok().and_then(|text| text.parse::<i64>().ok());
+    match version {
+        None => return Err("ERR Protocol version is not an integer or out of range".to_owned()),
+        Some(2 | 3) => {}
+        Some(_) => return Err("NOPROTO unsupported protocol version".to_owned()),
+    }
+    let mut forwarded = args[..2].to_vec();
+    let mut credentials = None;
+    loop {
+        options = match options {
+            [] => break,
+            [option, user, pass, rest @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
+                credentials = Some((*user, *pass));
+                rest
+            }
+            [option, name, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
+                forwarded.extend([*option, *name]);
+                rest
+            }
+            [option, ..] => {
+                let option = String::from_utf8_lossy(option);
+                return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+            }
+        };
+    }
+    if let Some((user, pass)) = credentials {
+        check(login, Some(user), pass)?;
+    }
+    Ok(Hello { authenticated: credentials.is_some(), ..plain(&forwarded) })
+}
+
+fn plain(args: &[&[u8]]) -> Hello {
+    Hello { authenticated: false, request: encode::request(args) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(user: Option<&str>) -> Login {
+        Login { user: user.map(str::to_owned), pass: "secret".into() }
+    }
+
+    fn words(line: &str) -> Vec<&[u8]> {
+        line.split(' ').map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn auth_knows_one_user() {
+        let (default, bob) = (login(None), login(Some("bob")));
+        for (login, line, right) in [
+            (&default, "AUTH secret", true),
+            (&default, "AUTH default secret", true),
+            (&default, "AUTH bob secret", false),
+            (&default, "AUTH secre", false),
+            (&default, "AUTH secrets", false),
+            (&bob, "AUTH bob secret", true),
+            (&bob, "AUTH secret", false),
+            (&bob, "AUTH default secret", false),
+            (&bob, "AUTH bob Secret", false),
+        ] {
+            let wanted = if right { Ok(()) } else { Err(WRONGPASS) };
+            assert_eq!(auth(Some(login), &words(line)), wanted, "{line}");
+        }
+        assert_eq!(auth(None, &words("AUTH x")), Err(NO_PASSWORD_SET));
+        assert!(auth(Some(&default), &words("AUTH")).is_err());
+        assert!(auth(Some(&default), &words("AUTH a b c")).is_err());
+    }
+
+    #[test]
+    fn hello_is_forwarded_without_its_password() {
+        let login = login(None);
+        let hello = hello(Some(&login), &words("HELLO 3 auth default secret SETNAME me"))
+            .expect("the right password");
+        assert!(hello.authenticated);
+        let text = String::from_utf8(hello.request).expect("text");
+        assert_eq!(text, "*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$2\r\nme\r\n");
+    }
+
+    #[test]
+    fn hello_is_refused_with_the_texts_of_redis() {
+        let login = login(None);
+        for (line, text) in [
+            ("HELLO x", "ERR Protocol version is not an integer or out of range"),
+            ("HELLO 4", "NOPROTO unsupported protocol version"),
+            ("HELLO 4 AUTH default wrong", "NOPROTO unsupported protocol version"),
+            ("HELLO 3 FOO", "ERR Syntax error in HELLO option 'FOO'"),
+            ("HELLO 3 AUTH default", "ERR Syntax error in HELLO option 'AUTH'"),
+            ("HELLO 3 AUTH default wrong", WRONGPASS),
+        ] {
+            assert_eq!(hello(Some(&login), &words(line)), Err(text.to_owned()), "{line}");
+        }
+    }
+}

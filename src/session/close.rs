@@ -1,0 +1,121 @@
+//! Why a session ends: what the client is told, and how loudly it is logged.
+
+use std::io;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::generation::HandshakeError;
+use crate::log::RateLimit;
+use crate::resp::{encode, reply, request};
+use crate::transport::Peer;
+use crate::uplink;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Reason {
+    #[error("the client closed the connection")]
+    ClientClosed,
+    #[error("the connection to the client is lost: {0}")]
+    ClientLost(io::Error),
+    #[error("the client sent QUIT")]
+    Quit,
+    #[error("the client broke the protocol: {0}")]
+    Protocol(request::Error),
+    #[error("the client speaks TLS to a listener without")]
+    SpeaksTls,
+    #[error("the client did not read its last replies")]
+    Unread,
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("the proxy stops")]
+    Stopped,
+    #[error("uplink unavailable: {0}")]
+    UplinkUnavailable(#[from] uplink::Error),
+    #[error("the uplink closed the connection")]
+    UplinkClosed,
+    #[error("the connection to the uplink is lost: {0}")]
+    UplinkLost(io::Error),
+    #[error("the uplink broke the protocol: {0}")]
+    UplinkProtocol(#[from] reply::Error),
+    #[error("the uplink sent a reply that nobody asked for")]
+    Unasked,
+    #[error("time limit of {} ms exceeded", .0.as_millis())]
+    TimeLimit(Duration),
+}
+
+/// Whose doing it was.
+enum Cause {
+    /// Nobody's fault.
+    Benign,
+    /// What any remote can bring about, as often as it likes.
+    Client,
+    /// What an operator must know.
+    Uplink,
+}
+
+impl Reason {
+    /// The last words to a client that still awaits a reply; `None` where it knows already, or
+    /// cannot hear.
+    pub(super) fn last_words(&self) -> Option<Vec<u8>> {
+        let text = match self {
+            Reason::Protocol(why) => format!("ERR Protocol error: {why}"),
+            Reason::TimeLimit(limit) => {
+                format!("ERR redis-proxy: time limit of {} ms exceeded", limit.as_millis())
+            }
+            Reason::UplinkUnavailable(why) => format!("ERR redis-proxy: uplink unavailable: {why}"),
+            Reason::UplinkClosed
+            | Reason::UplinkLost(_)
+            | Reason::UplinkProtocol(_)
+            | Reason::Unasked => format!("ERR redis-proxy: uplink unavailable: {self}"),
+            Reason::ClientClosed
+            | Reason::ClientLost(_)
+            | Reason::Quit
+            | Reason::SpeaksTls
+            | Reason::Unread
+            | Reason::Handshake(_)
+            | Reason::Stopped => return None,
+        };
+        Some(encode::error(&text))
+    }
+
+    fn cause(&self) -> Cause {
+        match self {
+            Reason::ClientClosed | Reason::Quit | Reason::Stopped => Cause::Benign,
+            Reason::ClientLost(_)
+            | Reason::Protocol(_)
+            | Reason::SpeaksTls
+            | Reason::Unread
+            | Reason::Handshake(_) => Cause::Client,
+            Reason::UplinkUnavailable(_)
+            | Reason::UplinkClosed
+            | Reason::UplinkLost(_)
+            | Reason::UplinkProtocol(_)
+            | Reason::Unasked
+            | Reason::TimeLimit(_) => Cause::Uplink,
+        }
+    }
+
+    /// Whether the connection may hold bytes that the client has yet to read.
+    pub(super) fn client_listens(&self) -> bool {
+        match self.cause() {
+            Cause::Benign => matches!(self, Reason::Quit),
+            Cause::Client => matches!(self, Reason::Protocol(_)),
+            Cause::Uplink => true,
+        }
+    }
+
+    /// One line for each session.
+    pub(super) fn log(&self, client: Peer) {
+        static UPLINK: RateLimit = RateLimit::new();
+        match self.cause() {
+            Cause::Benign | Cause::Client => debug!(%client, reason = %self, "session closed"),
+            Cause::Uplink => match UPLINK.pass() {
+                Some(suppressed) => {
+                    warn!(%client, reason = %self, suppressed, "session closed");
+                }
+                None => debug!(%client, reason = %self, "session closed"),
+            },
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One client and its uplink: the loop that carries requests up and replies down.
+//!
+//! - `requests`: client -> uplink
+//! - `replies`: uplink -> client
+//! - `owed`: which reply answers what (pure)
+//! - `state`: what the connection carries (pure)
+//! - `replay`: what a fresh uplink must be told (pure)
+//! - `auth`: AUTH and HELLO (pure)
+//! - `close`: why it ended, and who is told
+//! - `tap`: `log_messages`
+//!
+//! A session without bytes in flight holds no buffers: both directions read into one buffer of
+//! the thread, write straight out of it, and copy only what the other side did not take.
+
+mod auth;
+mod close;
+mod outbox;
+mod owed;
+mod replay;
+mod replies;
+mod requests;
+mod state;
+mod tap;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Sleep, sleep_until, timeout};
+
+use self::close::Reason;
+use self::outbox::Outbox;
+use self::owed::Owed;
+use self::requests::Intake;
+use self::state::State;
+use self::tap::Tap;
+use crate::gate::{Gate, Passes};
+use crate::generation::Generation;
+use crate::resp::{encode, reply};
+use crate::stop::Stop;
+use crate::transport::{Peer, Socket, Stream, close_gently};
+use crate::uplink;
+
+/// What one read may bring. One buffer of this size exists for each thread.
+const READ_BUFFER: usize = 64 * 1024;
+/// How long a client may take to read its last replies.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where requests are admitted.
+    pub gate: Arc<Gate>,
+    /// Tells of the end.
+    pub stop: Arc<Stop>,
+    /// The configuration in force.
+    pub generation: Arc<Generation>,
+}
+
+/// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
+pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) {
+    let client = match handshake(socket, &shared.generation).await {
+        Ok(client) => client,
+        Err(reason) => return reason.log(peer),
+    };
+    let (client, reason) = {
+        let stopping = pin!(shared.stop.notified());
+        let mut session = Session::new(client, peer, &shared, shard);
+        let reason = session.serve(stopping).await;
+        (session.client, reason)
+    };
+    reason.log(peer);
+    if reason.client_listens() {
+        close_gently(client).await;
+    }
+}
+
+/// Tells a client that there are too many, and closes.
+pub async fn refuse(socket: Socket, peer: Peer, shared: Arc<Shared>) {
+    match handshake(socket, &shared.generation).await {
+        Ok(mut client) => {
+            let text = encode::error("ERR max number of clients reached");
+            let told = tokio::io::AsyncWriteExt::write_all(&mut client, &text);
+            if timeout(LAST_REPLIES, told).await.is_ok() {
+                close_gently(client).await;
+            }
+        }
+        Err(reason) => reason.log(peer),
+    }
+}
+
+async fn handshake(socket: Socket, generation: &Generation) -> Result<Stream, Reason> {
+    Ok(generation.listen.accept(socket, generation.settings.connect_time_limit).await?)
+}
+
+/// The connection to the uplink.
+enum Link {
+    /// Not needed yet.
+    Absent,
+    Dialling(Pin<Box<dyn Future<Output = Result<Stream, uplink::Error>> + Send>>),
+    Live(Stream),
+    /// Lost; the session ends.
+    Lost,
+}
+
+struct Session {
+    peer: Peer,
+    client: Stream,
+    uplink: Link,
+    shared: Arc<Shared>,
+    passes: Passes,
+    intake: Intake,
+    owed: Owed,
+    state: State,
+    replies: reply::Scanner,
+    /// The present reply is not for the client.
+    hiding: bool,
+    to_uplink: Outbox,
+    to_client: Outbox,
+    /// Set once no more requests are taken in.
+    ending: Option<Reason>,
+    /// When the last replies must have been read.
+    read_by: Option<Instant>,
+    /// Set for the oldest request, and looked at when it fires.
+    timer: Option<Pin<Box<Sleep>>>,
+    taps: Option<Box<Taps>>,
+}
+
+/// For `log_messages`.
+#[derive(Default)]
+struct Taps {
+    up: Tap,
+    down: Tap,
+}
+
+impl Session {
+    fn new(client: Stream, peer: Peer, shared: &Arc<Shared>, shard: usize) -> Self {
+        let generation = &shared.generation;
+        Session {
+            peer,
+            client,
+            uplink: Link::Absent,
+            passes: shared.gate.passes(shard),
+            intake: Intake::new(generation.listen.login.is_none()),
+            owed: Owed::default(),
+            state: State::default(),
+            replies: reply::Scanner::default(),
+            hiding: false,
+            to_uplink: Outbox::default(),
+            to_client: Outbox::default(),
+            ending: None,
+            read_by: None,
+            timer: None,
+            taps: generation.settings.log_messages.then(Box::default),
+            shared: shared.clone(),
+        }
+    }
+
+    /// `stopping` wakes this task once; it is polled once, for the task's waker never changes.
+    async fn serve(&mut self, mut stopping: Pin<&mut impl Future<Output = ()>>) -> Reason {
+        let mut registered = false;
+        poll_fn(|cx| {
+            if !registered {
+                registered = true;
+                let _ = stopping.as_mut().poll(cx);
+            }
+            SCRATCH.with_borrow_mut(|scratch| self.poll(cx, scratch))
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
+        if self.shared.stop.is_stopping() {
+            self.end(Reason::Stopped);
+        }
+        loop {
+            self.poll_replies(cx, scratch);
+            self.poll_requests(cx, scratch);
+            // A link that has just come up may have something to read.
+            if !self.poll_dial(cx) {
+                break;
+            }
+        }
+        if !self.to_client.is_clear()
+            && let Poll::Ready(Err(why)) = self.to_client.poll_clear(&mut self.client, cx)
+        {
+            self.lose_client(why);
+        }
+        self.poll_deadline(cx);
+        if self.is_over() {
+            return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
+        }
+        Poll::Pending
+    }
+
+    /// True when the uplink has just become usable.
+    fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
+        let Link::Dialling(dial) = &mut self.uplink else { return false };
+        match dial.as_mut().poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(stream)) => {
+                self.uplink = Link::Live(stream);
+                self.send_up(cx, &[]);
+                true
+            }
+            Poll::Ready(Err(why)) => {
+                self.lose_uplink(why.into());
+                false
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        let shared = self.shared.clone();
+        let replay = replay::requests(&self.state);
+        self.uplink =
+            Link::Dialling(Box::pin(async move { shared.generation.uplink.dial(&replay).await }));
+    }
+
+    /// Takes in no more requests; what is owed will still be answered.
+    fn end(&mut self, reason: Reason) {
+        if self.ending.is_none() {
+            self.drop_incomplete();
+            self.ending = Some(reason);
+        }
+    }
+
+    /// The client cannot be told anything more.
+    fn lose_client(&mut self, why: io::Error) {
+        self.to_client.clear();
+        self.forget_owed();
+        self.ending = Some(Reason::ClientLost(why));
+    }
+
+    /// What is owed will not come. The oldest request gets the reason, unless a part of its
+    /// reply went out already.
+    fn lose_uplink(&mut self, reason: Reason) {
+        self.uplink = Link::Lost;
+        self.to_uplink.clear();
+        let partial = self.replies.in_frame() && !self.hiding;
+        if !self.owed.is_empty()
+            && !partial
+            && let Some(words) = reason.last_words()
+        {
+            self.to_client.push(&words);
+        }
+        self.forget_owed();
+        // The first reason counts, but for a failed write, of which this is the cause.
+        if !matches!(self.ending, Some(Reason::ClientClosed | Reason::Quit | Reason::Protocol(_))) {
+            self.ending = Some(reason);
+        }
+    }
+
+    fn forget_owed(&mut self) {
+        self.owed.clear();
+        self.passes.leave(self.passes.held());
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.ending {
+            None => false,
+            Some(Reason::ClientLost(_) | Reason::Unread) => true,
+            // A blocked client that is gone must not be served: what is popped would be lost.
+            Some(Reason::ClientClosed) if self.owed.is_blocked() => true,
+            Some(_) => self.owed.is_empty() && self.to_client.is_clear(),
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) {
+        let settings = &self.shared.generation.settings;
+        let request = self.owed.oldest().and_then(|(sent, blocking)| {
+            let limit =
+                if blocking { settings.blocking_time_limit } else { settings.read_time_limit };
+            limit.map(|limit| (sent + limit, limit))
+        });
+        if let Some((at, limit)) = request {
+            if self.poll_timer(at, cx).is_ready() {
+                self.lose_uplink(Reason::TimeLimit(limit));
+                let _ = self.to_client.poll_clear(&mut self.client, cx);
+            }
+        } else if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {
+            let at = *self.read_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
+            if self.poll_timer(at, cx).is_ready() {
+                self.ending = Some(Reason::Unread);
+            }
+        }
+    }
+
+    /// Ready when it is `at` or later. The timer is left alone where it fires before that.
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let at = at.into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= at {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+
+    /// Writes to the uplink what waits and then `tail`; dials if there is none yet.
+    fn send_up(&mut self, cx: &mut Context<'_>, tail: &[u8]) {
+        match &mut self.uplink {
+            Link::Absent => {
+                self.to_uplink.push(tail);
+                if self.to_uplink.len() > 0 {
+                    self.dial();
+                }
+            }
+            Link::Dialling(_) => self.to_uplink.push(tail),
+            Link::Live(stream) => match self.to_uplink.send(stream, cx, tail) {
+                Ok(()) if self.to_uplink.is_clear() => self.all_sent(),
+                Ok(()) => {}
+                Err(why) => {
+                    // Replies may still be on their way down; reading will find the end.
+                    self.to_uplink.clear();
+                    self.end(Reason::UplinkLost(why));
+                }
+            },
+            Link::Lost => {}
+        }
+    }
+
+    fn all_sent(&mut self) {
+        self.owed.sent(Instant::now(), self.intake.is_incomplete());
+    }
+}
+
+fn poll_read(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(into);
+    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
+}

@@ -1,0 +1,307 @@
+//! The replies that are owed to a client, in order, and which reply answers what. Pure.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::state::State;
+use crate::command::Channel;
+
+/// What the next reply means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// One reply, nothing to learn from it.
+    Plain,
+    /// As plain, but not for the log.
+    Secret,
+    /// As plain, under the limit for blocking commands.
+    Blocking,
+    /// `+OK` makes this the database.
+    Select(u32),
+    /// A map or an array tells the protocol's version.
+    Hello,
+    /// `+OK` makes lines come that answer nothing.
+    Monitor,
+    /// `+RESET` clears the state.
+    Reset,
+    /// Confirmations of a SUBSCRIBE; this many.
+    Subscribed(Channel, u32),
+    /// Confirmations of an UNSUBSCRIBE: this many, or with 0 as many as there are subscriptions.
+    Unsubscribed(Channel, u32),
+    /// The proxy's own request: not for the client, and it must succeed.
+    Own,
+    /// Not for the client, who is told this instead.
+    Instead(&'static str),
+    /// Made by the proxy, to be sent when its turn comes.
+    Local(Box<[u8]>),
+}
+
+/// A reply or a push, as far as the scanner looked into it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reply<'a> {
+    pub(super) kind: u8,
+    /// Kept only where [`Owed::looks_into`] says so.
+    pub(super) text: &'a [u8],
+    pub(super) number: i64,
+}
+
+/// What a reply was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// The oldest request is over.
+    Answered,
+    /// One of several confirmations for the oldest request.
+    Confirmed,
+    /// Something that answers nothing, as a published message.
+    Unasked,
+    /// The client is told something else; the request is over.
+    Instead(&'static str),
+    /// The proxy's own request is over.
+    Own,
+    /// A reply that nobody asked for, or an error where none may be.
+    Fault,
+}
+
+/// Consecutive requests that await the same.
+#[derive(Debug)]
+struct Run {
+    awaited: Awaited,
+    count: u32,
+    /// When the last byte went up; `None` while it has not.
+    sent: Option<Instant>,
+}
+
+/// Beyond this many runs, batches of one kind are counted together, under the later's time.
+const FINE_RUNS: usize = 64;
+/// Beyond this many runs no more requests are taken in.
+const MAX_RUNS: usize = 4096;
+
+/// The queue of what is owed.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    runs: VecDeque<Run>,
+}
+
+impl Owed {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Nothing more may be added for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.runs.len() >= MAX_RUNS
+    }
+
+    /// Adds one request, not sent yet.
+    #[inline]
+    pub(super) fn push(&mut self, awaited: Awaited) {
+        let crowded = self.runs.len() > FINE_RUNS;
+        match self.runs.back_mut() {
+            Some(run)
+                if matches!(awaited, Awaited::Plain)
+                    && matches!(run.awaited, Awaited::Plain)
+                    && (run.sent.is_none() || crowded) =>
+            {
+                run.count += 1;
+                run.sent = None;
+            }
+            _ => self.runs.push_back(Run { awaited, count: 1, sent: None }),
+        }
+    }
+
+    /// All bytes are on their way, but for those of a last request that is not complete.
+    #[inline]
+    pub(super) fn sent(&mut self, now: Instant, last_incomplete: bool) {
+        if last_incomplete
+            && let Some(run) = self.runs.back_mut()
+            && run.count > 1
+        {
+            run.count -= 1;
+            self.runs.push_back(Run { awaited: Awaited::Plain, count: 1, sent: None });
+        }
+        let skipped = usize::from(last_incomplete);
+        for run in self.runs.iter_mut().rev().skip(skipped).take_while(|run| run.sent.is_none()) {
+            run.sent = Some(now);
+        }
+    }
+
+    /// The oldest request, once all of it is on its way.
+    pub(super) fn oldest(&self) -> Option<(Instant, bool)> {
+        let run = self.runs.front()?;
+        Some((run.sent?, run.awaited == Awaited::Blocking))
+    }
+
+    /// The oldest request may wait for long.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.runs.front().is_some_and(|run| run.awaited == Awaited::Blocking)
+    }
+
+    /// Takes back the newest request: its last byte will never come.
+    pub(super) fn take_back(&mut self) {
+        if let Some(run) = self.runs.back_mut() {
+            run.count -= 1;
+            if run.count == 0 {
+                self.runs.pop_back();
+            }
+        }
+    }
+
+    /// Forgets everything: no reply will come.
+    pub(super) fn clear(&mut self) {
+        self.runs = VecDeque::new();
+    }
+
+    /// The next reply, unless it is a push, is not for the client.
+    #[inline]
+    pub(super) fn hides(&self) -> bool {
+        match self.runs.front() {
+            Some(run) => matches!(run.awaited, Awaited::Own | Awaited::Instead(_)),
+            None => false,
+        }
+    }
+
+    /// The next reply may hold a secret.
+    pub(super) fn is_secret(&self) -> bool {
+        self.runs.front().is_some_and(|run| run.awaited == Awaited::Secret)
+    }
+
+    /// The beginning of the next reply decides what it is.
+    #[inline]
+    pub(super) fn looks_into(&self, state: &State) -> bool {
+        let plain = match self.runs.front() {
+            Some(run) => matches!(run.awaited, Awaited::Plain),
+            None => false,
+        };
+        !plain || state.monitor || state.subscribed()
+    }
+
+    /// What the proxy has to say next, if it is its turn.
+    #[inline]
+    pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
+        match self.runs.front()?.awaited {
+            Awaited::Local(_) => match self.runs.pop_front()?.awaited {
+                Awaited::Local(bytes) => Some(bytes),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Finds what `reply` answers.
+    #[inline]
+    pub(super) fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Settled {
+        let special = reply.kind == b'>' || state.monitor || state.subscribed();
+        match self.runs.front_mut() {
+            Some(run) if !special && matches!(run.awaited, Awaited::Plain) => {
+                run.count -= 1;
+                if run.count == 0 {
+                    self.runs.pop_front();
+                }
+                Settled::Answered
+            }
+            _ => self.settle_special(reply, state),
+        }
+    }
+
+    fn settle_special(&mut self, reply: Reply<'_>, state: &mut State) -> Settled {
+        let confirmation = confirmation(reply.text)
+            .filter(|_| reply.kind == b'>' || (reply.kind == b'*' && !state.resp3));
+        if let Some((channel, on)) = confirmation {
+            let awaited = self.runs.front().is_some_and(|run| match run.awaited {
+                Awaited::Subscribed(awaited, _) => on && awaited == channel,
+                Awaited::Unsubscribed(awaited, _) => !on && awaited == channel,
+                _ => false,
+            });
+            let before = state.subscriptions(channel);
+            if awaited || state.subscribed() || reply.kind == b'>' {
+                state.confirmed(channel, reply.number);
+            }
+            if awaited {
+                return self.confirm(before);
+            }
+        }
+        if is_unasked(reply, state, confirmation.is_some()) {
+            return Settled::Unasked;
+        }
+        let Some(run) = self.runs.front_mut() else { return Settled::Fault };
+        run.count -= 1;
+        let ok = reply.kind == b'+' && reply.text == b"OK";
+        let settled = match &run.awaited {
+            Awaited::Plain | Awaited::Secret | Awaited::Blocking => Settled::Answered,
+            // An error, or +QUEUED, instead of the confirmations.
+            Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => Settled::Answered,
+            Awaited::Select(db) => {
+                if ok {
+                    state.db = *db;
+                }
+                Settled::Answered
+            }
+            Awaited::Hello => {
+                if matches!(reply.kind, b'%' | b'*') {
+                    state.resp3 = reply.kind == b'%';
+                }
+                Settled::Answered
+            }
+            Awaited::Monitor => {
+                state.monitor |= ok;
+                Settled::Answered
+            }
+            Awaited::Reset => {
+                if reply.kind == b'+' {
+                    state.reset();
+                }
+                Settled::Answered
+            }
+            Awaited::Own if ok => Settled::Own,
+            Awaited::Instead(text) => Settled::Instead(text),
+            Awaited::Own | Awaited::Local(_) => Settled::Fault,
+        };
+        if run.count == 0 {
+            self.runs.pop_front();
+        }
+        settled
+    }
+
+    /// The oldest request got one of its confirmations; `before` it there were that many
+    /// subscriptions of its kind.
+    fn confirm(&mut self, before: i64) -> Settled {
+        let Some(run) = self.runs.front_mut() else { return Settled::Fault };
+        let (Awaited::Subscribed(_, left) | Awaited::Unsubscribed(_, left)) = &mut run.awaited
+        else {
+            return Settled::Fault;
+        };
+        if *left == 0 {
+            *left = u32::try_from(before).unwrap_or(0).max(1);
+        }
+        *left -= 1;
+        if *left > 0 {
+            return Settled::Confirmed;
+        }
+        self.runs.pop_front();
+        Settled::Answered
+    }
+}
+
+fn confirmation(text: &[u8]) -> Option<(Channel, bool)> {
+    match text {
+        b"subscribe" => Some((Channel::Name, true)),
+        b"unsubscribe" => Some((Channel::Name, false)),
+        b"psubscribe" => Some((Channel::Pattern, true)),
+        b"punsubscribe" => Some((Channel::Pattern, false)),
+        b"ssubscribe" => Some((Channel::Shard, true)),
+        b"sunsubscribe" => Some((Channel::Shard, false)),
+        _ => None,
+    }
+}
+
+fn is_unasked(reply: Reply<'_>, state: &State, confirmation: bool) -> bool {
+    match reply.kind {
+        b'>' => true,
+        b'*' if state.subscribed() && !state.resp3 => {
+            confirmation || matches!(reply.text, b"message" | b"pmessage" | b"smessage")
+        }
+        // A monitor's line begins with the time; no status does.
+        b'+' if state.monitor => reply.text.first().is_some_and(u8::is_ascii_digit),
+        _ => false,
+    }
+}

@@ -1,0 +1,109 @@
+//! Uplink -> client: replies are matched with what is owed, and sent down.
+
+use std::task::{Context, Poll};
+
+use super::close::Reason;
+use super::owed::{Reply, Settled};
+use super::{Link, Session, poll_read};
+use crate::resp::encode;
+use crate::resp::reply::Step;
+
+/// A large queue's memory is given back once it is empty.
+impl Session {
+    pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+        loop {
+            if !self.to_client.is_clear() {
+                match self.to_client.poll_clear(&mut self.client, cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(why)) => return self.lose_client(why),
+                }
+            }
+            let Link::Live(stream) = &mut self.uplink else { return };
+            match poll_read(stream, cx, scratch) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => return self.lose_uplink(Reason::UplinkClosed),
+                Poll::Ready(Ok(read)) => self.on_replies(cx, &scratch[..read]),
+                Poll::Ready(Err(why)) => return self.lose_uplink(Reason::UplinkLost(why)),
+            }
+        }
+    }
+
+    fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
+        let mut answered = 0;
+        let (tail, fault) = self.settle(input, &mut answered);
+        // The pass goes back before the client is written to: one that does not read must not
+        // hold up a pause.
+        if answered > 0 {
+            self.passes.leave(answered);
+        }
+        if let Err(why) = self.to_client.send(&mut self.client, cx, tail) {
+            self.lose_client(why);
+        } else if let Some(reason) = fault {
+            self.lose_uplink(reason);
+        }
+    }
+
+    /// Matches `input` with what is owed. Gives which part of it goes down after what was put
+    /// into `to_client`, and what was wrong with the rest.
+    fn settle<'a>(&mut self, input: &'a [u8], answered: &mut u32) -> (&'a [u8], Option<Reason>) {
+        let mut pos = 0;
+        // Before this, everything was dealt with.
+        let mut from = 0;
+        while pos < input.len() {
+            let start = pos;
+            if !self.replies.in_frame() {
+                self.hiding = self.owed.hides() && input[pos] != b'>';
+                if self.hiding {
+                    self.to_client.push(&input[from..start]);
+                }
+                self.replies.set_peek(self.owed.looks_into(&self.state));
+            }
+            let step = self.replies.next(input, &mut pos);
+            if let Some(taps) = &mut self.taps {
+                taps.down.feed(&input[start..pos]);
+            }
+            let kind = match step {
+                Ok(Step::End { kind }) => kind,
+                Ok(Step::More) => break,
+                Err(why) => return (&input[from..start], Some(why.into())),
+            };
+            self.log_reply();
+            let reply =
+                Reply { kind, text: self.replies.first_text(), number: self.replies.last_number() };
+            match self.owed.settle(reply, &mut self.state) {
+                Settled::Answered => *answered += 1,
+                Settled::Confirmed | Settled::Unasked => {}
+                Settled::Own => from = pos,
+                Settled::Instead(text) => {
+                    *answered += 1;
+                    from = pos;
+                    self.send_local(&encode::error(text));
+                }
+                Settled::Fault => return (&input[from..start], Some(Reason::Unasked)),
+            }
+            while let Some(local) = self.owed.take_local() {
+                self.to_client.push(&input[from..pos]);
+                from = pos;
+                self.send_local(&local);
+            }
+        }
+        if self.hiding && self.replies.in_frame() { (&[], None) } else { (&input[from..], None) }
+    }
+
+    /// A reply of the proxy's own goes down now.
+    pub(super) fn send_local(&mut self, reply: &[u8]) {
+        if let Some(taps) = &mut self.taps {
+            taps.down.restart();
+            taps.down.feed(reply);
+            taps.down.reply(self.peer, false);
+        }
+        self.to_client.push(reply);
+    }
+
+    fn log_reply(&mut self) {
+        if let Some(taps) = &mut self.taps {
+            taps.down.reply(self.peer, self.hiding || self.owed.is_secret());
+        }
+    }
+}

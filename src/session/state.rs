@@ -1,0 +1,48 @@
+//! What the connection to the uplink carries, learnt from its replies. Pure.
+
+use crate::command::Channel;
+
+/// The state of one client's connection to Redis.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// HELLO 3 was accepted.
+    pub(super) resp3: bool,
+    /// The database that SELECT chose.
+    pub(super) db: u32,
+    /// MONITOR was accepted.
+    pub(super) monitor: bool,
+    channels: i64,
+    patterns: i64,
+    shards: i64,
+}
+
+impl State {
+    /// In RESP2, published messages come as arrays that answer nothing.
+    pub(super) fn subscribed(&self) -> bool {
+        self.channels + self.patterns + self.shards > 0
+    }
+
+    /// How many subscriptions of a kind there are.
+    pub(super) fn subscriptions(&self, channel: Channel) -> i64 {
+        match channel {
+            Channel::Name => self.channels,
+            Channel::Pattern => self.patterns,
+            Channel::Shard => self.shards,
+        }
+    }
+
+    /// A confirmation came; it tells how many subscriptions there are now: those to shard
+    /// channels alone, or those to channels and patterns together.
+    pub(super) fn confirmed(&mut self, channel: Channel, now: i64) {
+        match channel {
+            Channel::Name => self.channels = now - self.patterns,
+            Channel::Pattern => self.patterns = now - self.channels,
+            Channel::Shard => self.shards = now,
+        }
+    }
+
+    /// RESET was accepted.
+    pub(super) fn reset(&mut self) {
+        *self = State::default();
+    }
+}

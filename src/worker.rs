@@ -1,0 +1,81 @@
+//! The threads that sessions live on: one runtime of one thread for each core.
+//!
+//! A session stays on the worker that it was given to, so its two sockets, its timer and its gate
+//! shard are never touched by another core. `doc/architecture.md` has the measurements.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+type Job = Box<dyn FnOnce(usize) + Send>;
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    jobs: mpsc::UnboundedSender<Job>,
+    /// Tasks that it has.
+    load: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Starts this many.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
+        Ok(Workers { workers })
+    }
+
+    /// Runs a task on the worker that has the fewest. `make` is called there, with its number.
+    pub fn spawn<F>(&self, make: impl FnOnce(usize) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) else { return };
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(worker.load.clone());
+        let job = move |number| {
+            let task = make(number);
+            tokio::spawn(async move {
+                let _counted = counted;
+                task.await;
+            });
+        };
+        // A worker ends with the process only.
+        let _ = worker.jobs.send(Box::new(job));
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (jobs, mut received) = mpsc::unbounded_channel::<Job>();
+        thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            runtime.block_on(async {
+                while let Some(job) = received.recv().await {
+                    job(number);
+                }
+            });
+        })?;
+        Ok(Worker { jobs, load: Arc::default() })
+    }
+
+    fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+}
