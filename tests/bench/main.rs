@@ -1,1 +1,153 @@
-fn main() {}
+//! `make bench`: what the proxy costs, beside HAProxy passing the same bytes blindly.
+//!
+//! One run starts a redis-server, HAProxy (TCP mode, two threads) and the proxy, and visits the
+//! targets in turn, several rounds, so that what else the machine does hits all alike. It prints
+//! medians. Nothing here asserts a time.
+//!
+//! `cargo bench --bench proxy -- [--rounds N] [--scale F] [CASE ...]`
+
+mod machine;
+mod report;
+
+use std::process::ExitCode;
+
+use machine::{Setup, Target};
+use report::{Sample, Table};
+
+/// One way to load a target with redis-benchmark.
+struct Case {
+    name: &'static str,
+    clients: u32,
+    pipeline: u32,
+    size: usize,
+    requests: u64,
+    command: Command,
+    tls: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Command {
+    Get,
+    Set,
+}
+
+const fn get(name: &'static str, clients: u32, pipeline: u32, size: usize, requests: u64) -> Case {
+    Case { name, clients, pipeline, size, requests, command: Command::Get, tls: false }
+}
+
+const CASES: &[Case] = &[
+    get("p1", 50, 1, 100, 150_000),
+    get("p16", 50, 16, 100, 1_000_000),
+    get("p64", 50, 64, 100, 2_000_000),
+    get("c1000", 1000, 1, 100, 150_000),
+    get("c1", 1, 1, 100, 30_000),
+    get("10k", 50, 1, 10 * 1024, 80_000),
+    get("1m", 50, 1, 1024 * 1024, 2_000),
+    Case { command: Command::Set, ..get("1m-set", 50, 1, 1024 * 1024, 2_000) },
+    Case { tls: true, ..get("tls", 50, 1, 100, 80_000) },
+    Case { tls: true, ..get("tls-p16", 50, 16, 100, 500_000) },
+    Case { tls: true, ..get("tls-10k", 50, 1, 10 * 1024, 40_000) },
+];
+
+struct Options {
+    rounds: usize,
+    scale: f64,
+    only: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}");
+            return 64.into();
+        }
+    };
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|it| it == name);
+    let setup = Setup::start();
+    println!("{}\n", setup.describe());
+
+    let mut table = Table::default();
+    for case in CASES.iter().filter(|case| wanted(case.name)) {
+        for round in 0..options.rounds {
+            // Each round begins with another target, so that none has always the warmest place.
+            for turn in 0..Target::ALL.len() {
+                let target = Target::ALL[(round + turn) % Target::ALL.len()];
+                eprint!("\r{:<10} round {} {:<10}", case.name, round + 1, target.name());
+                table.add(case.name, target, run(&setup, case, target, options.scale));
+            }
+        }
+    }
+    eprint!("\r{:40}\r", "");
+    table.print();
+    if wanted("idle") {
+        println!();
+        report::print_idle(&[
+            (Target::Haproxy, machine::idle_kib(Target::Haproxy)),
+            (Target::Ours, machine::idle_kib(Target::Ours)),
+        ]);
+    }
+    if wanted("64m") {
+        println!();
+        report::print_large(machine::large_value_kib());
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(setup: &Setup, case: &Case, target: Target, scale: f64) -> Sample {
+    let requests = ((case.requests as f64 * scale) as u64).max(u64::from(case.clients));
+    let mut args = vec![
+        "-c".to_owned(),
+        case.clients.to_string(),
+        "-P".to_owned(),
+        case.pipeline.to_string(),
+        "-d".to_owned(),
+        case.size.to_string(),
+        "-n".to_owned(),
+        requests.to_string(),
+    ];
+    let port = setup.port(target, case.tls);
+    if case.tls {
+        args.extend(["--tls", "--cacert", machine::CA].map(str::to_owned));
+    }
+    let load = |command: &str, args: &[String]| {
+        let args = args.iter().map(String::as_str).chain(["-t", command]);
+        machine::redis_benchmark(port, args)
+    };
+    let command = match case.command {
+        Command::Get => {
+            // The value that is read.
+            let mut once = args.clone();
+            once.extend(["-c", "1", "-P", "1", "-n", "1"].map(str::to_owned));
+            load("set", &once);
+            "get"
+        }
+        Command::Set => "set",
+    };
+    let before = setup.cpu_seconds(target);
+    let measured = load(command, &args);
+    let cpu = setup.cpu_seconds(target).zip(before).map(|(after, before)| after - before);
+    Sample {
+        per_second: measured.per_second,
+        p50: measured.p50,
+        p99: measured.p99,
+        cpu_us: cpu.map(|seconds| seconds * 1e6 / requests as f64),
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { rounds: 5, scale: 1.0, only: Vec::new() };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            // cargo passes this to every benchmark.
+            "--bench" => {}
+            "--rounds" => options.rounds = value()?.parse().map_err(|why| format!("{why}"))?,
+            "--scale" => options.scale = value()?.parse().map_err(|why| format!("{why}"))?,
+            case if case.starts_with('-') => return Err(format!("unknown option {case}")),
+            case => options.only.push(case.to_owned()),
+        }
+    }
+    Ok(options)
+}
