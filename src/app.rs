@@ -124,11 +124,11 @@ impl App {
     fn serve(&self, accepted: Accepted) {
         let Some(place) = self.place() else { return self.refuse(accepted) };
         let shared = self.shared.clone();
-        self.workers.spawn(move |shard| async move {
+        self.workers.spawn(move |seat| async move {
             let _place = place;
             let peer = accepted.peer();
             match accepted.into_socket() {
-                Ok(socket) => session::run(socket, peer, shared, shard).await,
+                Ok(socket) => session::run(socket, peer, shared, seat.worker).await,
                 Err(why) => debug!(client = %peer, %why, "cannot serve"),
             }
         });
@@ -137,8 +137,8 @@ impl App {
     fn serve_raw(&self, accepted: Accepted) {
         let Some(place) = self.place() else { return };
         let (generation, raw) = (self.shared.generation.clone(), self.raw.clone());
-        self.workers.spawn(move |_| async move {
-            let _place = place;
+        self.workers.spawn(move |seat| async move {
+            let _places = (place, seat);
             let peer = accepted.peer();
             match accepted.into_socket() {
                 Ok(socket) => raw::run(socket, peer, generation, raw).await,
@@ -150,8 +150,8 @@ impl App {
     fn refuse(&self, accepted: Accepted) {
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
         let (shared, token) = (self.shared.clone(), self.sessions.token());
-        self.workers.spawn(move |_| async move {
-            let (_permit, _token) = (permit, token);
+        self.workers.spawn(move |seat| async move {
+            let _places = (permit, token, seat);
             let peer = accepted.peer();
             debug!(client = %peer, "refused: max_clients are connected");
             if let Ok(socket) = accepted.into_socket() {

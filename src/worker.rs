@@ -33,31 +33,36 @@ impl Workers {
         Ok(Workers { workers })
     }
 
-    /// Runs a task on the worker that has the fewest. `make` is called there, with its number.
-    pub fn spawn<F>(&self, make: impl FnOnce(usize) -> F + Send + 'static)
+    /// Runs a task on the worker that has the fewest. `make` is called there.
+    ///
+    /// The task must keep its seat for as long as it runs. (Wrapping it here instead would make
+    /// every session's memory larger by the size of its future, which the wrapper holds twice.)
+    pub fn spawn<F>(&self, make: impl FnOnce(Seat) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) else { return };
         worker.load.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(worker.load.clone());
+        let load = worker.load.clone();
         let job = move |number| {
-            let task = make(number);
-            tokio::spawn(async move {
-                let _counted = counted;
-                task.await;
-            });
+            tokio::spawn(make(Seat { worker: number, load }));
         };
         // A worker ends with the process only.
         let _ = worker.jobs.send(Box::new(job));
     }
 }
 
-struct Counted(Arc<AtomicUsize>);
+/// A task's place on a worker.
+#[derive(Debug)]
+pub struct Seat {
+    /// The worker's number.
+    pub worker: usize,
+    load: Arc<AtomicUsize>,
+}
 
-impl Drop for Counted {
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
