@@ -2,7 +2,7 @@
 # Makes the test certificates again. They protect nothing: their keys are public.
 #
 #   ca           signs server and client
-#   server       localhost, *.test, 127.0.0.1, ::1
+#   server       localhost, *.redis.test, 127.0.0.1, ::1
 #   client       for listeners and uplinks that ask for a certificate
 #   other-ca     signs other-client, which nobody trusts
 #   self-signed  a CA that shows itself, as `openssl req -x509` makes them
@@ -26,7 +26,7 @@ signed() { # name, common name, authority, usage, alternative names
 
 authority ca "redis-proxy test CA"
 authority other-ca "redis-proxy other test CA"
-signed server localhost ca serverAuth "DNS:localhost,DNS:*.test,IP:127.0.0.1,IP:::1"
+signed server localhost ca serverAuth "DNS:localhost,DNS:*.redis.test,IP:127.0.0.1,IP:::1"
 signed client client ca clientAuth "DNS:client"
 signed other-client client other-ca clientAuth "DNS:client"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$days" \

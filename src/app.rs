@@ -80,14 +80,9 @@ pub async fn run(generation: Arc<Generation>) -> Result<(), Error> {
     }
     info!(version = env!("CARGO_PKG_VERSION"), workers = cores, "running");
 
-    loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Some(SIGHUP) => warn!("this version cannot reload; the configuration stays"),
-                _ => break,
-            },
-            Some(Ok(failed)) = accepting.join_next() => return Err(failed.into()),
-        }
+    tokio::select! {
+        () = told_to_stop(&mut signals) => {}
+        Some(Ok(failed)) = accepting.join_next() => return Err(failed.into()),
     }
     accepting.shutdown().await;
     stop(&app, &mut signals).await;
@@ -98,6 +93,13 @@ async fn accept(listener: Listener, app: Arc<App>, serve: fn(&App, Accepted)) ->
     listener.run(|accepted| serve(&app, accepted)).await
 }
 
+/// Completes at SIGTERM or SIGINT. Cancel safe.
+async fn told_to_stop(signals: &mut Signals) {
+    while signals.next().await == Some(SIGHUP) {
+        warn!("this version cannot reload; the configuration stays");
+    }
+}
+
 /// Running requests finish within the limit; a second signal does not wait for them.
 async fn stop(app: &App, signals: &mut Signals) {
     info!(sessions = app.sessions.len(), "stopping");
@@ -106,7 +108,7 @@ async fn stop(app: &App, signals: &mut Signals) {
     app.sessions.close();
     let finished = async {
         hold.quiesced().await;
-        app.raw.terminate();
+        app.raw.close();
         app.sessions.wait().await;
     };
     tokio::select! {
@@ -115,7 +117,7 @@ async fn stop(app: &App, signals: &mut Signals) {
                 warn!(sessions = app.sessions.len(), "stop_time_limit_ms is over: cut off");
             }
         }
-        _ = signals.next() => warn!(sessions = app.sessions.len(), "second signal: cut off"),
+        () = told_to_stop(signals) => warn!(sessions = app.sessions.len(), "second signal: cut off"),
     }
     info!("stopped");
 }
@@ -125,7 +127,7 @@ impl App {
         let Some(place) = self.place() else { return self.refuse(accepted) };
         let shared = self.shared.clone();
         self.workers.spawn(move |seat| async move {
-            let _place = place;
+            let (_place, seat) = (place, seat);
             let peer = accepted.peer();
             match accepted.into_socket() {
                 Ok(socket) => session::run(socket, peer, shared, seat.worker).await,

@@ -39,9 +39,9 @@ pub struct Listener {
 enum Kind {
     Tcp(TcpListener),
     Unix {
-        listener: UnixListener,
-        /// Goes with it.
+        /// Removed while the socket still listens: one who finds it must not take it for stale.
         _file: SocketFile,
+        listener: UnixListener,
     },
 }
 

@@ -62,6 +62,6 @@ mod tests {
         let passed = (0..100).filter(|_| limit.pass().is_some()).count();
         assert!((1..=2).contains(&passed), "two if a second ended meanwhile");
         let rest = limit.suppressed.load(Ordering::Relaxed);
-        assert!(rest <= 99 && rest >= 1);
+        assert!((1..=99).contains(&rest));
     }
 }

@@ -33,6 +33,11 @@ impl RawConnections {
         std::mem::take(&mut *token).cancel();
     }
 
+    /// Closes those that there are and those that may be on their way.
+    pub fn close(&self) {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
     fn enter(&self) -> (CancellationToken, Open<'_>) {
         self.open.fetch_add(1, Ordering::Relaxed);
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Address, Fault, Login, Uplink};
@@ -95,7 +96,7 @@ impl Dialler {
         self.timed(async {
             let mut stream = self.transport().await?;
             if let Some(auth) = self.auth() {
-                expect_ok(&mut stream, &auth).await?.map_err(Error::Login)?;
+                expect_ok(&mut stream, &auth).await?.map_err(|why| self.refused(&why))?;
             }
             for request in setup {
                 expect_ok(&mut stream, request).await?.map_err(Error::Setup)?;
@@ -103,6 +104,12 @@ impl Dialler {
             Ok(stream)
         })
         .await
+    }
+
+    /// A server that knows no AUTH repeats its arguments.
+    fn refused(&self, answer: &str) -> Error {
+        let secrets = self.login.iter().map(|login| login.pass.expose_secret());
+        Error::Login(secrets.fold(answer.to_owned(), |text, pass| text.replace(pass, "[removed]")))
     }
 
     /// Connects with TLS, but leaves AUTH to the client.
@@ -127,13 +134,11 @@ impl Dialler {
     }
 
     async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(self.time_limit, work)
-            .await
-            .unwrap_or(Err(Error::TimeLimit(self.time_limit)))
+        timeout(self.time_limit, work).await.unwrap_or(Err(Error::TimeLimit(self.time_limit)))
     }
 
     async fn transport(&self) -> Result<Stream, Error> {
-        let socket = connect(&self.addr).await?;
+        let socket = connect(&self.addr, self.time_limit).await?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
         let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
         let stream = handshake.await.map_err(Error::Tls)?;
@@ -152,7 +157,8 @@ fn server_name(given: Option<&str>, addr: &Address) -> Result<ServerName<'static
         .map_err(|_| vec![Fault::new(format!("uplink: not a name to verify: {host:?}"))])
 }
 
-async fn connect(addr: &Address) -> Result<Socket, Error> {
+/// A host that does not answer at its first address must leave time for the others.
+async fn connect(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
     let (host, port) = match addr {
         Address::Unix(path) => {
             let failed = |why| Error::Connect { at: path.display().to_string(), why };
@@ -162,12 +168,13 @@ async fn connect(addr: &Address) -> Result<Socket, Error> {
         Address::Tcp { host, port } => (host.as_str(), *port),
     };
     let resolve = |why| Error::Resolve { host: host.to_owned(), why };
+    let addrs: Vec<_> = lookup_host((host, port)).await.map_err(resolve)?.collect();
+    let share = time_limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = resolve(io::Error::other("no address"));
-    for at in lookup_host((host, port)).await.map_err(resolve)? {
-        match TcpStream::connect(at).await.and_then(|socket| {
-            set_tcp_options(&SockRef::from(&socket))?;
-            Ok(socket)
-        }) {
+    for at in addrs {
+        let attempt = timeout(share, TcpStream::connect(at)).await;
+        let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match attempt.and_then(|socket| set_tcp_options(&SockRef::from(&socket)).map(|()| socket)) {
             Ok(socket) => return Ok(Socket::Tcp(socket)),
             Err(why) => failure = Error::Connect { at: at.to_string(), why },
         }

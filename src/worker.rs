@@ -35,7 +35,7 @@ impl Workers {
 
     /// Runs a task on the worker that has the fewest. `make` is called there.
     ///
-    /// The task must keep its seat for as long as it runs. (Wrapping it here instead would make
+    /// The task must keep its seat, all of it, for as long as it runs. (Wrapping it here instead would make
     /// every session's memory larger by the size of its future, which the wrapper holds twice.)
     pub fn spawn<F>(&self, make: impl FnOnce(Seat) -> F + Send + 'static)
     where
@@ -82,5 +82,29 @@ impl Worker {
 
     fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn tasks_that_come_one_after_another_are_spread() {
+        let workers = Workers::start(2).expect("threads");
+        let (send, receive) = mpsc::channel();
+        for _ in 0..8 {
+            let send = send.clone();
+            workers.spawn(move |seat| async move {
+                // The whole seat, not a copy of its number.
+                let seat = seat;
+                send.send(seat.worker).expect("the test listens");
+                std::future::pending::<()>().await;
+            });
+            receive.recv().expect("the task runs");
+        }
+        assert_eq!(workers.workers.iter().map(Worker::load).collect::<Vec<_>>(), [4, 4]);
     }
 }

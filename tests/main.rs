@@ -1,1 +1,24 @@
-fn main() {}
+//! The integration tests: one file for each promise, all in one binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod common;
+
+mod architecture;
+mod auth;
+mod backpressure;
+mod bad_input;
+mod client_library;
+mod command_line;
+mod configuration;
+mod listeners;
+mod log_messages;
+mod pipelines;
+mod pubsub;
+mod raw_listener;
+mod resp_replies;
+mod resp_requests;
+mod stop;
+mod time_limits;
+mod tls;
+mod uplinks;

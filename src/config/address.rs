@@ -18,19 +18,23 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads `host:port`.
-    pub fn tcp(text: &str) -> Result<Address, String> {
-        let wrong = || format!("expected host:port, found {text:?}");
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    /// Reads `host:port`. What is wrong is told without the text, which may be a URL with a
+    /// password in it.
+    pub fn tcp(text: &str) -> Result<Address, &'static str> {
+        const WRONG: &str = "expected host:port";
+        if text.contains('/') {
+            return Err("expected host:port, not a URL (and a path needs \"network\": \"unix\")");
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
         let host = match host.strip_prefix('[') {
-            Some(host) => host.strip_suffix(']').ok_or_else(wrong)?,
+            Some(host) => host.strip_suffix(']').ok_or(WRONG)?,
             None if host.contains(':') => {
-                return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
+                return Err("an IPv6 address needs brackets, as in [::1]:6379");
             }
             None => host,
         };
-        let number = port.parse().map_err(|_| format!("no port number: {port:?}"))?;
-        Ok(Address::Tcp { host: host.to_owned(), port: number })
+        let port = port.parse().map_err(|_| "expected a port number after the last colon")?;
+        Ok(Address::Tcp { host: host.to_owned(), port })
     }
 }
 
@@ -57,7 +61,9 @@ mod tests {
 
     #[test]
     fn what_is_not_host_and_port_is_refused_with_the_reason() {
-        for text in ["", "localhost", "::1:80", "[::1:80", "h:", "h:65536", "h:-1", "h:x"] {
+        for text in
+            ["", "localhost", "::1:80", "[::1:80", "h:", "h:65536", "h:-1", "h:x", "redis://:p@h:1"]
+        {
             let why = Address::tcp(text).expect_err(text);
             assert!(!why.is_empty());
         }

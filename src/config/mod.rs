@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use self::address::Address;
 pub use self::fault::Fault;
 use self::raw::{Raw, RawListen, RawUplink};
+use self::read::Read;
 
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]
@@ -115,10 +116,14 @@ pub struct Settings {
 
 /// Reads a configuration.
 pub fn parse(text: &str) -> Draft {
-    let (raw, mut faults) = read::read(text);
-    let uplink = uplink(raw.uplink.as_ref().unwrap_or(&RawUplink::default()), &mut faults);
-    let blank = RawListen::default();
-    let listen = block("listen", raw.listen.as_ref().unwrap_or(&blank), &mut faults);
+    let Read { raw, broken, mut faults } = read::read(text);
+    let known = |name| !broken.iter().any(|broken| broken == name);
+    let uplink = known("uplink")
+        .then(|| uplink(raw.uplink.as_ref().unwrap_or(&RawUplink::default()), &mut faults))
+        .flatten();
+    let listen = known("listen")
+        .then(|| block("listen", raw.listen.as_ref().unwrap_or(&RawListen::default()), &mut faults))
+        .flatten();
     let mut optional = |name, raw: &Option<RawListen>| {
         block(name, raw.as_ref().filter(|raw| !is_blank(raw))?, &mut faults)
     };
@@ -205,9 +210,8 @@ fn address(
             .map_err(|why| faults.push(Fault::new(format!("{block}.addr: {why}"))))
             .ok(),
         Some("unix") => Some(Address::Unix(addr.into())),
-        Some(other) => {
-            let why = format!("{block}.network: expected \"tcp\" or \"unix\", found {other:?}");
-            faults.push(Fault::new(why));
+        Some(_) => {
+            faults.push(Fault::new(format!("{block}.network: expected \"tcp\" or \"unix\"")));
             None
         }
     }

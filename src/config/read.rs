@@ -6,34 +6,48 @@ use serde_path_to_error::{Path, Segment};
 use super::Fault;
 use super::raw::Raw;
 
+/// What could be read.
+pub(super) struct Read {
+    pub(super) raw: Raw,
+    /// Blocks that are there and could not be read, or all of them.
+    pub(super) broken: Vec<String>,
+    pub(super) faults: Vec<Fault>,
+}
+
+const BLOCKS: [&str; 4] = ["uplink", "listen", "listen_raw", "admin"];
+
 /// Each fault that serde finds is noted, its field removed, and the rest read again.
-pub(super) fn read(text: &str) -> (Raw, Vec<Fault>) {
-    let mut faults = Vec::new();
+pub(super) fn read(text: &str) -> Read {
+    let nothing = |fault: String| Read {
+        raw: Raw::default(),
+        broken: BLOCKS.map(str::to_owned).into(),
+        faults: vec![Fault::new(fault)],
+    };
     let mut value: Value = match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => value,
-        Ok(other) => {
-            faults.push(Fault::new(format!("expected an object, found {}", kind(&other))));
-            return (Raw::default(), faults);
-        }
-        Err(error) => {
-            faults.push(Fault::new(format!("not JSON: {error}")));
-            return (Raw::default(), faults);
-        }
+        Ok(other) => return nothing(format!("expected an object, found {}", kind(&other))),
+        Err(error) => return nothing(format!("not JSON: {error}")),
     };
+    let mut broken = Vec::new();
+    let mut faults = Vec::from_iter(twice(text));
+    for block in BLOCKS {
+        // serde would take an array for an object's fields in their order.
+        if matches!(&value[block], Value::Array(_)) {
+            faults.push(Fault::new(format!("{block}: expected an object, found an array")));
+            broken.push(block.to_owned());
+            value[block] = Value::Null;
+        }
+    }
     loop {
         let error = match serde_path_to_error::deserialize::<_, Raw>(value.clone()) {
-            Ok(raw) => {
-                if faults.is_empty() {
-                    faults.extend(twice(text));
-                }
-                return (raw, faults);
-            }
+            Ok(raw) => return Read { raw, broken, faults },
             Err(error) => error,
         };
         let path = error.path().clone();
         faults.push(Fault::new(format!("{path}: {}", why(&value, &path, error.inner()))));
+        broken.push(path.to_string());
         if !remove(&mut value, &path) {
-            return (Raw::default(), faults);
+            return Read { raw: Raw::default(), broken, faults };
         }
     }
 }
@@ -43,7 +57,8 @@ fn twice(text: &str) -> Option<Fault> {
     let error =
         serde_path_to_error::deserialize::<_, Raw>(&mut serde_json::Deserializer::from_str(text))
             .err()?;
-    Some(Fault::new(format!("{}: {}", error.path(), error.inner())))
+    let why = error.inner().to_string();
+    why.starts_with("duplicate field").then(|| Fault::new(format!("{}: {why}", error.path())))
 }
 
 /// serde's own text quotes the value that it found, which may be a password in the wrong place.

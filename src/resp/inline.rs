@@ -27,7 +27,7 @@ fn word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), Error> {
     loop {
         rest = match rest {
             [] => return Ok((arg, rest)),
-            [byte, ..] if is_space(*byte) => return Ok((arg, rest)),
+            [b' ' | b'\t' | b'\r' | b'\n', ..] => return Ok((arg, rest)),
             [b'"', after @ ..] => double_quoted(after, &mut arg)?,
             [b'\'', after @ ..] => single_quoted(after, &mut arg)?,
             [byte, after @ ..] => {
@@ -92,7 +92,7 @@ fn closed(after: &[u8]) -> Result<&[u8], Error> {
     }
 }
 
-/// C's `isspace`.
+/// C's `isspace`, which counts between words; two of these do not end one.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -117,6 +117,7 @@ mod tests {
     fn words_are_split_at_white_space() {
         assert_eq!(words(" set  a\tb \r").expect("valid"), ["set", "a", "b"]);
         assert!(words("  \r").expect("valid").is_empty());
+        assert_eq!(words("\x0ba\x0bb \x0cc").expect("valid"), ["a\x0bb", "c"]);
     }
 
     #[test]

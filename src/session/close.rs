@@ -99,7 +99,7 @@ impl Reason {
     /// Whether the connection may hold bytes that the client has yet to read.
     pub(super) fn client_listens(&self) -> bool {
         match self.cause() {
-            Cause::Benign => matches!(self, Reason::Quit),
+            Cause::Benign => matches!(self, Reason::Quit | Reason::Stopped),
             Cause::Client => matches!(self, Reason::Protocol(_)),
             Cause::Uplink => true,
         }

@@ -1,6 +1,7 @@
 //! One client and its uplink: the loop that carries requests up and replies down.
 //!
 //! - `requests`: client -> uplink
+//! - `commands`: what becomes of each request
 //! - `replies`: uplink -> client
 //! - `owed`: which reply answers what (pure)
 //! - `state`: what the connection carries (pure)
@@ -14,6 +15,7 @@
 
 mod auth;
 mod close;
+mod commands;
 mod outbox;
 mod owed;
 mod replay;
@@ -68,12 +70,16 @@ pub struct Shared {
 
 /// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
 pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) {
-    let client = match handshake(socket, &shared.generation).await {
+    let mut stopping = pin!(shared.stop.notified());
+    let client = tokio::select! {
+        client = handshake(socket, &shared.generation) => client,
+        () = &mut stopping => return,
+    };
+    let client = match client {
         Ok(client) => client,
         Err(reason) => return reason.log(peer),
     };
     let (client, reason) = {
-        let stopping = pin!(shared.stop.notified());
         let mut session = Session::new(client, peer, &shared, shard);
         let reason = session.serve(stopping).await;
         (session.client, reason)
@@ -124,6 +130,8 @@ struct Session {
     replies: reply::Scanner,
     /// The present reply is not for the client.
     hiding: bool,
+    /// A part of the present reply went down.
+    partial: bool,
     to_uplink: Outbox,
     to_client: Outbox,
     /// Set once no more requests are taken in.
@@ -155,6 +163,7 @@ impl Session {
             state: State::default(),
             replies: reply::Scanner::default(),
             hiding: false,
+            partial: false,
             to_uplink: Outbox::default(),
             to_client: Outbox::default(),
             ending: None,
@@ -185,15 +194,11 @@ impl Session {
         loop {
             self.poll_replies(cx, scratch);
             self.poll_requests(cx, scratch);
-            // A link that has just come up may have something to read.
-            if !self.poll_dial(cx) {
+            // A link that has just come up may have something to read, and requests may have
+            // waited for the client to take the proxy's own replies.
+            if !self.poll_dial(cx) && !self.poll_flush(cx) {
                 break;
             }
-        }
-        if !self.to_client.is_clear()
-            && let Poll::Ready(Err(why)) = self.to_client.poll_clear(&mut self.client, cx)
-        {
-            self.lose_client(why);
         }
         self.poll_deadline(cx);
         if self.is_over() {
@@ -214,6 +219,21 @@ impl Session {
             }
             Poll::Ready(Err(why)) => {
                 self.lose_uplink(why.into());
+                false
+            }
+        }
+    }
+
+    /// True when the client has just taken all there was.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.to_client.is_clear() {
+            return false;
+        }
+        match self.to_client.poll_clear(&mut self.client, cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(why)) => {
+                self.lose_client(why);
                 false
             }
         }
@@ -246,9 +266,8 @@ impl Session {
     fn lose_uplink(&mut self, reason: Reason) {
         self.uplink = Link::Lost;
         self.to_uplink.clear();
-        let partial = self.replies.in_frame() && !self.hiding;
         if !self.owed.is_empty()
-            && !partial
+            && !self.partial
             && let Some(words) = reason.last_words()
         {
             self.to_client.push(&words);
@@ -271,7 +290,9 @@ impl Session {
             Some(Reason::ClientLost(_) | Reason::Unread) => true,
             // A blocked client that is gone must not be served: what is popped would be lost.
             Some(Reason::ClientClosed) if self.owed.is_blocked() => true,
-            Some(_) => self.owed.is_empty() && self.to_client.is_clear(),
+            Some(_) => {
+                self.owed.is_empty() && self.to_client.is_clear() && self.to_uplink.is_clear()
+            }
         }
     }
 
@@ -282,12 +303,13 @@ impl Session {
                 if blocking { settings.blocking_time_limit } else { settings.read_time_limit };
             limit.map(|limit| (sent + limit, limit))
         });
-        if let Some((at, limit)) = request {
-            if self.poll_timer(at, cx).is_ready() {
-                self.lose_uplink(Reason::TimeLimit(limit));
-                let _ = self.to_client.poll_clear(&mut self.client, cx);
-            }
-        } else if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {
+        if let Some((at, limit)) = request
+            && self.poll_timer(at, cx).is_ready()
+        {
+            self.lose_uplink(Reason::TimeLimit(limit));
+            self.poll_flush(cx);
+        }
+        if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {
             let at = *self.read_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
             if self.poll_timer(at, cx).is_ready() {
                 self.ending = Some(Reason::Unread);
@@ -325,9 +347,10 @@ impl Session {
                 Ok(()) if self.to_uplink.is_clear() => self.all_sent(),
                 Ok(()) => {}
                 Err(why) => {
-                    // Replies may still be on their way down; reading will find the end.
+                    // Replies may still be on their way down, also to a request that was not
+                    // sent whole; reading them will find the end.
                     self.to_uplink.clear();
-                    self.end(Reason::UplinkLost(why));
+                    self.ending.get_or_insert(Reason::UplinkLost(why));
                 }
             },
             Link::Lost => {}

@@ -6,6 +6,15 @@ use std::time::Instant;
 use super::state::State;
 use crate::command::Channel;
 
+/// What a transaction had queued that matters at its EXEC.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// Requests whose replies are not for the log.
+    pub(super) secrets: bool,
+    /// SUBSCRIBE and its kin.
+    pub(super) subscriptions: bool,
+}
+
 /// What the next reply means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Awaited {
@@ -15,6 +24,10 @@ pub(super) enum Awaited {
     Secret,
     /// As plain, under the limit for blocking commands.
     Blocking,
+    /// An error means that no transaction was begun.
+    Multi,
+    /// An array means that what was queued was executed.
+    Exec(Queued),
     /// `+OK` makes this the database.
     Select(u32),
     /// A map or an array tells the protocol's version.
@@ -53,6 +66,8 @@ pub(super) enum Settled {
     Confirmed,
     /// Something that answers nothing, as a published message.
     Unasked,
+    /// MULTI was refused; the request is over.
+    NoMulti,
     /// The client is told something else; the request is over.
     Instead(&'static str),
     /// The proxy's own request is over.
@@ -75,10 +90,15 @@ const FINE_RUNS: usize = 64;
 /// Beyond this many runs no more requests are taken in.
 const MAX_RUNS: usize = 4096;
 
+/// Beyond this many bytes of the proxy's own replies, too.
+const MAX_LOCAL: usize = 64 * 1024;
+
 /// The queue of what is owed.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     runs: VecDeque<Run>,
+    /// Bytes in [`Awaited::Local`].
+    local: usize,
 }
 
 impl Owed {
@@ -89,13 +109,16 @@ impl Owed {
 
     /// Nothing more may be added for now.
     pub(super) fn is_full(&self) -> bool {
-        self.runs.len() >= MAX_RUNS
+        self.runs.len() >= MAX_RUNS || self.local >= MAX_LOCAL
     }
 
     /// Adds one request, not sent yet.
     #[inline]
     pub(super) fn push(&mut self, awaited: Awaited) {
         let crowded = self.runs.len() > FINE_RUNS;
+        if let Awaited::Local(reply) = &awaited {
+            self.local += reply.len();
+        }
         match self.runs.back_mut() {
             Some(run)
                 if matches!(awaited, Awaited::Plain)
@@ -136,33 +159,43 @@ impl Owed {
         self.runs.front().is_some_and(|run| run.awaited == Awaited::Blocking)
     }
 
-    /// Takes back the newest request: its last byte will never come.
-    pub(super) fn take_back(&mut self) {
-        if let Some(run) = self.runs.back_mut() {
-            run.count -= 1;
-            if run.count == 0 {
-                self.runs.pop_back();
-            }
+    /// Takes back the newest request, whose last byte will never come; false if there is none.
+    pub(super) fn take_back(&mut self) -> bool {
+        let Some(run) = self.runs.back_mut() else { return false };
+        run.count -= 1;
+        if run.count == 0 {
+            self.runs.pop_back();
         }
+        true
     }
 
     /// Forgets everything: no reply will come.
     pub(super) fn clear(&mut self) {
-        self.runs = VecDeque::new();
+        *self = Owed::default();
     }
 
-    /// The next reply, unless it is a push, is not for the client.
+    /// The next reply, which begins with this byte, is not for the client.
     #[inline]
-    pub(super) fn hides(&self) -> bool {
+    pub(super) fn hides(&self, kind: u8) -> bool {
         match self.runs.front() {
-            Some(run) => matches!(run.awaited, Awaited::Own | Awaited::Instead(_)),
+            Some(run) => match run.awaited {
+                // Nothing else comes between a RESET and this, but pushes.
+                Awaited::Own => kind != b'>',
+                // Always an error.
+                Awaited::Instead(_) => kind == b'-',
+                _ => false,
+            },
             None => false,
         }
     }
 
     /// The next reply may hold a secret.
     pub(super) fn is_secret(&self) -> bool {
-        self.runs.front().is_some_and(|run| run.awaited == Awaited::Secret)
+        self.runs.front().is_some_and(|run| match run.awaited {
+            Awaited::Exec(queued) => queued.secrets,
+            Awaited::Secret => true,
+            _ => false,
+        })
     }
 
     /// The beginning of the next reply decides what it is.
@@ -180,7 +213,10 @@ impl Owed {
     pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
         match self.runs.front()?.awaited {
             Awaited::Local(_) => match self.runs.pop_front()?.awaited {
-                Awaited::Local(bytes) => Some(bytes),
+                Awaited::Local(reply) => {
+                    self.local -= reply.len();
+                    Some(reply)
+                }
                 _ => None,
             },
             _ => None,
@@ -252,9 +288,15 @@ impl Owed {
                 }
                 Settled::Answered
             }
+            Awaited::Multi if reply.kind == b'-' => Settled::NoMulti,
+            Awaited::Multi => Settled::Answered,
+            Awaited::Exec(queued) => {
+                state.subscribed_by_exec |= queued.subscriptions && reply.kind == b'*';
+                Settled::Answered
+            }
             Awaited::Own if ok => Settled::Own,
-            Awaited::Instead(text) => Settled::Instead(text),
-            Awaited::Own | Awaited::Local(_) => Settled::Fault,
+            Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
+            Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
         };
         if run.count == 0 {
             self.runs.pop_front();

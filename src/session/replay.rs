@@ -18,8 +18,9 @@ mod tests {
 
     #[test]
     fn the_database_is_chosen_again() {
-        assert!(requests(&State::default()).is_empty());
-        let state = State { db: 7, ..State::default() };
+        let mut state = State::default();
+        assert!(requests(&state).is_empty());
+        state.db = 7;
         assert_eq!(requests(&state), [b"*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n"]);
     }
 }

@@ -8,7 +8,6 @@ use super::{Link, Session, poll_read};
 use crate::resp::encode;
 use crate::resp::reply::Step;
 
-/// A large queue's memory is given back once it is empty.
 impl Session {
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
         loop {
@@ -53,9 +52,11 @@ impl Session {
         while pos < input.len() {
             let start = pos;
             if !self.replies.in_frame() {
-                self.hiding = self.owed.hides() && input[pos] != b'>';
+                self.partial = false;
+                self.hiding = self.owed.hides(input[pos]);
                 if self.hiding {
                     self.to_client.push(&input[from..start]);
+                    from = start;
                 }
                 self.replies.set_peek(self.owed.looks_into(&self.state));
             }
@@ -74,6 +75,10 @@ impl Session {
             match self.owed.settle(reply, &mut self.state) {
                 Settled::Answered => *answered += 1,
                 Settled::Confirmed | Settled::Unasked => {}
+                Settled::NoMulti => {
+                    *answered += 1;
+                    self.intake.queued = None;
+                }
                 Settled::Own => from = pos,
                 Settled::Instead(text) => {
                     *answered += 1;
@@ -88,7 +93,9 @@ impl Session {
                 self.send_local(&local);
             }
         }
-        if self.hiding && self.replies.in_frame() { (&[], None) } else { (&input[from..], None) }
+        let hidden = self.hiding && self.replies.in_frame();
+        self.partial = self.replies.in_frame() && !hidden;
+        (if hidden { &[] } else { &input[from..] }, None)
     }
 
     /// A reply of the proxy's own goes down now.

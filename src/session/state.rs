@@ -11,6 +11,8 @@ pub(super) struct State {
     pub(super) db: u32,
     /// MONITOR was accepted.
     pub(super) monitor: bool,
+    /// A transaction subscribed; how often is not known until the next confirmation.
+    pub(super) subscribed_by_exec: bool,
     channels: i64,
     patterns: i64,
     shards: i64,
@@ -19,7 +21,7 @@ pub(super) struct State {
 impl State {
     /// In RESP2, published messages come as arrays that answer nothing.
     pub(super) fn subscribed(&self) -> bool {
-        self.channels + self.patterns + self.shards > 0
+        self.subscribed_by_exec || self.channels + self.patterns + self.shards > 0
     }
 
     /// How many subscriptions of a kind there are.

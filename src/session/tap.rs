@@ -6,6 +6,16 @@ use crate::transport::Peer;
 
 /// Bytes of one request or reply that are kept.
 const KEPT: usize = 512;
+const REMOVED: &str = "[removed]";
+
+/// What of a request is not for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    None,
+    /// All but the command's name.
+    Arguments,
+    All,
+}
 
 /// One direction's present frame.
 #[derive(Debug, Default)]
@@ -23,8 +33,8 @@ impl Tap {
     }
 
     /// The present frame was a request.
-    pub(super) fn request(&mut self, client: Peer, secret: bool) {
-        let request = arguments(&self.head, self.len > self.head.len(), secret);
+    pub(super) fn request(&mut self, client: Peer, secrecy: Secrecy) {
+        let request = arguments(&self.head, self.len > self.head.len(), secrecy);
         info!(target: "redis_proxy::messages", %client, bytes = self.len, request);
         self.restart();
     }
@@ -32,7 +42,7 @@ impl Tap {
     /// The present frame was a reply.
     pub(super) fn reply(&mut self, client: Peer, secret: bool) {
         let reply = if secret {
-            "[removed]".to_owned()
+            REMOVED.to_owned()
         } else {
             let more = if self.len > self.head.len() { "..." } else { "" };
             format!("{}{more}", self.head.escape_ascii())
@@ -49,8 +59,11 @@ impl Tap {
 }
 
 /// The arguments of the beginning of a request, as MONITOR shows them.
-fn arguments(mut frame: &[u8], cut: bool, secret: bool) -> String {
+fn arguments(mut frame: &[u8], cut: bool, secrecy: Secrecy) -> String {
     let mut text = String::new();
+    if secrecy == Secrecy::All {
+        return REMOVED.to_owned();
+    }
     while let Some(end) = memchr::memchr(b'\n', frame) {
         let (line, rest) = frame.split_at(end + 1);
         frame = rest;
@@ -58,8 +71,8 @@ fn arguments(mut frame: &[u8], cut: bool, secret: bool) -> String {
         let Some(len) = len.and_then(|len| len.trim_end().parse::<usize>().ok()) else { continue };
         if !text.is_empty() {
             text.push(' ');
-            if secret {
-                return text + "[removed]";
+            if secrecy == Secrecy::Arguments {
+                return text + REMOVED;
             }
         }
         let arg = &frame[..len.min(frame.len())];
@@ -76,13 +89,14 @@ mod tests {
     #[test]
     fn requests_read_as_monitor_shows_them() {
         let frame = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\n\"\r\n";
-        assert_eq!(arguments(frame, false, false), r#""SET" "k" "a\r\n\"""#);
-        assert_eq!(arguments(&frame[..20], true, false), r#""SET" "k"..."#);
+        assert_eq!(arguments(frame, false, Secrecy::None), r#""SET" "k" "a\r\n\"""#);
+        assert_eq!(arguments(&frame[..20], true, Secrecy::None), r#""SET" "k"..."#);
     }
 
     #[test]
     fn of_a_secret_request_only_the_name_is_shown() {
         let frame = b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n";
-        assert_eq!(arguments(frame, false, true), r#""AUTH" [removed]"#);
+        assert_eq!(arguments(frame, false, Secrecy::Arguments), r#""AUTH" [removed]"#);
+        assert_eq!(arguments(frame, false, Secrecy::All), "[removed]");
     }
 }

@@ -1,0 +1,92 @@
+//! A real client library, plain and TLS, RESP2 and RESP3, finds nothing unusual.
+
+use redis::{Client as Library, Commands, Connection, ConnectionAddr, ProtocolVersion};
+use redis::{IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, pipe};
+use serde_json::json;
+
+use crate::common::{Proxy, cert, redis};
+
+fn exercise(connection: &mut Connection) {
+    let () = connection.set("k", 1).unwrap();
+    assert_eq!(connection.incr::<_, _, i64>("k", 41).unwrap(), 42);
+    let mut many = pipe();
+    for number in 0..5000 {
+        many.cmd("HSET").arg("h").arg(number).arg("v").ignore();
+    }
+    let () = many.cmd("HLEN").arg("h").ignore().query(connection).unwrap();
+    assert_eq!(
+        connection.hgetall::<_, std::collections::HashMap<i64, String>>("h").unwrap().len(),
+        5000
+    );
+    let (one, two): (i64, i64) =
+        pipe().atomic().incr("k", 1).incr("k", 1).query(connection).unwrap();
+    assert_eq!((one, two), (43, 44));
+    let sum: i64 = redis::transaction(connection, &["k"], |connection, pipe| {
+        let k: i64 = connection.get("k")?;
+        pipe.set("k", k * 2)
+            .ignore()
+            .get("k")
+            .query(connection)
+            .map(|it: Option<(i64,)>| it.map(|it| it.0))
+    })
+    .unwrap();
+    assert_eq!(sum, 88);
+    let missing = connection.get::<_, Option<String>>("none").unwrap();
+    assert_eq!(missing, None);
+    let error = redis::cmd("LPUSH").arg("k").arg("x").query::<i64>(connection).unwrap_err();
+    assert_eq!(error.code(), Some("WRONGTYPE"));
+    let none: Option<(String, String)> = connection.blpop("empty", 0.05).unwrap();
+    assert_eq!(none, None);
+}
+
+fn subscribe(connection: &mut Connection, publisher: &mut Connection) {
+    let mut subscriber = connection.as_pubsub();
+    subscriber.subscribe("news").unwrap();
+    subscriber.psubscribe("n*s").unwrap();
+    assert_eq!(publisher.publish::<_, _, i64>("news", "hello").unwrap(), 2);
+    for _ in 0..2 {
+        assert_eq!(subscriber.get_message().unwrap().get_payload::<String>().unwrap(), "hello");
+    }
+}
+
+fn info(protocol: ProtocolVersion) -> RedisConnectionInfo {
+    RedisConnectionInfo::default().set_password("secret").set_protocol(protocol)
+}
+
+#[test]
+fn the_library_works_through_a_plain_listener() {
+    let redis = redis();
+    let proxy = Proxy::with_pass(&redis.addr(), "secret");
+    for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
+        let address = format!("redis://{}", proxy.addr()).into_connection_info().unwrap();
+        let library = Library::open(address.set_redis_settings(info(protocol))).unwrap();
+        let mut connection = library.get_connection().unwrap();
+        exercise(&mut connection);
+        subscribe(&mut connection, &mut library.get_connection().unwrap());
+    }
+}
+
+#[test]
+fn the_library_works_through_a_tls_listener() {
+    let redis = redis();
+    let proxy = Proxy::start(&json!({
+        "uplink": { "addr": redis.addr() },
+        "listen": {
+            "addr": "127.0.0.1:0", "pass": "secret", "tls": true,
+            "certfile": cert("server.pem"), "keyfile": cert("server.key"),
+        },
+    }));
+    for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
+        let address = format!("rediss://{}", proxy.addr()).into_connection_info().unwrap();
+        assert!(matches!(address.addr(), ConnectionAddr::TcpTls { .. }));
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert: Some(std::fs::read(cert("ca.pem")).unwrap()),
+        };
+        let address = address.set_redis_settings(info(protocol));
+        let library = Library::build_with_tls(address, certificates).unwrap();
+        let mut connection = library.get_connection().unwrap();
+        exercise(&mut connection);
+        subscribe(&mut connection, &mut library.get_connection().unwrap());
+    }
+}

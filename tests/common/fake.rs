@@ -1,0 +1,67 @@
+//! A scripted uplink: it says what a test says, when the test says it.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use super::client::{certificates, private_key};
+use super::{Client, PATIENCE};
+
+/// It answers the PING of the proxy's start by itself, and leaves the rest to the test.
+pub struct FakeUplink {
+    listener: TcpListener,
+}
+
+impl FakeUplink {
+    pub fn bind() -> FakeUplink {
+        FakeUplink { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    pub fn addr(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// The next connection of the proxy; both sides are one kind of client here.
+    pub fn accept(&self) -> Client {
+        let (stream, _) = self.listener.accept().unwrap();
+        Client::over(stream)
+    }
+
+    /// Answers a start's PING in the background, while the caller starts the proxy.
+    pub fn expect_start<T>(&self, start: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                self.accept().expect("*1\r\n$4\r\nPING\r\n").send("+PONG\r\n").expect_closed();
+            });
+            start()
+        })
+    }
+
+    /// Accepts one TLS connection with this certificate, and answers one PING on it. With
+    /// `client_ca`, the proxy must show a certificate. `Err` is the handshake's failure.
+    pub fn serve_tls(&self, identity: &str, client_ca: Option<&str>) -> Result<(), String> {
+        let (stream, _) = self.listener.accept().map_err(|why| why.to_string())?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let builder = ServerConfig::builder();
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some(ca) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificates(ca).remove(0)).unwrap();
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let (certs, key) =
+            (certificates(&format!("{identity}.pem")), private_key(&format!("{identity}.key")));
+        let config = builder.with_single_cert(certs, key).unwrap();
+        let connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        let mut ping = [0; 14];
+        stream.read_exact(&mut ping).map_err(|why| why.to_string())?;
+        stream.write_all(b"+PONG\r\n").map_err(|why| why.to_string())
+    }
+}

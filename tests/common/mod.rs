@@ -1,0 +1,37 @@
+//! The harness: real redis-servers, scripted uplinks, the real binary, and clients that say
+//! exactly what they send and expect.
+
+mod client;
+mod fake;
+mod proxy;
+mod redis;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use self::client::Client;
+pub use self::fake::FakeUplink;
+pub use self::proxy::{Proxy, check, run_to_end};
+pub use self::redis::{Redis, redis};
+
+/// How long anything may take before a test is given up.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A test certificate or key.
+pub fn cert(name: &str) -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs").join(name).display().to_string()
+}
+
+/// A request as clients send it.
+pub fn request(args: &[&str]) -> Vec<u8> {
+    redis_proxy::resp::encode::request(args)
+}
+
+/// Polls, for what no event tells of: another process's or thread's state.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + PATIENCE;
+    while !done() {
+        assert!(std::time::Instant::now() < until, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,186 @@
+//! The real binary, run as its users run it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::{Client, PATIENCE, eventually};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
+
+/// A running proxy; it ends with the test.
+pub struct Proxy {
+    child: Child,
+    log: Arc<Log>,
+    _dir: tempfile::TempDir,
+}
+
+/// Everything that it wrote to standard error, a JSON object a line.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    more: Condvar,
+}
+
+impl Log {
+    fn collect(&self, stderr: ChildStderr) {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+            self.lines.lock().unwrap().push(line);
+            self.more.notify_all();
+        }
+    }
+
+    fn wait(&self, what: &str, found: impl Fn(&Value) -> bool) -> Value {
+        let lines = self.lines.lock().unwrap();
+        let missing = |lines: &mut Vec<Value>| !lines.iter().any(&found);
+        let (lines, timeout) = self.more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "never logged: {what}; but: {lines:#?}");
+        lines.iter().find(|line| found(line)).unwrap().clone()
+    }
+}
+
+impl Proxy {
+    /// In front of `uplink`, on a port that the kernel chooses.
+    pub fn to(uplink: &str) -> Proxy {
+        Proxy::start(&json!({ "uplink": { "addr": uplink }, "listen": { "addr": "127.0.0.1:0" } }))
+    }
+
+    /// As [`Proxy::to`], with a password for clients.
+    pub fn with_pass(uplink: &str, pass: &str) -> Proxy {
+        Proxy::start(&json!({
+            "uplink": { "addr": uplink },
+            "listen": { "addr": "127.0.0.1:0", "pass": pass },
+        }))
+    }
+
+    pub fn start(config: &Value) -> Proxy {
+        Proxy::start_with(config, "debug")
+    }
+
+    pub fn start_with(config: &Value, log_filter: &str) -> Proxy {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["--log-format", "json", "-f", file.to_str().unwrap()])
+            .env("RUST_LOG", format!("redis_proxy={log_filter}"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::<Log>::default();
+        let stderr = child.stderr.take().unwrap();
+        std::thread::spawn({
+            let log = log.clone();
+            move || log.collect(stderr)
+        });
+        let proxy = Proxy { child, log, _dir: dir };
+        proxy.logged("running", |line| line["message"] == "running");
+        proxy
+    }
+
+    /// Waits for a line of the log.
+    pub fn logged(&self, what: &str, found: impl Fn(&Value) -> bool) -> Value {
+        self.log.wait(what, found)
+    }
+
+    /// Waits for the line that says why a session ended.
+    pub fn closed(&self, reason: &str) {
+        self.logged(reason, |line| {
+            line["message"] == "session closed"
+                && line["reason"].as_str().is_some_and(|text| text.contains(reason))
+        });
+    }
+
+    /// All that was logged so far, as text.
+    pub fn log_text(&self) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Where a block's listener is.
+    pub fn addr_of(&self, block: &str) -> String {
+        let line = self
+            .logged("listening", |line| line["message"] == "listening" && line["block"] == *block);
+        line["addr"].as_str().unwrap().to_owned()
+    }
+
+    pub fn addr(&self) -> String {
+        self.addr_of("listen")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.addr())
+    }
+
+    pub fn raw_client(&self) -> Client {
+        Client::connect(&self.addr_of("listen_raw"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the proxy ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// A line of `/proc/PID/status`, in KiB.
+    pub fn memory_kib(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the proxy's log:\n{}", self.log_text());
+        }
+    }
+}
+
+/// Runs the binary to its end.
+pub fn run_to_end(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(BINARY)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended without reading; then its exit code tells.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < PATIENCE, "does not end: {args:?}");
+        std::thread::yield_now();
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The faults that `--check` finds, and its exit code.
+pub fn check(config: &str) -> (Option<i32>, Vec<String>) {
+    let output = run_to_end(&["--check", "-f", "-"], config);
+    let faults = String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect();
+    (output.status.code(), faults)
+}

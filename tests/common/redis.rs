@@ -1,0 +1,71 @@
+//! A redis-server for one test.
+
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Client, eventually};
+
+/// A running redis-server with an address of its own; it ends with the test.
+pub struct Redis {
+    child: Child,
+    host: String,
+    pub dir: tempfile::TempDir,
+}
+
+/// With nothing but an address.
+pub fn redis() -> Redis {
+    Redis::start(&[])
+}
+
+impl Redis {
+    const PORT: u16 = 6379;
+
+    /// All of 127.0.0.0/8 is this machine: an address for each server needs no free port, which
+    /// another process could take before the server does.
+    pub fn start(args: &[&str]) -> Redis {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let host =
+            format!("127.{}.{}.{}", 16 + (process >> 8) % 200, process & 0xff, 1 + number % 250);
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("redis.sock");
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", &host, "--port", "6379", "--save", "", "--appendonly", "no"]);
+        command.args(["--unixsocket", socket.to_str().unwrap()]);
+        command.args(args).current_dir(dir.path()).stdout(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|why| {
+            panic!("redis-server does not start ({why}); `apt-get install redis-server` gets it")
+        });
+        eventually("redis-server listens", || TcpStream::connect((&*host, Self::PORT)).is_ok());
+        Redis { child, host, dir }
+    }
+
+    /// `host:port`.
+    pub fn addr(&self) -> String {
+        format!("{}:{}", self.host, Self::PORT)
+    }
+
+    /// The path of its unix socket.
+    pub fn socket(&self) -> String {
+        self.dir.path().join("redis.sock").display().to_string()
+    }
+
+    /// A connection past the proxy.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.addr())
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,162 @@
+//! All faults at once, with their path, and never with a secret.
+
+use serde_json::{Value, json};
+
+use crate::common::{cert, check, redis};
+
+/// A valid one, changed.
+fn with(uplink: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut config = json!({ "uplink": { "addr": uplink }, "listen": { "addr": "127.0.0.1:0" } });
+    change(&mut config);
+    config.to_string()
+}
+
+fn faults(config: &str) -> Vec<String> {
+    let (code, faults) = check(config);
+    assert_eq!(code, Some(78), "{faults:?}");
+    faults
+}
+
+#[test]
+fn every_fault_is_reported_with_its_path() {
+    let faults = faults(
+        r#"{ "uplink": { "adr": "x", "tls": true, "user": "u" },
+             "listen": { "addr": "::1:5", "tls": true },
+             "listen_raw": { "addr": "a:1", "pass": "x" },
+             "admin": { "addr": "a:x", "tls": true, "certfile": "c" },
+             "max_clients": -1, "connect_time_limit_ms": 0, "foo": {} }"#,
+    );
+    for wanted in [
+        "foo: unknown field",
+        "uplink.adr: unknown field",
+        "max_clients: expected a whole number, not negative, found a number",
+        "Missing uplink address",
+        "uplink.tls requires cacertfile or skipverify",
+        "uplink.user requires pass",
+        "listen.addr: an IPv6 address needs brackets, as in [::1]:6379",
+        "listen.tls requires certfile",
+        "listen.tls requires keyfile",
+        "listen_raw does not support in-proxy authentication",
+        "admin.addr: expected a port number",
+        "admin.tls requires keyfile",
+        "connect_time_limit_ms: must be at least 1",
+    ] {
+        assert!(faults.iter().any(|fault| fault.starts_with(wanted)), "{wanted}: {faults:#?}");
+    }
+    assert_eq!(faults.len(), 13, "{faults:#?}");
+}
+
+#[test]
+fn the_texts_that_scripts_match() {
+    let redis = redis();
+    let exactly = |config: &str, wanted: &str| assert_eq!(faults(config), [wanted]);
+    exactly(&with(&redis.addr(), |it| it["listen"]["addr"] = json!("")), "Missing listen address");
+    exactly(&with("", |_| {}), "Missing uplink address");
+    for block in ["listen", "admin"] {
+        let tls = with(&redis.addr(), |it| {
+            it[block] =
+                json!({ "addr": "127.0.0.1:0", "tls": true, "keyfile": cert("server.key") });
+        });
+        exactly(&tls, &format!("{block}.tls requires certfile"));
+        let tls = with(&redis.addr(), |it| {
+            it[block] =
+                json!({ "addr": "127.0.0.1:0", "tls": true, "certfile": cert("server.pem") });
+        });
+        exactly(&tls, &format!("{block}.tls requires keyfile"));
+    }
+    let refused = faults(&with("127.0.0.1:1", |_| {}));
+    assert!(refused[0].starts_with("could not connect to uplink: 127.0.0.1:1 (non-TLS)"));
+    let refused = faults(&with("127.0.0.1:1", |it| {
+        it["uplink"]["tls"] = json!(true);
+        it["uplink"]["skipverify"] = json!(true);
+    }));
+    assert!(refused[0].starts_with("could not connect to uplink: 127.0.0.1:1 (TLS)"));
+}
+
+#[test]
+fn every_file_that_cannot_be_loaded_is_named() {
+    let faults = faults(&with("127.0.0.1:1", |it| {
+        it["uplink"]["tls"] = json!(true);
+        for field in ["cacertfile", "certfile", "keyfile"] {
+            it["uplink"][field] = json!(format!("/no/uplink-{field}"));
+            it["listen"][field] = json!(format!("/no/listen-{field}"));
+        }
+        it["listen"]["tls"] = json!(true);
+    }));
+    for block in ["uplink", "listen"] {
+        for field in ["cacertfile", "certfile", "keyfile"] {
+            let wanted = format!("could not load {block}.{field}: /no/{block}-{field}");
+            assert!(faults.iter().any(|fault| fault.starts_with(&wanted)), "{faults:#?}");
+        }
+    }
+}
+
+#[test]
+fn tls_files_that_do_not_fit_are_refused() {
+    let redis = redis();
+    let listen = |certfile: &str, keyfile: &str| {
+        faults(&with(&redis.addr(), |it| {
+            it["listen"] = json!({
+                "addr": "127.0.0.1:0", "tls": true, "certfile": cert(certfile), "keyfile": cert(keyfile),
+            });
+        }))
+    };
+    assert_eq!(
+        listen("server.pem", "client.key"),
+        ["listen.certfile: keyfile is not the key of this certificate"]
+    );
+    assert!(listen("server.key", "server.key")[0].contains("no certificate in this file"));
+    assert!(listen("server.pem", "server.pem")[0].contains("no private key in this file"));
+}
+
+#[test]
+fn no_fault_quotes_a_value_that_may_be_a_secret() {
+    for config in [
+        r#"{ "listen": { "addr": "h:987654" } }"#,
+        r#"{ "uplink": { "addr": 1, "pass": 987654 } }"#,
+        r#"{ "uplink": "redis://:987654@host", "listen": ["987654"] }"#,
+        r#"{ "uplink": { "addr": "redis://:987654@host:1" }, "listen": { "network": "987654" } }"#,
+        r#"{ "listen": { "addr": "987654", "pass": { "987654": "987654" }, "tls": "987654" } }"#,
+        r#"{ "listen": { "pass": "987654" "#,
+        r#""987654""#,
+    ] {
+        for fault in faults(config) {
+            assert!(!fault.contains("987654"), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn a_field_given_twice_is_refused() {
+    let redis = redis();
+    let addr = redis.addr();
+    let faults = faults(&format!(
+        r#"{{ "uplink": {{ "addr": "{addr}" }}, "listen": {{ "addr": "127.0.0.1:0", "addr": "127.0.0.1:1" }} }}"#
+    ));
+    assert!(faults[0].contains("duplicate field `addr`"), "{faults:?}");
+}
+
+#[test]
+fn what_the_older_program_took_is_taken() {
+    let redis = redis();
+    // Empty texts and nulls for what is not wanted, and blocks left blank.
+    let (code, faults) = check(&with(&redis.addr(), |it| {
+        it["uplink"] = json!({
+            "addr": redis.addr(), "network": "tcp", "user": "", "pass": "", "tls": false,
+            "cacertfile": "", "skipverify": false, "certfile": null,
+        });
+        it["listen_raw"] = json!({ "addr": "", "tls": false, "certfile": "" });
+        it["admin"] = json!({});
+        it["read_time_limit_ms"] = json!(0);
+    }));
+    assert_eq!((code, faults), (Some(0), vec![]));
+}
+
+#[test]
+fn the_example_is_valid_but_for_its_uplink() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config_example.json"));
+    let mut example: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    let redis = redis();
+    example["uplink"]["addr"] = json!(redis.addr());
+    assert_eq!(check(&example.to_string()), (Some(0), vec![]));
+}
