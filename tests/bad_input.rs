@@ -166,3 +166,51 @@ fn random_bytes_from_clients_harm_nobody() {
         assert_eq!(good.ask(&["PING"]), "+PONG");
     }
 }
+
+#[test]
+fn an_answer_before_the_request_is_complete_leaves_the_gate_in_order() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    for _ in 0..4 {
+        let mut client = proxy.client();
+        client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nbegun");
+        let mut uplink = fake.accept();
+        uplink.expect("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nbegun").send("-ERR too long\r\n");
+        client.expect("-ERR too long\r\n").half_close().expect_closed();
+    }
+    let mut client = proxy.client();
+    client.command(&["PING"]);
+    fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
+    client.expect("+PONG\r\n");
+}
+
+#[test]
+fn a_login_refused_after_reset_repeats_no_reply() {
+    let fake = FakeUplink::bind();
+    let login = request(&["AUTH", "up"]);
+    let start = || {
+        Proxy::start(&serde_json::json!({
+            "uplink": { "addr": fake.addr(), "pass": "up" },
+            "listen": { "addr": "127.0.0.1:0" },
+        }))
+    };
+    let proxy = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut uplink = fake.accept();
+            uplink.expect(&login).send("+OK\r\n").expect(request(&["PING"])).send("+PONG\r\n");
+        });
+        start()
+    });
+    let mut client = proxy.client();
+    client.send("GET a\r\nRESET\r\nGET b\r\n");
+    let mut uplink = fake.accept();
+    uplink.expect(&login).send("+OK\r\n").expect(request(&["GET", "a"]));
+    uplink.expect(request(&["RESET"])).expect(&login).expect(request(&["GET", "b"]));
+    uplink.send("$1\r\na\r\n+RESET\r\n-WRONGPASS changed meanwhile\r\n");
+    let told = client.rest();
+    assert!(
+        told.starts_with("$1\r\na\r\n+RESET\r\n-ERR redis-proxy: uplink unavailable"),
+        "{told}"
+    );
+    assert!(!told.contains("changed meanwhile"));
+}

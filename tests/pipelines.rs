@@ -174,3 +174,72 @@ fn a_client_that_has_said_all_still_gets_its_replies() {
     assert_eq!(client.rest(), "+PONG\r\n");
     proxy.client().command(&["GET", "k"]).expect("$1\r\nv\r\n");
 }
+
+#[test]
+fn what_was_taken_in_before_quit_is_sent_however_slowly_the_uplink_reads() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let mut client = proxy.client();
+    // More than the socket buffers between here and there hold.
+    let set = request(&["SET", "k", &"v".repeat(1000)]);
+    let count = 20_000;
+    let writer = std::thread::spawn({
+        let requests = [set.repeat(count), request(&["QUIT"])].concat();
+        move || {
+            client.send(requests);
+            client
+        }
+    });
+    let mut uplink = fake.accept();
+    uplink.expect(set.repeat(count)).send("+OK\r\n".repeat(count));
+    writer.join().unwrap().expect("+OK\r\n".repeat(count + 1)).expect_closed();
+}
+
+#[test]
+fn requests_without_replies_are_executed_before_quit() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    client.send("CLIENT REPLY OFF\r\nSET k v\r\nQUIT\r\n").expect_closed();
+    redis.client().command(&["GET", "k"]).expect("$1\r\nv\r\n");
+}
+
+#[test]
+fn many_replies_of_the_proxys_own_do_not_stop_a_client() {
+    let redis = redis();
+    let proxy = Proxy::with_pass(&redis.addr(), "p");
+    let mut client = proxy.client();
+    let refused = "-NOAUTH Authentication required.\r\n";
+    for _ in 0..3 {
+        client.send(request(&["PING"]).repeat(4000)).expect(refused.repeat(4000));
+    }
+    assert_eq!(client.ask(&["AUTH", "p"]), "+OK");
+}
+
+#[test]
+fn replies_of_the_proxys_own_behind_a_blocked_command_are_bounded() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&["PING"]), "+PONG");
+    let before = proxy.memory_kib("VmRSS");
+    let count = 300_000;
+    let writer = std::thread::spawn(move || {
+        client.send(request(&["BLPOP", "q", "0"]));
+        client.send(request(&["SYNC"]).repeat(count));
+        client
+    });
+    // The client cannot have written all of it, for the proxy takes in no more.
+    let mut direct = redis.client();
+    crate::common::eventually("blocked", || {
+        direct.command(&["CLIENT", "LIST", "TYPE", "normal"]);
+        let size: usize = direct.line()[1..].parse().unwrap();
+        String::from_utf8(direct.take(size + 2)).unwrap().contains("cmd=blpop")
+    });
+    assert!(proxy.memory_kib("VmHWM") - before < 4 * 1024);
+    assert_eq!(direct.ask(&["RPUSH", "q", "x"]), ":1");
+    let mut client = writer.join().unwrap();
+    client.expect("*2\r\n$1\r\nq\r\n$1\r\nx\r\n");
+    let refused = "-ERR SYNC is not supported by redis-proxy on this listener; use listen_raw\r\n";
+    client.expect(refused.repeat(count));
+}

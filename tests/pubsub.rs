@@ -132,3 +132,31 @@ fn a_push_in_pieces_is_not_interrupted_by_the_proxys_own_reply() {
     uplink.expect(request(&["GET", "k"])).send("idate\r\n_\r\n$1\r\nv\r\n");
     client.expect("idate\r\n_\r\n-ERR Client sent AUTH, but no password is set\r\n$1\r\nv\r\n");
 }
+
+#[test]
+fn a_subscription_made_by_exec_is_one() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let (mut client, mut publisher) = (proxy.client(), proxy.client());
+    client.send("MULTI\r\nSUBSCRIBE a b\r\nEXEC\r\n").expect("+OK\r\n+QUEUED\r\n*1\r\n");
+    client.expect(confirmation('*', "subscribe", "a", 1));
+    client.expect(confirmation('*', "subscribe", "b", 2));
+    assert_eq!(publisher.ask(&["PUBLISH", "a", "one"]), ":1");
+    client.expect(message('*', "a", "one"));
+    let (mut client, mut publisher) = (proxy.client(), proxy.client());
+    client.send("MULTI\r\nSUBSCRIBE c\r\nEXEC\r\n").expect("+OK\r\n+QUEUED\r\n*1\r\n");
+    client.expect(confirmation('*', "subscribe", "c", 1));
+    assert_eq!(publisher.ask(&["PUBLISH", "c", "one"]), ":1");
+    client.expect(message('*', "c", "one"));
+}
+
+#[test]
+fn a_refused_multi_begins_no_transaction() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    client.send("SUBSCRIBE a\r\n").expect(confirmation('*', "subscribe", "a", 1));
+    client.send("MULTI\r\n");
+    assert!(client.line().starts_with("-ERR Can't execute 'multi'"));
+    client.send("AUTH x\r\n").expect("-ERR Client sent AUTH, but no password is set\r\n");
+}

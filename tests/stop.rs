@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::common::{FakeUplink, Proxy, eventually, redis, request};
+use crate::common::{FakeUplink, Proxy, cert, eventually, redis, request};
 
 #[test]
 fn running_requests_finish_and_idle_clients_are_closed() {
@@ -76,6 +76,44 @@ fn sighup_does_not_kill() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
     proxy.signal(Signal::HUP);
-    proxy.logged("a word about it", |line| line["level"] == "WARN");
+    proxy.logged("a word about it", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("cannot reload"))
+    });
     assert_eq!(proxy.client().ask(&["PING"]), "+PONG");
+}
+
+#[test]
+fn a_tls_handshake_that_does_not_end_holds_up_nothing() {
+    let redis = redis();
+    let mut proxy = Proxy::start(&json!({
+        "uplink": { "addr": redis.addr() },
+        "listen": {
+            "addr": "127.0.0.1:0", "tls": true,
+            "certfile": cert("server.pem"), "keyfile": cert("server.key"),
+        },
+        "connect_time_limit_ms": 3_600_000,
+        "stop_time_limit_ms": 3_600_000,
+    }));
+    let _silent = proxy.client();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+}
+
+#[test]
+fn sighup_while_stopping_cuts_nobody_off() {
+    let fake = FakeUplink::bind();
+    let mut proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let mut client = proxy.client();
+    client.command(&["GET", "k"]);
+    let mut uplink = fake.accept();
+    uplink.expect(request(&["GET", "k"]));
+    proxy.signal(Signal::TERM);
+    proxy.logged("stopping", |line| line["message"] == "stopping");
+    proxy.signal(Signal::HUP);
+    proxy.logged("a word about it", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("cannot reload"))
+    });
+    uplink.send("$1\r\nv\r\n");
+    assert_eq!(client.rest(), "$1\r\nv\r\n");
+    assert_eq!(proxy.ended().code(), Some(0));
 }

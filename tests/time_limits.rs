@@ -88,3 +88,20 @@ fn without_a_blocking_limit_the_read_limit_applies_to_both() {
     client.command(&["BLPOP", "q", "0"]);
     assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 100 ms exceeded\r\n");
 }
+
+#[test]
+fn a_cut_client_that_does_not_read_is_let_go() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| limited(&fake.addr(), &json!({ "read_time_limit_ms": 100 })));
+    let mut client = proxy.client();
+    client.command(&["GET", "a"]);
+    let mut uplink = fake.accept();
+    uplink.expect(request(&["GET", "a"])).send("$1000000000\r\n");
+    let writer = std::thread::spawn(move || {
+        // Ends when the proxy cuts the connection.
+        while uplink.try_send(&[b'x'; 65536]).is_ok() {}
+    });
+    // A reply that never ends, to a client that never reads it.
+    proxy.closed("the client did not read its last replies");
+    writer.join().unwrap();
+}

@@ -105,3 +105,22 @@ fn a_fresh_connection_is_told_the_clients_state_and_its_answers_are_checked() {
     let refused = runtime.block_on(dialler.dial(&[request(&["SELECT", "99"])])).unwrap_err();
     assert!(refused.to_string().contains("DB index is out of range"), "{refused}");
 }
+
+#[test]
+fn an_uplink_that_repeats_the_password_does_not_make_the_proxy_repeat_it() {
+    let fake = FakeUplink::bind();
+    let config = json!({
+        "uplink": { "addr": fake.addr(), "pass": "thepass" }, "listen": { "addr": ":0" },
+    });
+    let (code, faults) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut uplink = fake.accept();
+            uplink.expect(request(&["AUTH", "thepass"]));
+            let answer = "-ERR unknown command 'AUTH', with args beginning with: 'thepass'\r\n";
+            uplink.send(answer).expect_closed();
+        });
+        check(&config.to_string())
+    });
+    assert_eq!(code, Some(78));
+    assert!(faults[0].contains("unknown command") && !faults[0].contains("thepass"), "{faults:?}");
+}
