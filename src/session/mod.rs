@@ -71,6 +71,10 @@ pub struct Shared {
 /// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
 pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) {
     let mut stopping = pin!(shared.stop.notified());
+    if shared.stop.is_stopping() {
+        // It began before anybody listened for it here.
+        return;
+    }
     let client = tokio::select! {
         client = handshake(socket, &shared.generation) => client,
         () = &mut stopping => return,
