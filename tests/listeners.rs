@@ -118,3 +118,22 @@ fn one_client_too_many_is_told_and_a_place_becomes_free_again() {
     });
     assert_eq!(two.ask(&["PING"]), "+PONG");
 }
+
+#[test]
+fn when_descriptors_run_out_it_waits_and_goes_on() {
+    let redis = redis();
+    let config = json!({
+        "uplink": { "addr": redis.addr() }, "listen": { "addr": "127.0.0.1:0" },
+    });
+    let proxy = Proxy::start_limited(&config, 40);
+    proxy.logged("a warning at the start", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("too few file descriptors"))
+    });
+    let mut first = proxy.client();
+    assert_eq!(first.ask(&["PING"]), "+PONG");
+    let many: Vec<_> = (0..60).map(|_| proxy.client()).collect();
+    proxy.logged("it cannot accept", |line| line["message"] == "cannot accept for now");
+    assert_eq!(first.ask(&["PING"]), "+PONG");
+    drop(many);
+    assert_eq!(proxy.client().ask(&["PING"]), "+PONG");
+}

@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Client, FakeUplink, Proxy, Redis, cert, check, redis};
+use std::sync::Arc;
+
+use rustls::HandshakeKind;
+
+use crate::common::{
+    Client, FakeUplink, Proxy, Redis, cert, check, redis, request, tls_config, tls_server,
+};
 
 fn tls_listener(uplink: &str, more: &Value) -> Proxy {
     let mut config = json!({
@@ -171,4 +177,35 @@ fn tls_to_a_plain_uplink_is_refused_in_time() {
     let (code, faults) = check(&config.to_string());
     assert_eq!(code, Some(78));
     assert!(faults[0].contains("(TLS)"), "{faults:?}");
+}
+
+#[test]
+fn a_clients_tls_session_is_resumed() {
+    let redis = redis();
+    let proxy = tls_listener(&redis.addr(), &json!({}));
+    let config = Arc::new(tls_config(None));
+    for wanted in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let (mut client, kind) = Client::connect_with(&proxy.addr(), config.clone()).unwrap();
+        assert_eq!(kind, Some(wanted));
+        // In TLS 1.3 the ticket comes after the handshake.
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+}
+
+#[test]
+fn an_uplinks_tls_session_is_resumed() {
+    let fake = FakeUplink::bind();
+    let server = tls_server("server", None);
+    let mut kinds = Vec::new();
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| [(); 2].map(|()| fake.serve_ping(server.clone()).unwrap()));
+        // Its start is the first connection, its first client's request the second.
+        let proxy = Proxy::start(&json!({
+            "uplink": { "addr": fake.addr(), "tls": true, "cacertfile": cert("ca.pem") },
+            "listen": { "addr": "127.0.0.1:0" },
+        }));
+        proxy.client().send(request(&["PING"])).expect("+PONG\r\n");
+        kinds.extend(serving.join().unwrap());
+    });
+    assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
 }

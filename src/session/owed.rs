@@ -132,6 +132,14 @@ impl Owed {
         }
     }
 
+    /// Gives back the memory of a long queue that is over.
+    #[inline]
+    pub(super) fn trim(&mut self) {
+        if self.runs.is_empty() && self.runs.capacity() > FINE_RUNS {
+            self.runs = VecDeque::new();
+        }
+    }
+
     /// All bytes are on their way, but for those of a last request that is not complete.
     #[inline]
     pub(super) fn sent(&mut self, now: Instant, last_incomplete: bool) {

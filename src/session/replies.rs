@@ -35,6 +35,7 @@ impl Session {
         // hold up a pause.
         if answered > 0 {
             self.passes.leave(answered);
+            self.owed.trim();
         }
         if let Err(why) = self.to_client.send(&mut self.client, cx, tail) {
             self.lose_client(why);

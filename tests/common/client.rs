@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 use super::{PATIENCE, cert, request};
 
@@ -42,18 +42,24 @@ impl Client {
 
     /// TLS, trusting the test CA; `identity` names a certificate of the client's own.
     pub fn connect_tls(addr: &str, identity: Option<&str>) -> io::Result<Client> {
+        Client::connect_with(addr, Arc::new(tls_config(identity))).map(|(client, _)| client)
+    }
+
+    /// TLS with a configuration that remembers sessions; tells whether one was resumed.
+    pub fn connect_with(
+        addr: &str,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<(Client, Option<HandshakeKind>)> {
         let tcp = TcpStream::connect(addr).unwrap();
         prepare(&tcp);
         let port = tcp.local_addr().unwrap().port();
-        let connection = ClientConnection::new(
-            Arc::new(tls_config(identity)),
-            ServerName::try_from("localhost").unwrap(),
-        );
+        let connection = ClientConnection::new(config, ServerName::try_from("localhost").unwrap());
         let mut stream = StreamOwned::new(connection.unwrap(), tcp.try_clone().unwrap());
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(Client { stream: Box::new(stream), tcp: Some(tcp), port })
+        let kind = stream.conn.handshake_kind();
+        Ok((Client { stream: Box::new(stream), tcp: Some(tcp), port }, kind))
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -145,7 +151,8 @@ fn prepare(tcp: &TcpStream) {
     tcp.set_nodelay(true).unwrap();
 }
 
-fn tls_config(identity: Option<&str>) -> ClientConfig {
+/// Trusts the test CA.
+pub fn tls_config(identity: Option<&str>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for root in certificates("ca.pem") {
         roots.add(root).unwrap();

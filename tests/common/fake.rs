@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::client::{certificates, private_key};
 use super::{Client, PATIENCE};
@@ -43,25 +43,34 @@ impl FakeUplink {
     /// Accepts one TLS connection with this certificate, and answers one PING on it. With
     /// `client_ca`, the proxy must show a certificate. `Err` is the handshake's failure.
     pub fn serve_tls(&self, identity: &str, client_ca: Option<&str>) -> Result<(), String> {
+        self.serve_ping(tls_server(identity, client_ca)).map(|_| ())
+    }
+
+    /// As [`FakeUplink::serve_tls`]; tells whether a session was resumed.
+    pub fn serve_ping(&self, config: Arc<ServerConfig>) -> Result<Option<HandshakeKind>, String> {
         let (stream, _) = self.listener.accept().map_err(|why| why.to_string())?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let builder = ServerConfig::builder();
-        let builder = match client_ca {
-            None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(certificates(ca).remove(0)).unwrap();
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-                builder.with_client_cert_verifier(verifier)
-            }
-        };
-        let (certs, key) =
-            (certificates(&format!("{identity}.pem")), private_key(&format!("{identity}.key")));
-        let config = builder.with_single_cert(certs, key).unwrap();
-        let connection = ServerConnection::new(Arc::new(config)).unwrap();
-        let mut stream = StreamOwned::new(connection, stream);
+        let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
         let mut ping = [0; 14];
         stream.read_exact(&mut ping).map_err(|why| why.to_string())?;
-        stream.write_all(b"+PONG\r\n").map_err(|why| why.to_string())
+        stream.write_all(b"+PONG\r\n").map_err(|why| why.to_string())?;
+        Ok(stream.conn.handshake_kind())
     }
+}
+
+/// Shows this certificate; with `client_ca`, asks for one.
+pub fn tls_server(identity: &str, client_ca: Option<&str>) -> Arc<ServerConfig> {
+    let builder = ServerConfig::builder();
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificates(ca).remove(0)).unwrap();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = private_key(&format!("{identity}.key"));
+    let certs = certificates(&format!("{identity}.pem"));
+    Arc::new(builder.with_single_cert(certs, key).unwrap())
 }

@@ -9,8 +9,8 @@ mod redis;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::client::Client;
-pub use self::fake::FakeUplink;
+pub use self::client::{Client, tls_config};
+pub use self::fake::{FakeUplink, tls_server};
 pub use self::proxy::{Proxy, check, run_to_end};
 pub use self::redis::{Redis, redis};
 

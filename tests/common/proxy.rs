@@ -58,17 +58,24 @@ impl Proxy {
         }))
     }
 
-    pub fn start(config: &Value) -> Proxy {
-        Proxy::start_with(config, "debug")
+    /// With no more than this many file descriptors.
+    pub fn start_limited(config: &Value, descriptors: u32) -> Proxy {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), BINARY]);
+        Proxy::run(command, config)
     }
 
-    pub fn start_with(config: &Value, log_filter: &str) -> Proxy {
+    pub fn start(config: &Value) -> Proxy {
+        Proxy::run(Command::new(BINARY), config)
+    }
+
+    fn run(mut command: Command, config: &Value) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["--log-format", "json", "-f", file.to_str().unwrap()])
-            .env("RUST_LOG", format!("redis_proxy={log_filter}"))
+            .env("RUST_LOG", "redis_proxy=debug")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
