@@ -194,8 +194,8 @@ fn allow_descriptors(max_clients: usize) {
         let current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
         let wanted = Rlimit { current, maximum: limit.maximum };
         if setrlimit(Resource::Nofile, wanted).is_err() || current < Some(needed) {
-            warn!(needed, allowed = ?getrlimit(Resource::Nofile).current,
-                "too few file descriptors for max_clients");
+            let allowed = getrlimit(Resource::Nofile).current;
+            warn!(needed, allowed, "too few file descriptors for max_clients");
         }
     }
 }

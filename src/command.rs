@@ -37,6 +37,9 @@ pub enum Class {
     Client,
     /// Speaks another protocol afterwards; refused on this listener.
     Replication,
+    /// The first line or a header of an HTTP request, which a web page may have made a browser
+    /// send here. Redis closes as well.
+    Http,
 }
 
 /// What one can be subscribed to.
@@ -66,9 +69,11 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"discard", Class::Discard),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
+    (b"host:", Class::Http),
     (b"migrate", Class::Secret),
     (b"monitor", Class::Monitor),
     (b"multi", Class::Multi),
+    (b"post", Class::Http),
     (b"psubscribe", Class::Subscribe(Channel::Pattern)),
     (b"psync", Class::Replication),
     (b"punsubscribe", Class::Unsubscribe(Channel::Pattern)),

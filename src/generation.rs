@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tracing::warn;
 
 use crate::config::{Address, Draft, Fault, Listen, Login, Settings};
 use crate::tls;
@@ -43,7 +44,10 @@ pub struct Endpoint {
 
 /// Loads what `draft` names and connects to the uplink, to report every fault at once.
 pub async fn load(draft: Draft, number: u64) -> Result<Arc<Generation>, Vec<Fault>> {
-    let Draft { uplink, listen, listen_raw, admin, settings, mut faults } = draft;
+    let Draft { uplink, listen, listen_raw, admin, settings, mut faults, warnings } = draft;
+    for warning in warnings {
+        warn!("{warning}");
+    }
     let mut endpoint = |block, listen: Option<Listen>| {
         listen.and_then(|listen| note(Endpoint::new(block, listen), &mut faults))
     };

@@ -214,3 +214,15 @@ fn a_login_refused_after_reset_repeats_no_reply() {
     );
     assert!(!told.contains("changed meanwhile"));
 }
+
+#[test]
+fn an_http_request_is_closed_as_redis_closes_it() {
+    let redis = redis();
+    for proxy in [Proxy::to(&redis.addr()), Proxy::with_pass(&redis.addr(), "p")] {
+        for request in ["POST / HTTP/1.1\r\nAUTH p\r\nSET k v\r\n", "Host: x\r\nAUTH p\r\n"] {
+            proxy.client().send(request).expect_closed();
+        }
+        proxy.closed("speaks HTTP");
+    }
+    assert_eq!(redis.client().ask(&["EXISTS", "k"]), ":0");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{cert, check, redis};
+use crate::common::{cert, check, redis, run_to_end};
 
 /// A valid one, changed.
 fn with(uplink: &str, change: impl FnOnce(&mut Value)) -> String {
@@ -159,4 +159,29 @@ fn the_example_is_valid_but_for_its_uplink() {
     let redis = redis();
     example["uplink"]["addr"] = json!(redis.addr());
     assert_eq!(check(&example.to_string()), (Some(0), vec![]));
+}
+
+#[test]
+fn tls_fields_without_tls_are_warned_of() {
+    let redis = redis();
+    let config = json!({
+        "uplink": { "addr": redis.addr(), "skipverify": true },
+        "listen": { "addr": "127.0.0.1:0", "cacertfile": cert("ca.pem") },
+    });
+    let output = run_to_end(&["--check", "-f", "-"], &config.to_string());
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    for field in ["listen.cacertfile", "uplink.skipverify"] {
+        assert!(text.contains(&format!("{field} has no effect without tls")), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_json_has_that_fault_alone() {
+    let redis = redis();
+    for text in ["", "{", "[]", "{} {}", "\u{feff}{}"] {
+        assert_eq!(faults(text).len(), 1, "{text:?}");
+    }
+    let listen = format!(r#"{{ "uplink": {{ "addr": "{}" }}, "listen": 7 }}"#, redis.addr());
+    assert_eq!(faults(&listen), ["listen: expected an object, found a number"]);
 }

@@ -160,3 +160,34 @@ fn a_refused_multi_begins_no_transaction() {
     assert!(client.line().starts_with("-ERR Can't execute 'multi'"));
     client.send("AUTH x\r\n").expect("-ERR Client sent AUTH, but no password is set\r\n");
 }
+
+#[test]
+fn replies_of_exec_that_hold_more_than_they_say_are_followed() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let (mut direct, mut through) = (redis.client(), proxy.client());
+    let mut alike = |resp3: bool, requests: &str| {
+        let hello = if resp3 { "3" } else { "2" };
+        let mut replies = [&mut direct, &mut through].map(|client| {
+            client.send(format!("RESET\r\nHELLO {hello}\r\n{requests}\r\nECHO the-end\r\n"));
+            let mut lines = Vec::new();
+            while lines.last().is_none_or(|line| line != "the-end") {
+                lines.push(client.line());
+            }
+            lines
+        });
+        // They differ in the client's id, which HELLO tells.
+        for lines in &mut replies {
+            let id = lines.iter().position(|line| line == "id").unwrap() + 1;
+            lines.remove(id);
+        }
+        assert_eq!(replies[0], replies[1], "{requests}");
+    };
+    alike(true, "SUBSCRIBE a\r\nMULTI\r\nPUBLISH a 1\r\nPUBLISH a 2\r\nEXEC\r\nUNSUBSCRIBE");
+    alike(true, "MULTI\r\nSUBSCRIBE a b\r\nGET none\r\nEXEC\r\nUNSUBSCRIBE");
+    alike(true, "MULTI\r\nGET none\r\nSUBSCRIBE a b\r\nEXEC\r\nUNSUBSCRIBE");
+    alike(true, "MULTI\r\nSUBSCRIBE a b\r\nDISCARD");
+    alike(false, "MULTI\r\nSUBSCRIBE a b\r\nGET none\r\nEXEC\r\nUNSUBSCRIBE a b");
+    alike(false, "MULTI\r\nPSUBSCRIBE a\r\nUNSUBSCRIBE b c\r\nEXEC\r\nPUNSUBSCRIBE");
+    alike(false, "WATCH k\r\nSET k 1\r\nMULTI\r\nSUBSCRIBE a b\r\nEXEC");
+}

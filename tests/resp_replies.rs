@@ -57,7 +57,7 @@ fn value() -> impl Strategy<Value = (u8, Vec<u8>)> {
     leaf.prop_recursive(5, 40, 6, |inner| {
         let attribute = prop::collection::vec((inner.clone(), inner.clone()), 0..2);
         let elements = prop::collection::vec(inner.clone(), 0..6);
-        let kind = prop::sample::select(b"*~>%".to_vec());
+        let kind = prop::sample::select(b"*~%".to_vec());
         prop_oneof![
             (kind, elements, any::<bool>()).prop_map(|(kind, mut elements, streamed)| {
                 let pairs = kind == b'%';
@@ -151,4 +151,29 @@ fn a_confirmation_tells_its_kind_and_number() {
     }
     assert_eq!(scanner.first_text(), b"subscribe");
     assert_eq!(scanner.last_number(), 7);
+}
+
+#[test]
+fn a_number_that_is_none_stays_none_at_any_split() {
+    for split in 0..=5 {
+        let mut scanner = Scanner::default();
+        scanner.set_peek(true);
+        let (first, second) = b":x1\r\n".split_at(split);
+        scanner.next(first, &mut 0).unwrap();
+        scanner.next(second, &mut 0).unwrap();
+        assert_eq!(scanner.last_number(), 0, "{split}");
+    }
+}
+
+#[test]
+fn a_push_is_an_element_of_nothing() {
+    let push = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n*1\r\n:1\r\n";
+    let inside = format!("*2\r\n{push}:1\r\n{push}>0\r\n:2\r\n");
+    let bytes = format!("{push}{inside}{push}");
+    let ends = [push.len(), push.len() + inside.len(), bytes.len()];
+    let wanted = vec![(b'>', ends[0]), (b'*', ends[1]), (b'>', ends[2])];
+    for size in 1..bytes.len() {
+        let chunks: Vec<&[u8]> = bytes.as_bytes().chunks(size).collect();
+        assert_eq!(scan(&chunks), (wanted.clone(), None), "{size}");
+    }
 }

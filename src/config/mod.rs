@@ -33,6 +33,8 @@ pub struct Draft {
     pub settings: Settings,
     /// Everything that is wrong.
     pub faults: Vec<Fault>,
+    /// What is valid and perhaps not meant.
+    pub warnings: Vec<String>,
 }
 
 /// The Redis behind the proxy.
@@ -130,7 +132,40 @@ pub fn parse(text: &str) -> Draft {
     let (listen_raw, admin) =
         (optional("listen_raw", &raw.listen_raw), optional("admin", &raw.admin));
     let settings = settings(&raw, &mut faults);
-    Draft { uplink, listen, listen_raw, admin, settings, faults }
+    let warnings = without_tls(&raw);
+    Draft { uplink, listen, listen_raw, admin, settings, faults, warnings }
+}
+
+/// Turning TLS off and leaving its fields is common; not knowing of it would be dangerous.
+fn without_tls(raw: &Raw) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut note = |block: &str, tls: Option<bool>, fields: &[(&str, bool)]| {
+        let idle = fields.iter().filter(|(_, given)| *given && tls != Some(true));
+        warnings
+            .extend(idle.map(|(field, _)| format!("{block}.{field} has no effect without tls")));
+    };
+    let blocks = [("listen", &raw.listen), ("listen_raw", &raw.listen_raw), ("admin", &raw.admin)];
+    for (name, block) in blocks {
+        if let Some(it) = block {
+            let files = [
+                ("certfile", &it.certfile),
+                ("keyfile", &it.keyfile),
+                ("cacertfile", &it.cacertfile),
+            ];
+            note(name, it.tls, &files.map(|(field, file)| (field, given(file).is_some())));
+        }
+    }
+    if let Some(it) = &raw.uplink {
+        let texts = [
+            ("cacertfile", &it.cacertfile),
+            ("certfile", &it.certfile),
+            ("keyfile", &it.keyfile),
+            ("servername", &it.servername),
+        ];
+        note("uplink", it.tls, &texts.map(|(field, text)| (field, given(text).is_some())));
+        note("uplink", it.tls, &[("skipverify", it.skipverify == Some(true))]);
+    }
+    warnings
 }
 
 /// Turned off by leaving everything empty, as the older program's example file did.

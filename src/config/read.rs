@@ -58,7 +58,11 @@ fn twice(text: &str) -> Option<Fault> {
         serde_path_to_error::deserialize::<_, Raw>(&mut serde_json::Deserializer::from_str(text))
             .err()?;
     let why = error.inner().to_string();
-    why.starts_with("duplicate field").then(|| Fault::new(format!("{}: {why}", error.path())))
+    let path = match error.path().to_string() {
+        top if top == "." => String::new(),
+        path => format!("{path}: "),
+    };
+    why.starts_with("duplicate field").then(|| Fault::new(path + &why))
 }
 
 /// serde's own text quotes the value that it found, which may be a password in the wrong place.

@@ -66,8 +66,18 @@ struct Level {
     /// Values still to come; without meaning in a streamed one.
     left: u64,
     streamed: bool,
-    /// Its end is not the end of a value: that one follows.
-    attribute: bool,
+    /// It is no element of what it stands in: an attribute, whose value follows, or a push, which
+    /// Redis may send in the middle of EXEC's reply.
+    aside: bool,
+}
+
+/// What is kept of the present line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Text,
+    Number,
+    /// Also once a number is complete, or turned out to be none.
+    Nothing,
 }
 
 /// A resumable scanner over one uplink connection's bytes.
@@ -85,11 +95,12 @@ pub struct Scanner {
     /// The last byte of the present line was a carriage return.
     after_cr: bool,
     peek: bool,
+    more_elements: i64,
     text: [u8; MAX_TEXT],
     text_len: u8,
     text_done: bool,
     line: Number,
-    line_is_number: bool,
+    keep: Keep,
     last_number: i64,
 }
 
@@ -105,11 +116,12 @@ impl Default for Scanner {
             begun: false,
             after_cr: false,
             peek: false,
+            more_elements: 0,
             text: [0; MAX_TEXT],
             text_len: 0,
             text_done: false,
             line: Number::default(),
-            line_is_number: false,
+            keep: Keep::Nothing,
             last_number: 0,
         }
     }
@@ -125,6 +137,13 @@ impl Scanner {
     pub fn set_peek(&mut self, peek: bool) {
         debug_assert!(!self.begun, "a reply is looked into from its beginning or not at all");
         self.peek = peek;
+    }
+
+    /// The next reply, if it is an array, has this many more elements than its header says (or
+    /// fewer); between replies only.
+    pub fn set_more_elements(&mut self, more: i64) {
+        debug_assert!(!self.begun, "a reply's header is read already");
+        self.more_elements = more;
     }
 
     /// The beginning of the last reply's first text: a status line, or an aggregate's first element.
@@ -209,7 +228,12 @@ impl Scanner {
         match byte {
             b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => {
                 self.after_cr = false;
-                self.line_is_number = byte == b':' && self.open.len() <= 1;
+                self.keep = match byte {
+                    _ if !self.peek || self.open.len() > 1 => Keep::Nothing,
+                    b':' => Keep::Number,
+                    _ if self.text_done => Keep::Nothing,
+                    _ => Keep::Text,
+                };
                 self.line = Number::default();
                 self.state = State::Line;
                 Ok(false)
@@ -233,7 +257,7 @@ impl Scanner {
             None => (rest, false),
         };
         *pos += line.len();
-        if self.peek {
+        if self.keep != Keep::Nothing {
             self.keep_line(line);
         }
         // A line feed alone does not end a line.
@@ -276,12 +300,13 @@ impl Scanner {
             _ => {
                 let pairs = matches!(kind, b'%' | b'|');
                 let left = if pairs { len.checked_mul(2).ok_or(Error::Length)? } else { len };
-                let attribute = kind == b'|';
+                let left = self.adjusted(kind, left);
+                let aside = self.is_aside(kind);
                 self.state = State::Type;
                 if left > 0 {
-                    self.descend(Level { left, streamed: false, attribute })?;
+                    self.descend(Level { left, streamed: false, aside })?;
                 }
-                Ok(left == 0 && !attribute)
+                Ok(left == 0 && !aside)
             }
         }
     }
@@ -294,15 +319,29 @@ impl Scanner {
             }
             b'*' | b'~' | b'%' | b'|' | b'>' => {
                 self.state = State::Type;
-                self.descend(Level { left: 0, streamed: true, attribute: kind == b'|' })?;
+                let aside = self.is_aside(kind);
+                self.descend(Level { left: 0, streamed: true, aside })?;
                 Ok(false)
             }
             b'.' => {
                 self.state = State::Type;
                 // `value_begins` saw that the innermost one is streamed.
-                Ok(self.open.pop().is_some_and(|level| !level.attribute))
+                Ok(self.open.pop().is_some_and(|level| !level.aside))
             }
             _ => Err(Error::Length),
+        }
+    }
+
+    fn is_aside(&self, kind: u8) -> bool {
+        kind == b'|' || (kind == b'>' && !self.open.is_empty())
+    }
+
+    /// The elements that really come, where the reply's own header does not count them.
+    fn adjusted(&mut self, kind: u8, elements: u64) -> u64 {
+        if kind == b'*' && self.open.is_empty() {
+            elements.saturating_add_signed(std::mem::take(&mut self.more_elements))
+        } else {
+            elements
         }
     }
 
@@ -339,9 +378,9 @@ impl Scanner {
             if level.left > 0 {
                 return false;
             }
-            let attribute = level.attribute;
+            let aside = level.aside;
             self.open.pop();
-            if attribute {
+            if aside {
                 return false;
             }
         }
@@ -356,13 +395,21 @@ impl Scanner {
     }
 
     fn keep_line(&mut self, line: &[u8]) {
-        if self.line_is_number {
-            if let Ok(Some(number)) = self.line.read(line, &mut 0) {
-                self.last_number = number;
+        if self.keep == Keep::Text {
+            let end = line.iter().position(|b| matches!(b, b'\r' | b'\n'));
+            self.keep_text(&line[..end.unwrap_or(line.len())]);
+            if end.is_some() {
+                self.keep = Keep::Nothing;
             }
-        } else if !self.text_done && self.open.len() <= 1 {
-            let end = line.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(line.len());
-            self.keep_text(&line[..end]);
+            return;
+        }
+        match self.line.read(line, &mut 0) {
+            Ok(None) => {}
+            Ok(Some(number)) => {
+                self.last_number = number;
+                self.keep = Keep::Nothing;
+            }
+            Err(_) => self.keep = Keep::Nothing,
         }
     }
 }

@@ -52,12 +52,13 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
         Some(_) => return Err("NOPROTO unsupported protocol version"),
     }
     let mut forwarded = args[..2].to_vec();
-    let mut credentials = None;
+    let mut authenticated = false;
     loop {
         options = match options {
             [] => break,
             [option, user, pass, rest @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                credentials = Some((*user, *pass));
+                check(login, Some(user), pass)?;
+                authenticated = true;
                 rest
             }
             [option, name, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
@@ -69,10 +70,7 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
             [_, ..] => return Err(HELLO_SYNTAX),
         };
     }
-    if let Some((user, pass)) = credentials {
-        check(login, Some(user), pass)?;
-    }
-    Ok(Hello { authenticated: credentials.is_some(), ..plain(&forwarded) })
+    Ok(Hello { authenticated, ..plain(&forwarded) })
 }
 
 fn plain(args: &[&[u8]]) -> Hello {
@@ -133,6 +131,8 @@ mod tests {
             ("HELLO 3 FOO", HELLO_SYNTAX),
             ("HELLO 3 AUTH default", HELLO_SYNTAX),
             ("HELLO 3 AUTH default wrong", WRONGPASS),
+            ("HELLO 3 AUTH default wrong AUTH default secret", WRONGPASS),
+            ("HELLO 3 AUTH default secret AUTH default wrong", WRONGPASS),
         ] {
             assert_eq!(hello(Some(&login), &words(line)), Err(text), "{line}");
         }

@@ -24,6 +24,8 @@ pub(super) enum Reason {
     Protocol(request::Error),
     #[error("the client speaks TLS to a listener without")]
     SpeaksTls,
+    #[error("the client speaks HTTP")]
+    SpeaksHttp,
     #[error("the client did not read its last replies")]
     Unread,
     #[error(transparent)]
@@ -72,6 +74,7 @@ impl Reason {
             | Reason::ClientLost(_)
             | Reason::Quit
             | Reason::SpeaksTls
+            | Reason::SpeaksHttp
             | Reason::Unread
             | Reason::Handshake(_)
             | Reason::Stopped => return None,
@@ -85,6 +88,7 @@ impl Reason {
             Reason::ClientLost(_)
             | Reason::Protocol(_)
             | Reason::SpeaksTls
+            | Reason::SpeaksHttp
             | Reason::Unread
             | Reason::Handshake(_) => Cause::Client,
             Reason::UplinkUnavailable(_)

@@ -29,6 +29,8 @@ pub(super) enum Verdict {
     /// As an error while queueing, which makes EXEC fail: the uplink is made to see one.
     RefuseInMulti(&'static str),
     Quit,
+    /// Closed without a word.
+    Http,
 }
 
 /// CLIENT REPLY.
@@ -61,6 +63,9 @@ impl Session {
             _ if !intake.authenticated => Secrecy::All,
             _ => Secrecy::None,
         };
+        if class == Class::Http {
+            return Some(Route::Discard(Verdict::Http));
+        }
         if !intake.authenticated {
             return Some(match class {
                 Class::Auth | Class::Hello => Route::Collect(class),
@@ -105,7 +110,8 @@ impl Session {
             | Class::Blocking
             | Class::Subscribe(_)
             | Class::Unsubscribe(_)
-            | Class::Replication => Awaited::Plain,
+            | Class::Replication
+            | Class::Http => Awaited::Plain,
         };
         if !self.admit() {
             return None;
@@ -114,7 +120,9 @@ impl Session {
             (queued @ None, Class::Multi) if args == 1 => *queued = Some(Queued::default()),
             (queued, Class::Exec | Class::Discard) if args == 1 => *queued = None,
             (Some(queued), Class::Secret) => queued.secrets = true,
-            (Some(queued), Class::Subscribe(_)) => queued.subscriptions = true,
+            (Some(queued), Class::Subscribe(_)) if args > 1 => queued.subscribe(args - 1),
+            // Without arguments, as many as there are by then: one, for want of knowledge.
+            (Some(queued), Class::Unsubscribe(_)) => queued.subscribe((args - 1).max(1)),
             _ => {}
         }
         Some(Route::Forward { owed: self.expect(awaited) })
@@ -176,6 +184,7 @@ impl Session {
                 self.expect(Awaited::Instead(text));
                 self.to_uplink.push(&encode::request(["AUTH"]));
             }
+            Verdict::Http => self.end(Reason::SpeaksHttp),
             Verdict::Quit => {
                 self.answer(OK.to_vec());
                 self.end(Reason::Quit);

@@ -11,8 +11,24 @@ use crate::command::Channel;
 pub(super) struct Queued {
     /// Requests whose replies are not for the log.
     pub(super) secrets: bool,
-    /// SUBSCRIBE and its kin.
-    pub(super) subscriptions: bool,
+    /// SUBSCRIBE and its kin: how many requests.
+    pub(super) subscriptions: u32,
+    /// And how many channels they name.
+    pub(super) channels: u32,
+}
+
+impl Queued {
+    pub(super) fn subscribe(&mut self, channels: u32) {
+        self.subscriptions = self.subscriptions.saturating_add(1);
+        self.channels = self.channels.saturating_add(channels);
+    }
+
+    /// In EXEC's reply, a subscribing request is one element by the header. What comes is, in
+    /// RESP2, an array for each of its channels, and in RESP3 pushes, which are no elements.
+    fn more_elements(&self, resp3: bool) -> i64 {
+        let requests = i64::from(self.subscriptions);
+        if resp3 { -requests } else { i64::from(self.channels) - requests }
+    }
 }
 
 /// What the next reply means.
@@ -197,6 +213,15 @@ impl Owed {
         }
     }
 
+    /// How many elements the next reply has beyond what its header says.
+    #[inline]
+    pub(super) fn more_elements(&self, state: &State) -> i64 {
+        match self.runs.front() {
+            Some(Run { awaited: Awaited::Exec(queued), .. }) => queued.more_elements(state.resp3),
+            _ => 0,
+        }
+    }
+
     /// The next reply may hold a secret.
     pub(super) fn is_secret(&self) -> bool {
         self.runs.front().is_some_and(|run| match run.awaited {
@@ -299,7 +324,7 @@ impl Owed {
             Awaited::Multi if reply.kind == b'-' => Settled::NoMulti,
             Awaited::Multi => Settled::Answered,
             Awaited::Exec(queued) => {
-                state.subscribed_by_exec |= queued.subscriptions && reply.kind == b'*';
+                state.subscribed_by_exec |= queued.subscriptions > 0 && reply.kind == b'*';
                 Settled::Answered
             }
             Awaited::Own if ok => Settled::Own,

@@ -59,7 +59,11 @@ impl Session {
                     self.to_client.push(&input[from..start]);
                     from = start;
                 }
-                self.replies.set_peek(self.owed.looks_into(&self.state));
+                let looks_into = self.owed.looks_into(&self.state);
+                self.replies.set_peek(looks_into);
+                if looks_into && input[pos] == b'*' {
+                    self.replies.set_more_elements(self.owed.more_elements(&self.state));
+                }
             }
             let step = self.replies.next(input, &mut pos);
             if let Some(taps) = &mut self.taps {
