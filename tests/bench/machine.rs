@@ -21,16 +21,20 @@ pub(crate) enum Target {
     Haproxy,
     /// This proxy.
     Ours,
+    /// Another build of it, to compare with.
+    Baseline,
 }
 
 impl Target {
-    pub(crate) const ALL: [Target; 3] = [Target::Direct, Target::Haproxy, Target::Ours];
+    pub(crate) const ALL: [Target; 4] =
+        [Target::Direct, Target::Haproxy, Target::Ours, Target::Baseline];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Target::Direct => "direct",
             Target::Haproxy => "haproxy",
             Target::Ours => "ours",
+            Target::Baseline => "baseline",
         }
     }
 }
@@ -96,17 +100,33 @@ pub(crate) struct Setup {
     haproxy_ports: Ports,
     ours: Vec<Process>,
     our_ports: Ports,
+    baseline: Vec<Process>,
+    baseline_ports: Ports,
     _dir: tempfile::TempDir,
 }
 
 impl Setup {
-    pub(crate) fn start() -> Self {
+    /// `baseline` is the path of another build.
+    pub(crate) fn start(baseline: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (redis_ports, haproxy_ports, our_ports) = (Ports::free(), Ports::free(), Ports::free());
+        let [redis_ports, haproxy_ports, our_ports, baseline_ports] =
+            [(); 4].map(|()| Ports::free());
         let redis = redis(redis_ports);
         let haproxy = haproxy(dir.path(), haproxy_ports, redis_ports.plain);
-        let ours = ours(dir.path(), our_ports, redis_ports.plain);
-        Setup { redis, redis_ports, haproxy, haproxy_ports, ours, our_ports, _dir: dir }
+        let proxy = |binary, ports| ours(binary, dir.path(), ports, redis_ports.plain);
+        let ours = proxy(env!("CARGO_BIN_EXE_redis-proxy"), our_ports);
+        let baseline = baseline.map(|binary| proxy(binary, baseline_ports)).unwrap_or_default();
+        Setup {
+            redis,
+            redis_ports,
+            haproxy,
+            haproxy_ports,
+            ours,
+            our_ports,
+            baseline,
+            baseline_ports,
+            _dir: dir,
+        }
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -127,6 +147,7 @@ impl Setup {
             Target::Direct => self.redis_ports,
             Target::Haproxy => self.haproxy_ports,
             Target::Ours => self.our_ports,
+            Target::Baseline => self.baseline_ports,
         };
         if tls { ports.tls } else { ports.plain }
     }
@@ -134,12 +155,10 @@ impl Setup {
     /// What the target's own process has used; none where there is nothing between.
     pub(crate) fn cpu_seconds(&self, target: Target) -> Option<f64> {
         match target {
-            Target::Direct => {
-                let _ = self.redis.pid();
-                None
-            }
+            Target::Direct => None,
             Target::Haproxy => Some(cpu_seconds(self.haproxy.pid())),
             Target::Ours => Some(self.ours.iter().map(|it| cpu_seconds(it.pid())).sum()),
+            Target::Baseline => Some(self.baseline.iter().map(|it| cpu_seconds(it.pid())).sum()),
         }
     }
 }
@@ -196,7 +215,7 @@ fn haproxy(dir: &Path, ports: Ports, redis: u16) -> Process {
 }
 
 /// Two processes, for the proxy has one `listen`; a case loads one of them.
-fn ours(dir: &Path, ports: Ports, redis: u16) -> Vec<Process> {
+fn ours(binary: &str, dir: &Path, ports: Ports, redis: u16) -> Vec<Process> {
     let tls = format!(r#", "tls": true, "certfile": "{CERT}", "keyfile": "{KEY}""#);
     let processes = [(ports.plain, ""), (ports.tls, &tls)].map(|(port, more)| {
         let config = format!(
@@ -205,7 +224,7 @@ fn ours(dir: &Path, ports: Ports, redis: u16) -> Vec<Process> {
         let file = dir.join(format!("{port}.json"));
         fs::write(&file, config).expect("a file in a temporary folder");
         let file = file.to_str().expect("a plain path");
-        Process::start(env!("CARGO_BIN_EXE_redis-proxy"), &["-f", file])
+        Process::start(binary, &["-f", file])
     });
     ports.wait();
     processes.into()
@@ -254,11 +273,11 @@ fn memory_kib(pid: u32, field: &str) -> u64 {
 /// Resident memory for each of 5000 connections that have made one request and then rest.
 pub(crate) fn idle_kib(target: Target) -> f64 {
     const CONNECTIONS: usize = 5000;
-    let setup = Setup::start();
+    let setup = Setup::start(None);
     let pid = match target {
         Target::Direct => setup.redis.pid(),
         Target::Haproxy => setup.haproxy.pid(),
-        Target::Ours => setup.ours[0].pid(),
+        Target::Ours | Target::Baseline => setup.ours[0].pid(),
     };
     let port = setup.port(target, false);
     let connect = || {
@@ -282,7 +301,7 @@ fn ping(client: &mut TcpStream) {
 /// How much resident memory grew, at most, while one value of 64 MiB went up and came down.
 pub(crate) fn large_value_kib() -> u64 {
     const SIZE: usize = 64 * 1024 * 1024;
-    let setup = Setup::start();
+    let setup = Setup::start(None);
     let pid = setup.ours[0].pid();
     let mut client =
         TcpStream::connect(("127.0.0.1", setup.port(Target::Ours, false))).expect("a connection");

@@ -4,7 +4,8 @@
 //! targets in turn, several rounds, so that what else the machine does hits all alike. It prints
 //! medians. Nothing here asserts a time.
 //!
-//! `cargo bench --bench proxy -- [--rounds N] [--scale F] [CASE ...]`
+//! `cargo bench --bench proxy -- [--rounds N] [--scale F] [--baseline PATH] [CASE ...]`; a baseline
+//! is another build of this proxy.
 
 mod machine;
 mod report;
@@ -52,6 +53,7 @@ const CASES: &[Case] = &[
 struct Options {
     rounds: usize,
     scale: f64,
+    baseline: Option<String>,
     only: Vec<String>,
 }
 
@@ -64,15 +66,19 @@ fn main() -> ExitCode {
         }
     };
     let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|it| it == name);
-    let setup = Setup::start();
+    let setup = Setup::start(options.baseline.as_deref());
     println!("{}\n", setup.describe());
 
+    let targets: Vec<Target> = Target::ALL
+        .into_iter()
+        .filter(|target| *target != Target::Baseline || options.baseline.is_some())
+        .collect();
     let mut table = Table::default();
     for case in CASES.iter().filter(|case| wanted(case.name)) {
         for round in 0..options.rounds {
             // Each round begins with another target, so that none has always the warmest place.
-            for turn in 0..Target::ALL.len() {
-                let target = Target::ALL[(round + turn) % Target::ALL.len()];
+            for turn in 0..targets.len() {
+                let target = targets[(round + turn) % targets.len()];
                 eprint!("\r{:<10} round {} {:<10}", case.name, round + 1, target.name());
                 table.add(case.name, target, run(&setup, case, target, options.scale));
             }
@@ -136,7 +142,7 @@ fn run(setup: &Setup, case: &Case, target: Target, scale: f64) -> Sample {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { rounds: 5, scale: 1.0, only: Vec::new() };
+    let mut options = Options { rounds: 5, scale: 1.0, baseline: None, only: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -145,6 +151,7 @@ fn options() -> Result<Options, String> {
             "--bench" => {}
             "--rounds" => options.rounds = value()?.parse().map_err(|why| format!("{why}"))?,
             "--scale" => options.scale = value()?.parse().map_err(|why| format!("{why}"))?,
+            "--baseline" => options.baseline = Some(value()?),
             case if case.starts_with('-') => return Err(format!("unknown option {case}")),
             case => options.only.push(case.to_owned()),
         }

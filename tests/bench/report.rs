@@ -43,10 +43,10 @@ impl Table {
         }
         println!("medians; in parentheses against haproxy");
         println!(
-            "| {:<8} | {:<7} | {:>17} | {:>14} | {:>14} | {:>15} |",
+            "| {:<8} | {:<8} | {:>17} | {:>14} | {:>14} | {:>15} |",
             "case", "target", "requests/s", "p50 ms", "p99 ms", "cpu us/request"
         );
-        println!("|{:-<10}|{:-<9}|{:->19}|{:->16}|{:->16}|{:->17}|", "", "", ":", ":", ":", ":");
+        println!("|{:-<10}|{:-<10}|{:->19}|{:->16}|{:->16}|{:->17}|", "", "", ":", ":", ":", ":");
         let mut cases: Vec<&str> = Vec::new();
         for (case, ..) in &self.samples {
             if cases.last() != Some(case) {
@@ -54,20 +54,21 @@ impl Table {
             }
         }
         for case in cases {
-            for target in Target::ALL {
+            let seen = |target: &Target| self.samples.iter().any(|it| it.1 == *target);
+            for target in Target::ALL.into_iter().filter(seen) {
                 let cell = |digits: usize, value: fn(&Sample) -> Option<f64>| {
                     let Some(own) = self.median(case, target, value) else {
                         return "-".to_owned();
                     };
                     match self.median(case, Target::Haproxy, value) {
-                        Some(peer) if target == Target::Ours => {
+                        Some(peer) if matches!(target, Target::Ours | Target::Baseline) => {
                             format!("{own:.digits$} ({:.2})", own / peer)
                         }
                         _ => format!("{own:.digits$}       "),
                     }
                 };
                 println!(
-                    "| {case:<8} | {:<7} | {:>17} | {:>14} | {:>14} | {:>15} |",
+                    "| {case:<8} | {:<8} | {:>17} | {:>14} | {:>14} | {:>15} |",
                     target.name(),
                     cell(0, |it| Some(it.per_second)),
                     cell(3, |it| Some(it.p50)),
