@@ -177,3 +177,18 @@ fn a_push_is_an_element_of_nothing() {
         assert_eq!(scan(&chunks), (wanted.clone(), None), "{size}");
     }
 }
+
+#[test]
+fn elements_beyond_the_header_belong_to_one_reply_alone() {
+    let mut scanner = Scanner::default();
+    for (first, more) in
+        [("*1\r\n:1\r\n:2\r\n", 1), ("*2\r\n:1\r\n", -1), ("*-1\r\n", 1), ("+OK\r\n", 1)]
+    {
+        scanner.set_more_elements(more);
+        for reply in [first, "*1\r\n:1\r\n"] {
+            let mut pos = 0;
+            assert!(matches!(scanner.next(reply.as_bytes(), &mut pos), Ok(Step::End { .. })));
+            assert_eq!(pos, reply.len(), "{first:?} {more}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! The Redis serialization protocol, as far as a proxy needs it: where frames begin and end.
 //!
 //! Everything here is sans-IO: it is fed bytes at any split and keeps its place between calls.
-//! No frame is assembled, no byte is looked at twice, nothing recurses.
+//! No frame is assembled, nothing is scanned twice, nothing recurses. (A short cut looks at a bulk
+//! string's head of at most six bytes before the scanner's states do, where it cannot take it.)
 //!
 //! - [`request`]: what clients send
 //! - [`reply`]: what the uplink sends
@@ -17,6 +18,23 @@ pub mod request;
 
 /// The longest inline command, in bytes (`PROTO_INLINE_MAX_SIZE` in Redis).
 pub const MAX_INLINE: usize = 64 * 1024;
+
+/// A short cut for most bulk strings: if `rest` begins with a whole one of up to 999 bytes, its
+/// length with head and end. What this does not take, the scanners' states read.
+#[inline]
+fn short_bulk(rest: &[u8]) -> Option<usize> {
+    let digit = |byte: u8| usize::from(byte - b'0');
+    let (head, len) = match *rest {
+        [b'$', a @ b'0'..=b'9', b'\r', b'\n', ..] => (4, digit(a)),
+        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => (5, digit(a) * 10 + digit(b)),
+        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            (6, digit(a) * 100 + digit(b) * 10 + digit(c))
+        }
+        _ => return None,
+    };
+    let end = head + len;
+    (rest.get(end..end + 2) == Some(b"\r\n")).then_some(end + 2)
+}
 
 /// The arguments of a request frame that is held whole, in order.
 ///

@@ -4,6 +4,7 @@
 //! (`*?`, `$?`) and attributes (`|`, which precede the value that they belong to) are understood.
 
 use super::number::Number;
+use super::short_bulk;
 
 /// Aggregates inside one another. Redis itself stays far below; a Lua script could go deeper.
 pub const MAX_DEPTH: usize = 1024;
@@ -209,6 +210,7 @@ impl Scanner {
             };
             if complete && self.value_ends() {
                 self.begun = false;
+                self.more_elements = 0;
                 return Ok(Step::End { kind: self.kind });
             }
         }
@@ -337,9 +339,9 @@ impl Scanner {
     }
 
     /// The elements that really come, where the reply's own header does not count them.
-    fn adjusted(&mut self, kind: u8, elements: u64) -> u64 {
+    fn adjusted(&self, kind: u8, elements: u64) -> u64 {
         if kind == b'*' && self.open.is_empty() {
-            elements.saturating_add_signed(std::mem::take(&mut self.more_elements))
+            elements.saturating_add_signed(self.more_elements)
         } else {
             elements
         }
@@ -412,6 +414,13 @@ impl Scanner {
             Err(_) => self.keep = Keep::Nothing,
         }
     }
+}
+
+/// A short cut past the scanner, between replies: the length of a whole reply that `rest` begins
+/// with, for the most usual ones.
+#[inline]
+pub fn short_reply(rest: &[u8]) -> Option<usize> {
+    if rest.starts_with(b"+OK\r\n") { Some(5) } else { short_bulk(rest) }
 }
 
 fn expect(byte: u8, input: &[u8], pos: &mut usize) -> Result<(), Error> {

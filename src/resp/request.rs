@@ -6,6 +6,7 @@
 
 use super::MAX_INLINE;
 use super::number::Number;
+use super::short_bulk;
 
 /// The longest command name that is looked at; the names that the proxy cares for are shorter.
 pub const MAX_NAME: usize = 24;
@@ -177,7 +178,11 @@ impl Scanner {
     pub fn next(&mut self, input: &[u8], pos: &mut usize) -> Result<Step, Error> {
         while *pos < input.len() {
             match self.state {
-                State::Start => self.start(input, pos),
+                State::Start => {
+                    if let Some(step) = self.start(input, pos) {
+                        return Ok(step);
+                    }
+                }
                 State::ArgCount => {
                     if let Some(count) =
                         self.number.read(input, pos).map_err(|_| Error::ArgCount)?
@@ -195,7 +200,13 @@ impl Scanner {
                     self.state = State::BulkType;
                 }
                 State::BulkType => {
-                    let byte = input[*pos];
+                    if self.decided && self.short_bulks(input, pos) {
+                        if let Some(step) = self.frame_ends() {
+                            return Ok(step);
+                        }
+                        continue;
+                    }
+                    let Some(&byte) = input.get(*pos) else { break };
                     if byte != b'$' {
                         return Err(Error::NotABulk(byte));
                     }
@@ -246,12 +257,8 @@ impl Scanner {
                     line_feed(input, pos)?;
                     if self.args_left > 0 {
                         self.state = State::BulkType;
-                    } else {
-                        self.state = State::Start;
-                        if self.report_end {
-                            self.report_end = false;
-                            return Ok(Step::End);
-                        }
+                    } else if let Some(step) = self.frame_ends() {
+                        return Ok(step);
                     }
                 }
                 State::Inline => {
@@ -265,8 +272,13 @@ impl Scanner {
         Ok(Step::More)
     }
 
-    fn start(&mut self, input: &[u8], pos: &mut usize) {
+    fn start(&mut self, input: &[u8], pos: &mut usize) -> Option<Step> {
         self.frame_start = *pos;
+        if self.short_head(&input[*pos..]) {
+            // `*N\r\n$L\r\n`, the name, and its line end.
+            *pos += 8 + usize::from(self.name_len) + 2;
+            return Some(self.head(State::BulkType));
+        }
         self.decided = false;
         if input[*pos] == b'*' {
             *pos += 1;
@@ -275,6 +287,55 @@ impl Scanner {
             self.inline_len = 0;
             self.state = State::Inline;
         }
+        None
+    }
+
+    /// A short cut for what most requests are, all in sight: 2 to 9 arguments and a name of up to
+    /// 9 bytes. What it does not take, the states read.
+    #[inline]
+    fn short_head(&mut self, rest: &[u8]) -> bool {
+        let &[
+            b'*',
+            args @ b'2'..=b'9',
+            b'\r',
+            b'\n',
+            b'$',
+            len_byte @ b'1'..=b'9',
+            b'\r',
+            b'\n',
+            ref name @ ..,
+        ] = rest
+        else {
+            return false;
+        };
+        let len = usize::from(len_byte - b'0');
+        if name.get(len..len + 2) != Some(b"\r\n") {
+            return false;
+        }
+        for (kept, byte) in self.name.iter_mut().zip(&name[..len]) {
+            *kept = byte.to_ascii_lowercase();
+        }
+        self.name_len = len_byte - b'0';
+        self.args = u32::from(args - b'0');
+        self.args_left = self.args - 1;
+        true
+    }
+
+    /// The same for the arguments; true if these were all.
+    #[inline]
+    fn short_bulks(&mut self, input: &[u8], pos: &mut usize) -> bool {
+        while self.args_left > 0 {
+            let Some(len) = short_bulk(&input[*pos..]) else { return false };
+            *pos += len;
+            self.args_left -= 1;
+        }
+        true
+    }
+
+    #[inline]
+    fn frame_ends(&mut self) -> Option<Step> {
+        self.state = State::Start;
+        std::mem::take(&mut self.report_end).then_some(Step::End)
     }
 
     fn head(&mut self, next: State) -> Step {

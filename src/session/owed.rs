@@ -241,6 +241,30 @@ impl Owed {
         !plain || state.monitor || state.subscribed()
     }
 
+    /// How many of the oldest requests await one reply, whatever it is (but no push).
+    #[inline]
+    pub(super) fn plain(&self, state: &State) -> u32 {
+        match self.runs.front() {
+            Some(Run { awaited: Awaited::Plain, count, .. })
+                if !state.monitor && !state.subscribed() =>
+            {
+                *count
+            }
+            _ => 0,
+        }
+    }
+
+    /// Of these, so many were answered.
+    #[inline]
+    pub(super) fn settle_plain(&mut self, answered: u32) {
+        if let Some(run) = self.runs.front_mut() {
+            run.count -= answered;
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
     /// What the proxy has to say next, if it is its turn.
     #[inline]
     pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
@@ -257,22 +281,7 @@ impl Owed {
     }
 
     /// Finds what `reply` answers.
-    #[inline]
     pub(super) fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Settled {
-        let special = reply.kind == b'>' || state.monitor || state.subscribed();
-        match self.runs.front_mut() {
-            Some(run) if !special && matches!(run.awaited, Awaited::Plain) => {
-                run.count -= 1;
-                if run.count == 0 {
-                    self.runs.pop_front();
-                }
-                Settled::Answered
-            }
-            _ => self.settle_special(reply, state),
-        }
-    }
-
-    fn settle_special(&mut self, reply: Reply<'_>, state: &mut State) -> Settled {
         let confirmation = confirmation(reply.text)
             .filter(|_| reply.kind == b'>' || (reply.kind == b'*' && !state.resp3));
         if let Some((channel, on)) = confirmation {

@@ -6,7 +6,7 @@ use super::close::Reason;
 use super::owed::{Reply, Settled};
 use super::{Link, Session, poll_read};
 use crate::resp::encode;
-use crate::resp::reply::Step;
+use crate::resp::reply::{Step, short_reply};
 
 impl Session {
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
@@ -51,6 +51,14 @@ impl Session {
         // Before this, everything was dealt with.
         let mut from = 0;
         while pos < input.len() {
+            if !self.replies.in_frame() && self.taps.is_none() {
+                let start = pos;
+                *answered += self.settle_plain(input, &mut pos);
+                if pos > start {
+                    self.send_locals(input, &mut from, pos);
+                    continue;
+                }
+            }
             let start = pos;
             if !self.replies.in_frame() {
                 self.partial = false;
@@ -92,15 +100,37 @@ impl Session {
                 }
                 Settled::Fault => return (&input[from..start], Some(Reason::Unasked)),
             }
-            while let Some(local) = self.owed.take_local() {
-                self.to_client.push(&input[from..pos]);
-                from = pos;
-                self.send_local(&local);
-            }
+            self.send_locals(input, &mut from, pos);
         }
         let hidden = self.hiding && self.replies.in_frame();
         self.partial = self.replies.in_frame() && !hidden;
         (if hidden { &[] } else { &input[from..] }, None)
+    }
+
+    /// The usual case: whole replies to plain requests, which need no more than to be counted.
+    /// Stops before anything else.
+    fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> u32 {
+        let plain = self.owed.plain(&self.state);
+        let mut answered = 0;
+        while answered < plain
+            && let Some(len) = short_reply(&input[*pos..])
+        {
+            *pos += len;
+            answered += 1;
+        }
+        if answered > 0 {
+            self.owed.settle_plain(answered);
+        }
+        answered
+    }
+
+    /// Those whose turn has come, after what goes down before `pos`.
+    fn send_locals(&mut self, input: &[u8], from: &mut usize, pos: usize) {
+        while let Some(local) = self.owed.take_local() {
+            self.to_client.push(&input[*from..pos]);
+            *from = pos;
+            self.send_local(&local);
+        }
     }
 
     /// A reply of the proxy's own goes down now.

@@ -191,6 +191,15 @@ impl Session {
         loop {
             let before = pos;
             let step = self.intake.scanner.next(input, &mut pos);
+            if let Ok(Step::Head { .. }) = step
+                && self.is_fast()
+                && command::class(self.intake.scanner.name()) == Class::Plain
+            {
+                self.intake.admitted += 1;
+                self.owed.push(Awaited::Plain);
+                self.intake.route = Route::Forward { owed: true };
+                continue;
+            }
             if let Some(taps) = &mut self.taps {
                 taps.up.feed(&input[before..pos]);
             }
@@ -206,12 +215,6 @@ impl Session {
                 Step::More => break,
                 Step::Head { args } => {
                     let class = command::class(self.intake.scanner.name());
-                    if class == Class::Plain && self.is_fast() {
-                        self.intake.admitted += 1;
-                        self.owed.push(Awaited::Plain);
-                        self.intake.route = Route::Forward { owed: true };
-                        continue;
-                    }
                     let Some(route) = self.head(class, args) else {
                         self.to_uplink.push(&input[from..start]);
                         self.intake.held.extend_from_slice(&input[start..pos]);
@@ -298,7 +301,7 @@ impl Session {
         }
     }
 
-    /// A plain request needs no more than to be counted.
+    /// A plain request, like those before it, needs no more than to be counted.
     #[inline]
     fn is_fast(&self) -> bool {
         self.intake.admitted > 0
