@@ -229,7 +229,7 @@ fn severity(why: &io::Error) -> Severity {
 impl Listener {
     /// Accepts until an error that no waiting can mend. Cancel safe.
     pub async fn run(self, mut serve: impl FnMut(Accepted)) -> Error {
-        static EXHAUSTED: RateLimit = RateLimit::new();
+        static EXHAUSTED: RateLimit = RateLimit::one_a_second();
         let mut back_off = BACK_OFF.0;
         loop {
             let why = match self.accept().await {

@@ -35,9 +35,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// For a `static` beside the line it limits.
-    #[allow(clippy::new_without_default, reason = "a static needs a const fn")]
-    pub const fn new() -> Self {
+    /// For a `static` beside the line that it limits.
+    pub const fn one_a_second() -> Self {
         RateLimit { second: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_one_line_a_second_and_counted() {
-        let limit = RateLimit::new();
+        let limit = RateLimit::one_a_second();
         let passed = (0..100).filter(|_| limit.pass().is_some()).count();
         assert!((1..=2).contains(&passed), "two if a second ended meanwhile");
         let rest = limit.suppressed.load(Ordering::Relaxed);

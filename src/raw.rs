@@ -69,7 +69,7 @@ pub async fn run(
 }
 
 async fn serve(socket: Socket, peer: Peer, endpoint: &Endpoint, generation: &Generation) {
-    static UPLINK: RateLimit = RateLimit::new();
+    static UPLINK: RateLimit = RateLimit::one_a_second();
     let limit = generation.settings.connect_time_limit;
     let mut client = match endpoint.accept(socket, limit).await {
         Ok(client) => client,

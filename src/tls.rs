@@ -59,13 +59,11 @@ pub fn client(tls: &UplinkTls) -> Result<Arc<ClientConfig>, Vec<Fault>> {
     ])?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let refused = |field: &str, why: String| vec![Fault::new(format!("uplink.{field}: {why}"))];
-    let verifier: Arc<dyn ServerCertVerifier> = match roots {
-        Some(roots) => Arc::new(
-            Pinning::new(roots, provider.clone())
-                .map_err(|why| refused("cacertfile", why.to_string()))?,
-        ),
-        None => Arc::new(NoVerification(provider.clone())),
-    };
+    let trusted = roots
+        .map(|roots| Trusted::new(roots, provider.clone()))
+        .transpose()
+        .map_err(|why| refused("cacertfile", why.to_string()))?;
+    let verifier = Arc::new(Verifier { provider: provider.clone(), trusted });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|why| refused("tls", why.to_string()))?
@@ -145,23 +143,31 @@ fn private_key(pem: &mut BufReader<File>) -> io::Result<PrivateKeyDer<'static>> 
         .ok_or_else(|| io::Error::other("no private key in this file (is it encrypted?)"))
 }
 
+/// How an uplink's certificate is verified. Its owner must hold the key in any case.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None`: any certificate will do (`skipverify`).
+    trusted: Option<Trusted>,
+}
+
 /// The usual verification, and one certificate more: a self-signed one that stands in
 /// `cacertfile` itself, which OpenSSL and Go accept and webpki alone does not.
 #[derive(Debug)]
-struct Pinning {
+struct Trusted {
     usual: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl Pinning {
+impl Trusted {
     fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self, VerifierBuilderError> {
         let usual =
             WebPkiServerVerifier::builder_with_provider(roots.store.into(), provider).build()?;
-        Ok(Pinning { usual, pinned: roots.certs })
+        Ok(Trusted { usual, pinned: roots.certs })
     }
 }
 
-impl ServerCertVerifier for Pinning {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -170,16 +176,18 @@ impl ServerCertVerifier for Pinning {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let usual = self.usual.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        match usual {
+        let Some(Trusted { usual, pinned }) = &self.trusted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match usual.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             // webpki looks at the dates first; what is left is that a CA shows itself.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.pinned.contains(end_entity) =>
+                if pinned.contains(end_entity) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            usual => usual,
+            verdict => verdict,
         }
     }
 
@@ -189,46 +197,7 @@ impl ServerCertVerifier for Pinning {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// `skipverify`: any certificate will do, though its owner must hold the key.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
+        let known = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, cert, dss, known)
     }
 
@@ -238,11 +207,11 @@ impl ServerCertVerifier for NoVerification {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
+        let known = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, cert, dss, known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

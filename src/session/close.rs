@@ -111,7 +111,7 @@ impl Reason {
 
     /// One line for each session.
     pub(super) fn log(&self, client: Peer) {
-        static UPLINK: RateLimit = RateLimit::new();
+        static UPLINK: RateLimit = RateLimit::one_a_second();
         match self.cause() {
             Cause::Benign | Cause::Client => debug!(%client, reason = %self, "session closed"),
             Cause::Uplink => match UPLINK.pass() {
