@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 NEED := ./tests/need.sh
+# Debian keeps haproxy where a user's PATH may not look.
+export PATH := $(PATH):/usr/sbin
 
 .PHONY: help demo test lint bench fuzz run build certs
 

@@ -23,11 +23,11 @@ if ! command -v apt-get > /dev/null; then
 fi
 as_root=
 if [ "$(id -u)" != 0 ]; then
-    as_root=sudo
+    as_root="sudo "
 fi
-echo "installing$missing ($as_root apt-get install) ..."
+echo "installing$missing (${as_root}apt-get install) ..."
 # Package scripts start the server where a system manager runs; RUNLEVEL tells them not to.
-if ! { $as_root apt-get update -qq && $as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } > /tmp/need.$$ 2>&1; then
+if ! { ${as_root}apt-get update -qq && ${as_root}env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } > /tmp/need.$$ 2>&1; then
     cat /tmp/need.$$ >&2
     rm -f /tmp/need.$$
     echo "could not install:$missing" >&2
