@@ -234,11 +234,7 @@ impl Owed {
     /// The beginning of the next reply decides what it is.
     #[inline]
     pub(super) fn looks_into(&self, state: &State) -> bool {
-        let plain = match self.runs.front() {
-            Some(run) => matches!(run.awaited, Awaited::Plain),
-            None => false,
-        };
-        !plain || state.monitor || state.subscribed()
+        self.plain(state) == 0
     }
 
     /// How many of the oldest requests await one reply, whatever it is (but no push).
