@@ -1,30 +1,28 @@
 //! The composition root: binds, spawns, hears signals, stops. The only module that knows all.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook_tokio::Signals;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{debug, info, warn};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
 
-use crate::gate::Gate;
+use crate::admin;
+use crate::controller::Controller;
 use crate::generation::Generation;
-use crate::listener::{self, Accepted, Listener};
-use crate::raw::{self, RawConnections};
-use crate::session::{self, Shared};
+use crate::limits;
+use crate::listener;
+use crate::notify;
+use crate::reception::Reception;
+use crate::session::Shared;
+use crate::signal::{Signal, Signals};
 use crate::worker::Workers;
 
-/// Clients that are being told that there are too many; more are just closed.
-const REFUSALS: usize = 64;
+/// How often systemd gets a fresh status, if nothing happens before that.
+const STATUS: Duration = Duration::from_secs(10);
 
 /// Why the process cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -37,165 +35,117 @@ pub enum Error {
     System(#[from] io::Error),
 }
 
-/// What every accepted connection may need.
-struct App {
-    workers: Workers,
-    shared: Arc<Shared>,
-    raw: Arc<RawConnections>,
-    /// Clients, managed and raw.
-    clients: Arc<AtomicUsize>,
-    refusals: Arc<Semaphore>,
-    sessions: TaskTracker,
-}
+/// Runs until a signal says stop. `file` is what a reload reads, if it can be read again.
+pub async fn run(generation: Generation, file: Option<PathBuf>) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let generation = Arc::new(generation);
+    limits::allow_descriptors(generation.settings.max_clients);
+    let cores = available_parallelism().map_or(1, Into::into);
+    let shared = Shared::new(generation.clone(), cores);
+    let (reception, mut failures) = Reception::new(Workers::start(cores)?, shared.clone());
+    let controller = Controller::new(shared.clone(), reception.clone(), file);
 
-/// Runs until a signal says stop.
-pub async fn run(generation: Arc<Generation>) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
-    allow_descriptors(generation.settings.max_clients);
-    let listeners = listener::bind("listen", &generation.listen.addr).await?;
-    let raw_listeners = match &generation.listen_raw {
-        Some(endpoint) => listener::bind("listen_raw", &endpoint.addr).await?,
+    let listen = Some((&generation.listen.config.addr, true));
+    let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
+    let sockets = reception.bind(listen, (listen_raw, listen_raw.is_some())).await;
+    let sockets = sockets.map_err(first)?;
+    let admin = match &generation.admin {
+        Some(endpoint) => listener::bind(&endpoint.config.addr, &[]).await?,
         None => Vec::new(),
     };
-    if generation.admin.is_some() {
-        warn!("this version has no admin API; the admin block is verified and not used");
-    }
-
-    let cores = available_parallelism().map_or(1, Into::into);
-    let gate = Gate::new(cores);
-    let app = Arc::new(App {
-        workers: Workers::start(cores)?,
-        shared: Arc::new(Shared { gate, stop: Arc::default(), generation }),
-        raw: Arc::default(),
-        clients: Arc::default(),
-        refusals: Arc::new(Semaphore::new(REFUSALS)),
-        sessions: TaskTracker::new(),
-    });
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(accept(listener, app.clone(), App::serve));
-    }
-    for listener in raw_listeners {
-        accepting.spawn(accept(listener, app.clone(), App::serve_raw));
-    }
+    reception.open(sockets);
+    let admin = admin::serve(admin, shared.clone(), reception.clone(), controller.clone());
+    let tell = tokio::spawn(tell_systemd(controller.clone(), reception.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), workers = cores, "running");
+    notify::ready(&controller.status());
 
-    tokio::select! {
-        () = told_to_stop(&mut signals) => {}
-        Some(Ok(failed)) = accepting.join_next() => return Err(failed.into()),
+    let failed = told_to_stop(&mut signals, &controller, &mut failures).await;
+    notify::stopping();
+    stop(&shared, &reception, &controller, &mut signals).await;
+    tell.abort();
+    admin.close().await;
+    match failed {
+        Some(why) => Err(why.into()),
+        None => Ok(()),
     }
-    accepting.shutdown().await;
-    stop(&app, &mut signals).await;
-    Ok(())
 }
 
-async fn accept(listener: Listener, app: Arc<App>, serve: fn(&App, Accepted)) -> listener::Error {
-    listener.run(|accepted| serve(&app, accepted)).await
+/// One of several; the others are logged.
+fn first(mut errors: Vec<listener::Error>) -> Error {
+    let first = errors.swap_remove(0);
+    for why in errors {
+        tracing::error!(%why, "cannot start");
+    }
+    first.into()
 }
 
-/// Completes at SIGTERM or SIGINT. Cancel safe.
-async fn told_to_stop(signals: &mut Signals) {
-    while signals.next().await == Some(SIGHUP) {
-        warn!("this version cannot reload; the configuration stays");
+/// Completes at SIGTERM or SIGINT, or with the error of a listener.
+async fn told_to_stop(
+    signals: &mut Signals,
+    controller: &Arc<Controller>,
+    failures: &mut mpsc::UnboundedReceiver<listener::Error>,
+) -> Option<listener::Error> {
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => controller.hang_up(),
+                Signal::Stop => return None,
+            },
+            Some(why) = failures.recv() => return Some(why),
+        }
     }
 }
 
 /// Running requests finish within the limit; a second signal does not wait for them.
-async fn stop(app: &App, signals: &mut Signals) {
-    info!(sessions = app.sessions.len(), "stopping");
-    let hold = app.shared.gate.pause();
-    app.shared.stop.begin();
-    app.sessions.close();
+async fn stop(
+    shared: &Shared,
+    reception: &Reception,
+    controller: &Controller,
+    signals: &mut Signals,
+) {
+    info!(clients = reception.clients(), "stopping");
+    let limit = shared.current.load().settings.stop_time_limit;
+    let deadline = tokio::time::Instant::now() + limit;
+    let hold = controller.stop();
+    reception.close();
     let finished = async {
-        hold.quiesced().await;
-        app.raw.close();
-        app.sessions.wait().await;
+        let quiesced = hold.quiesced_by(deadline).await;
+        reception.raw().close();
+        if quiesced {
+            reception.emptied().await;
+        }
+        quiesced
     };
     tokio::select! {
-        finished = timeout(app.shared.generation.settings.stop_time_limit, finished) => {
-            if finished.is_err() {
-                warn!(sessions = app.sessions.len(), "stop_time_limit_ms is over: cut off");
+        finished = timeout(limit, finished) => {
+            if !matches!(finished, Ok(true)) {
+                warn!(remaining = reception.remaining(), "stop_time_limit_ms is over: cut off");
             }
         }
-        () = told_to_stop(signals) => warn!(sessions = app.sessions.len(), "second signal: cut off"),
+        () = signals.stop() => {
+            warn!(remaining = reception.remaining(), "second signal: cut off");
+        }
     }
     info!("stopped");
 }
 
-impl App {
-    fn serve(&self, accepted: Accepted) {
-        let Some(place) = self.place() else { return self.refuse(accepted) };
-        let shared = self.shared.clone();
-        self.workers.spawn(move |seat| async move {
-            let (_place, seat) = (place, seat);
-            let peer = accepted.peer();
-            match accepted.into_socket() {
-                Ok(socket) => session::run(socket, peer, shared, seat.worker).await,
-                Err(why) => debug!(client = %peer, %why, "cannot serve"),
+/// A fresh status line for `systemctl status`; and, for its watchdog, a sign of life while all
+/// workers have their turns.
+async fn tell_systemd(controller: Arc<Controller>, reception: Arc<Reception>) {
+    let watchdog = notify::watchdog();
+    let every = watchdog.map_or(STATUS, |limit| (limit / 2).min(STATUS));
+    let mut ticks = interval(every.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                if watchdog.is_some() {
+                    reception.turn().await;
+                    notify::alive();
+                }
             }
-        });
-    }
-
-    fn serve_raw(&self, accepted: Accepted) {
-        let Some(place) = self.place() else { return };
-        let (generation, raw) = (self.shared.generation.clone(), self.raw.clone());
-        self.workers.spawn(move |seat| async move {
-            let _places = (place, seat);
-            let peer = accepted.peer();
-            match accepted.into_socket() {
-                Ok(socket) => raw::run(socket, peer, generation, raw).await,
-                Err(why) => debug!(client = %peer, %why, "cannot serve"),
-            }
-        });
-    }
-
-    fn refuse(&self, accepted: Accepted) {
-        let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
-        let (shared, token) = (self.shared.clone(), self.sessions.token());
-        self.workers.spawn(move |seat| async move {
-            let _places = (permit, token, seat);
-            let peer = accepted.peer();
-            debug!(client = %peer, "refused: max_clients are connected");
-            if let Ok(socket) = accepted.into_socket() {
-                session::refuse(socket, peer, shared).await;
-            }
-        });
-    }
-
-    /// A place among `max_clients`, given back when it is dropped.
-    fn place(&self) -> Option<Place> {
-        let most = self.shared.generation.settings.max_clients;
-        // Accepting happens on one thread, so nobody else adds.
-        if self.clients.load(Ordering::Relaxed) >= most {
-            return None;
+            () = controller.changed() => {}
         }
-        self.clients.fetch_add(1, Ordering::Relaxed);
-        Some(Place { clients: self.clients.clone(), _token: self.sessions.token() })
-    }
-}
-
-struct Place {
-    clients: Arc<AtomicUsize>,
-    _token: TaskTrackerToken,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.clients.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Each client needs two descriptors, its own and its uplink's.
-fn allow_descriptors(max_clients: usize) {
-    const OTHERS: u64 = 64;
-    let needed = 2 * max_clients as u64 + OTHERS;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|now| now < needed) {
-        let current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
-        let wanted = Rlimit { current, maximum: limit.maximum };
-        if setrlimit(Resource::Nofile, wanted).is_err() || current < Some(needed) {
-            let allowed = getrlimit(Resource::Nofile).current;
-            warn!(needed, allowed, "too few file descriptors for max_clients");
-        }
+        notify::status(&controller.status());
     }
 }

@@ -6,6 +6,9 @@ use clap::Parser;
 
 use crate::log::Format;
 
+/// As a file's name.
+pub const STANDARD_INPUT: &str = "-";
+
 /// A Redis proxy that lets you replace the Redis behind a running system without a client
 /// noticing.
 #[derive(Debug, Parser)]
@@ -22,4 +25,11 @@ pub struct Cli {
     /// How log lines look; they go to standard error, filtered by RUST_LOG
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,
+}
+
+impl Cli {
+    /// What a reload reads; standard input is read once.
+    pub fn file_to_read_again(&self) -> Option<PathBuf> {
+        Some(self.file.clone()).filter(|file| file.as_os_str() != STANDARD_INPUT)
+    }
 }

@@ -23,6 +23,10 @@ pub enum Class {
     Exec,
     /// Ends a transaction.
     Discard,
+    /// Makes the next transaction depend on keys.
+    Watch,
+    /// Undoes that.
+    Unwatch,
     /// May wait for long; under `blocking_time_limit_ms`.
     Blocking,
     /// Blocking if it has a BLOCK option.
@@ -87,8 +91,10 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"sunsubscribe", Class::Unsubscribe(Channel::Shard)),
     (b"sync", Class::Replication),
     (b"unsubscribe", Class::Unsubscribe(Channel::Name)),
+    (b"unwatch", Class::Unwatch),
     (b"wait", Class::Blocking),
     (b"waitaof", Class::Blocking),
+    (b"watch", Class::Watch),
     (b"xread", Class::Read),
     (b"xreadgroup", Class::Read),
 ];

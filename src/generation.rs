@@ -1,7 +1,8 @@
-//! One immutable, numbered, loaded configuration with its TLS material.
+//! One immutable, numbered, loaded configuration with its TLS material; and the one in force.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
-use crate::config::{Address, Draft, Fault, Listen, Login, Settings};
+use crate::config::{Draft, Fault, Listen, Settings};
 use crate::tls;
 use crate::transport::{Socket, Stream};
 use crate::uplink::Dialler;
@@ -19,32 +20,35 @@ use crate::uplink::Dialler;
 pub struct Generation {
     /// Counts from 1.
     pub number: u64,
+    /// The generation that last changed the uplink: connections made since then are kept.
+    pub uplink_since: u64,
     /// The way to the uplink.
     pub uplink: Dialler,
     /// Where clients connect.
     pub listen: Endpoint,
     /// Where unmanaged clients connect.
     pub listen_raw: Option<Endpoint>,
-    /// Whether there is an admin block.
+    /// The HTTP API.
     pub admin: Option<Endpoint>,
     /// The top level.
     pub settings: Settings,
+    /// The file, as it may be shown.
+    pub shown: serde_json::Value,
 }
 
 /// A place to listen, its TLS material loaded.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Where.
-    pub addr: Address,
-    /// What clients must know.
-    pub login: Option<Login>,
+    /// What the file says.
+    pub config: Listen,
     /// TLS termination.
-    pub tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
-/// Loads what `draft` names and connects to the uplink, to report every fault at once.
-pub async fn load(draft: Draft, number: u64) -> Result<Arc<Generation>, Vec<Fault>> {
-    let Draft { uplink, listen, listen_raw, admin, settings, mut faults, warnings } = draft;
+/// Loads what `draft` names and connects to the uplink, to report every fault at once. `before` is
+/// the generation in force, if this is a reload.
+pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generation, Vec<Fault>> {
+    let Draft { uplink, listen, listen_raw, admin, settings, mut faults, warnings, shown } = draft;
     for warning in warnings {
         warn!("{warning}");
     }
@@ -59,11 +63,46 @@ pub async fn load(draft: Draft, number: u64) -> Result<Arc<Generation>, Vec<Faul
     if let Some(uplink) = &uplink {
         faults.extend(uplink.verify().await.err());
     }
-    match (uplink, listen) {
-        (Some(uplink), Some(listen)) if faults.is_empty() => {
-            Ok(Arc::new(Generation { number, uplink, listen, listen_raw, admin, settings }))
-        }
-        _ => Err(faults),
+    let (Some(uplink), Some(listen), true) = (uplink, listen, faults.is_empty()) else {
+        return Err(faults);
+    };
+    let number = before.map_or(1, |before| before.number + 1);
+    let uplink_since = match before {
+        Some(before) if before.uplink.config == uplink.config => before.uplink_since,
+        _ => number,
+    };
+    Ok(Generation { number, uplink_since, uplink, listen, listen_raw, admin, settings, shown })
+}
+
+/// The generation in force, exchanged whole.
+#[derive(Debug)]
+pub struct Current {
+    generation: Mutex<Arc<Generation>>,
+    number: AtomicU64,
+}
+
+impl Current {
+    /// Begins with this one.
+    pub fn new(generation: Arc<Generation>) -> Self {
+        let number = AtomicU64::new(generation.number);
+        Current { generation: Mutex::new(generation), number }
+    }
+
+    /// The one in force.
+    pub fn load(&self) -> Arc<Generation> {
+        self.generation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Puts another in force.
+    pub fn exchange(&self, generation: Arc<Generation>) {
+        let number = generation.number;
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+        self.number.store(number, Ordering::Release);
     }
 }
 
@@ -90,9 +129,9 @@ impl Endpoint {
         }
     }
 
-    fn new(block: &str, listen: Listen) -> Result<Self, Vec<Fault>> {
-        let tls = listen.tls.as_ref().map(|tls| tls::server(block, tls)).transpose()?;
-        Ok(Endpoint { addr: listen.addr, login: listen.login, tls })
+    fn new(block: &str, config: Listen) -> Result<Self, Vec<Fault>> {
+        let tls = config.tls.as_ref().map(|tls| tls::server(block, tls)).transpose()?;
+        Ok(Endpoint { config, tls })
     }
 }
 

@@ -17,17 +17,25 @@
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`transport`],
 //! [`stop`], [`log`].
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod controller;
 pub mod gate;
 pub mod generation;
+pub mod limits;
 pub mod listener;
 pub mod log;
+pub mod metrics;
+pub mod notify;
 pub mod raw;
+pub mod reception;
 pub mod resp;
+pub mod roster;
 pub mod session;
+pub mod signal;
 pub mod stop;
 pub mod tls;
 pub mod transport;

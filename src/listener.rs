@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Address;
@@ -33,6 +34,25 @@ pub struct Error {
 pub struct Listener {
     kind: Kind,
     addr: String,
+    id: Id,
+}
+
+/// What tells one listening socket from another, however its address is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// The device and inode of a unix socket's file.
+    Unix(u64, u64),
+}
+
+/// What [`bind`] gives for each address.
+#[derive(Debug)]
+pub enum Bound {
+    /// A socket that listens already.
+    Held(Id),
+    /// Another one.
+    New(Listener),
 }
 
 #[derive(Debug)]
@@ -66,26 +86,29 @@ impl Accepted {
     /// Makes it part of the present runtime.
     pub fn into_socket(self) -> io::Result<Socket> {
         Ok(match self {
-            Accepted::Tcp(socket, _) => Socket::Tcp(TcpStream::from_std(socket)?),
-            Accepted::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+            Accepted::Tcp(socket, _) => TcpStream::from_std(socket)?.into(),
+            Accepted::Unix(socket) => UnixStream::from_std(socket)?.into(),
         })
     }
 }
 
-/// Binds every address that `addr` stands for. Call it inside a runtime.
-pub async fn bind(block: &str, addr: &Address) -> Result<Vec<Listener>, Error> {
+/// Binds every address that `addr` stands for, but those that are `held` already. Call it inside
+/// a runtime.
+pub async fn bind(addr: &Address, held: &[Id]) -> Result<Vec<Bound>, Error> {
     let failed = |why| Error { addr: addr.to_string(), why };
-    let listeners = match addr {
-        Address::Unix(path) => vec![bind_unix(path).map_err(failed)?],
+    match addr {
+        Address::Unix(path) => {
+            let id = path.symlink_metadata().ok().map(|meta| Id::Unix(meta.dev(), meta.ino()));
+            Ok(vec![match id.filter(|id| held.contains(id)) {
+                Some(id) => Bound::Held(id),
+                None => Bound::New(bind_unix(path).map_err(failed)?),
+            }])
+        }
         Address::Tcp { host, port } => {
             let addrs = resolve(host, *port).await.map_err(failed)?;
-            bind_tcp(&addrs).map_err(failed)?
+            bind_tcp(&addrs, held).map_err(failed)
         }
-    };
-    for listener in &listeners {
-        info!(block, addr = listener.addr, "listening");
     }
-    Ok(listeners)
 }
 
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -100,16 +123,20 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A name may have addresses that this machine lacks (IPv6 turned off): one must do.
-fn bind_tcp(addrs: &[SocketAddr]) -> io::Result<Vec<Listener>> {
-    let mut listeners: Vec<Listener> = Vec::new();
+fn bind_tcp(addrs: &[SocketAddr], held: &[Id]) -> io::Result<Vec<Bound>> {
+    let mut listeners: Vec<Bound> = Vec::new();
     let mut lacking = io::Error::other("the name has no address");
     for &addr in addrs {
         let wildcard_done = addr.ip().is_unspecified() && !listeners.is_empty();
         if wildcard_done {
             break;
         }
+        if held.contains(&Id::Tcp(addr)) {
+            listeners.push(Bound::Held(Id::Tcp(addr)));
+            continue;
+        }
         match bind_one(addr) {
-            Ok(listener) => listeners.push(listener),
+            Ok(listener) => listeners.push(Bound::New(listener)),
             Err(why) if is_lacking(&why) => lacking = why,
             Err(why) => return Err(why),
         }
@@ -130,8 +157,8 @@ fn bind_one(addr: SocketAddr) -> io::Result<Listener> {
     socket.bind(&addr.into())?;
     start(&socket)?;
     let listener = TcpListener::from_std(socket.into())?;
-    let addr = listener.local_addr()?.to_string();
-    Ok(Listener { kind: Kind::Tcp(listener), addr })
+    let addr = listener.local_addr()?;
+    Ok(Listener { kind: Kind::Tcp(listener), addr: addr.to_string(), id: Id::Tcp(addr) })
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -140,8 +167,9 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::new(path)?;
     start(&socket)?;
+    let id = Id::Unix(file.id.0, file.id.1);
     let kind = Kind::Unix { listener: UnixListener::from_std(socket.into())?, _file: file };
-    Ok(Listener { kind, addr: path.display().to_string() })
+    Ok(Listener { kind, addr: path.display().to_string(), id })
 }
 
 fn start(socket: &RawSocket) -> io::Result<()> {
@@ -227,12 +255,32 @@ fn severity(why: &io::Error) -> Severity {
 }
 
 impl Listener {
-    /// Accepts until an error that no waiting can mend. Cancel safe.
-    pub async fn run(self, mut serve: impl FnMut(Accepted)) -> Error {
+    /// Where it listens.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// Which one it is.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Accepts until `closed`, and then those who have connected by then; or until an error that
+    /// no waiting can mend. Cancel safe.
+    pub async fn run(
+        self,
+        closed: CancellationToken,
+        mut serve: impl FnMut(Accepted),
+    ) -> Result<(), Error> {
         static EXHAUSTED: RateLimit = RateLimit::one_a_second();
         let mut back_off = BACK_OFF.0;
         loop {
-            let why = match self.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = self.accept() => accepted,
+                () = closed.cancelled() => return Ok(()),
+            };
+            let why = match accepted {
                 Ok(accepted) => {
                     back_off = BACK_OFF.0;
                     serve(accepted);
@@ -249,7 +297,7 @@ impl Listener {
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
-                Severity::Fatal => return Error { addr: self.addr, why },
+                Severity::Fatal => return Err(Error { addr: self.addr, why }),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use redis_proxy::cli::Cli;
+use redis_proxy::cli::{self, Cli};
 use redis_proxy::config::{self, Fault};
 use redis_proxy::{app, generation, log};
 use tracing::error;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> ExitCode {
     let loaded = match read(&cli.file) {
-        Ok(text) => generation::load(config::parse(&text), 1).await,
+        Ok(text) => generation::load(config::parse(&text), None).await,
         Err(why) => Err(vec![Fault::new(format!("could not read {}: {why}", cli.file.display()))]),
     };
     match loaded {
@@ -45,7 +45,7 @@ async fn run(cli: &Cli) -> ExitCode {
             println!("{}: valid", cli.file.display());
             ExitCode::SUCCESS
         }
-        Ok(generation) => match app::run(generation).await {
+        Ok(generation) => match app::run(generation, cli.file_to_read_again()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 error!(%why, "ended");
@@ -66,7 +66,7 @@ async fn run(cli: &Cli) -> ExitCode {
 }
 
 fn read(file: &Path) -> io::Result<String> {
-    if file == Path::new("-") {
+    if file == Path::new(cli::STANDARD_INPUT) {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text)?;
         return Ok(text);

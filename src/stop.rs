@@ -1,16 +1,14 @@
-//! Tells every session that the process is about to end.
+//! Tells everybody that the process is about to end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 
 /// Set once.
 #[derive(Debug, Default)]
 pub struct Stop {
     stopping: AtomicBool,
-    notify: Arc<Notify>,
+    notify: Notify,
 }
 
 impl Stop {
@@ -20,14 +18,16 @@ impl Stop {
         self.notify.notify_waiters();
     }
 
-    /// Looked at whenever a session is awake.
-    #[inline]
+    /// Whether it has begun.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Completes when [`Stop::begin`] is called after this was made.
-    pub fn notified(&self) -> OwnedNotified {
-        self.notify.clone().notified_owned()
+    /// Completes once it has begun. Cancel safe.
+    pub async fn begun(&self) {
+        let notified = self.notify.notified();
+        if !self.is_stopping() {
+            notified.await;
+        }
     }
 }

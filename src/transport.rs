@@ -1,23 +1,30 @@
 //! Byte streams: what can be dialled or accepted, plain or TLS, behind one static type.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
 /// A connection as the kernel gives it.
 #[derive(Debug)]
-pub enum Socket {
-    /// TCP.
+pub struct Socket {
+    kind: Kind,
+    /// Bytes may wait in the kernel of which the runtime was told to forget, so that it tells of
+    /// what comes after them: see [`Socket::poll_hangup`].
+    unread: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
-    /// A unix stream socket.
     Unix(UnixStream),
 }
 
@@ -76,6 +83,60 @@ pub async fn close_gently(mut stream: Stream) {
     let _ = tokio::time::timeout(PATIENCE, drained).await;
 }
 
+impl From<TcpStream> for Socket {
+    fn from(socket: TcpStream) -> Self {
+        Socket { kind: Kind::Tcp(socket), unread: false }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(socket: UnixStream) -> Self {
+        Socket { kind: Kind::Unix(socket), unread: false }
+    }
+}
+
+impl Socket {
+    /// Ready when the peer has closed its direction, though bytes before that are not read yet.
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let seen = match &self.kind {
+                Kind::Tcp(socket) => match ready!(socket.poll_read_ready(cx)) {
+                    Ok(()) => socket.ready(Interest::READABLE).now_or_never(),
+                    Err(_) => None,
+                },
+                Kind::Unix(socket) => match ready!(socket.poll_read_ready(cx)) {
+                    Ok(()) => socket.ready(Interest::READABLE).now_or_never(),
+                    Err(_) => None,
+                },
+            };
+            let Some(Ok(seen)) = seen else { return Poll::Ready(()) };
+            if seen.is_read_closed() {
+                return Poll::Ready(());
+            }
+            // Bytes came. They stay where they are; what is wanted is the next event.
+            self.unread = true;
+            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            // Always that error, which is what makes the runtime forget.
+            let _ = match &self.kind {
+                Kind::Tcp(socket) => socket.try_io(Interest::READABLE, forget),
+                Kind::Unix(socket) => socket.try_io(Interest::READABLE, forget),
+            };
+        }
+    }
+
+    /// Reads past the runtime, which would wait for an event that has been.
+    #[cold]
+    fn read_unread(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let socket = match &self.kind {
+            Kind::Tcp(socket) => SockRef::from(socket),
+            Kind::Unix(socket) => SockRef::from(socket),
+        };
+        let read = (&*socket).read(buf.initialize_unfilled())?;
+        buf.advance(read);
+        Ok(())
+    }
+}
+
 impl AsyncRead for Socket {
     #[inline]
     fn poll_read(
@@ -83,9 +144,20 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        let this = self.get_mut();
+        if this.unread {
+            match this.read_unread(buf) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => this.unread = false,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+        match &mut this.kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Kind::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -97,9 +169,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
+            Kind::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -108,9 +180,21 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Kind::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Stream {
+    /// Ready when the peer is gone, or has said that it will send no more, though what it sent
+    /// before is not read. For one who is not reading for now.
+    pub fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Plain(socket) => socket.poll_hangup(cx),
+            Stream::TlsServer(stream) => stream.get_mut().0.poll_hangup(cx),
+            Stream::TlsClient(stream) => stream.get_mut().0.poll_hangup(cx),
         }
     }
 }

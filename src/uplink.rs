@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Address, Fault, Login, Uplink};
-use crate::resp::encode;
+use crate::config::{Address, Fault, Uplink};
+use crate::resp::{encode, reply};
 use crate::tls;
 use crate::transport::{Socket, Stream, set_tcp_options};
 
@@ -60,8 +60,8 @@ pub enum Error {
 /// Dials the uplink of one generation.
 #[derive(Debug)]
 pub struct Dialler {
-    addr: Address,
-    login: Option<Login>,
+    /// What the file says.
+    pub config: Uplink,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     time_limit: Duration,
 }
@@ -77,12 +77,12 @@ impl Dialler {
                 Some((config, name))
             }
         };
-        Ok(Dialler { addr: uplink.addr, login: uplink.login, tls, time_limit })
+        Ok(Dialler { config: uplink, tls, time_limit })
     }
 
     /// The proxy's own AUTH, needed again after a RESET.
     pub fn auth(&self) -> Option<Vec<u8>> {
-        let login = self.login.as_ref()?;
+        let login = self.config.login.as_ref()?;
         let pass = login.pass.expose_secret();
         Some(match &login.user {
             Some(user) => encode::request(["AUTH", user, pass]),
@@ -90,16 +90,21 @@ impl Dialler {
         })
     }
 
-    /// Connects, with TLS and AUTH, and sends `setup`, each of which must be answered with
-    /// `+OK`; all within the time limit.
+    /// Connects, with TLS and AUTH, and sends `setup`, of which nothing may be answered with an
+    /// error; all within the time limit.
     pub async fn dial(&self, setup: &[Vec<u8>]) -> Result<Stream, Error> {
         self.timed(async {
             let mut stream = self.transport().await?;
-            if let Some(auth) = self.auth() {
-                expect_ok(&mut stream, &auth).await?.map_err(|why| self.refused(&why))?;
-            }
-            for request in setup {
-                expect_ok(&mut stream, request).await?.map_err(Error::Setup)?;
+            let auth = self.auth();
+            let requests: Vec<&[u8]> =
+                auth.iter().chain(setup).map(|request| request.as_slice()).collect();
+            let answers = ask(&mut stream, &requests).await?;
+            for (number, answer) in answers.into_iter().enumerate() {
+                let Some(error) = answer.strip_prefix('-') else { continue };
+                return Err(match &auth {
+                    Some(_) if number == 0 => self.refused(error),
+                    _ => Error::Setup(error.to_owned()),
+                });
             }
             Ok(stream)
         })
@@ -108,7 +113,7 @@ impl Dialler {
 
     /// A server that knows no AUTH repeats its arguments.
     fn refused(&self, answer: &str) -> Error {
-        let secrets = self.login.iter().map(|login| login.pass.expose_secret());
+        let secrets = self.config.login.iter().map(|login| login.pass.expose_secret());
         Error::Login(secrets.fold(answer.to_owned(), |text, pass| text.replace(pass, "[removed]")))
     }
 
@@ -121,15 +126,15 @@ impl Dialler {
     pub async fn verify(&self) -> Result<(), Fault> {
         let ping = async {
             let mut stream = self.dial(&[]).await?;
-            match self.timed(ask(&mut stream, &encode::request(["PING"]))).await? {
-                // A user without the right to PING is a user all the same.
-                answer if answer == "+PONG" || answer.starts_with("-NOPERM") => Ok(()),
-                answer => Err(Error::Ping(answer)),
-            }
+            let ping = encode::request(["PING"]);
+            let answer = self.timed(ask(&mut stream, &[&ping])).await?.concat();
+            // A user without the right to PING is a user all the same.
+            let alive = answer == "+PONG" || answer.starts_with("-NOPERM");
+            if alive { Ok(()) } else { Err(Error::Ping(answer)) }
         };
         ping.await.map_err(|why| {
             let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
-            Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.addr))
+            Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
         })
     }
 
@@ -138,7 +143,7 @@ impl Dialler {
     }
 
     async fn transport(&self) -> Result<Stream, Error> {
-        let socket = connect(&self.addr, self.time_limit).await?;
+        let socket = connect(&self.config.addr, self.time_limit).await?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
         let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
         let stream = handshake.await.map_err(Error::Tls)?;
@@ -162,7 +167,7 @@ async fn connect(addr: &Address, time_limit: Duration) -> Result<Socket, Error> 
     let (host, port) = match addr {
         Address::Unix(path) => {
             let failed = |why| Error::Connect { at: path.display().to_string(), why };
-            return Ok(Socket::Unix(UnixStream::connect(path).await.map_err(failed)?));
+            return Ok(UnixStream::connect(path).await.map_err(failed)?.into());
         }
         Address::Tcp { host, port } if host.is_empty() => ("localhost", *port),
         Address::Tcp { host, port } => (host.as_str(), *port),
@@ -175,43 +180,50 @@ async fn connect(addr: &Address, time_limit: Duration) -> Result<Socket, Error> 
         let attempt = timeout(share, TcpStream::connect(at)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match attempt.and_then(|socket| set_tcp_options(&SockRef::from(&socket)).map(|()| socket)) {
-            Ok(socket) => return Ok(Socket::Tcp(socket)),
+            Ok(socket) => return Ok(socket.into()),
             Err(why) => failure = Error::Connect { at: at.to_string(), why },
         }
     }
     Err(failure)
 }
 
-/// The inner result is what the uplink says: nothing, or its error.
-async fn expect_ok(stream: &mut Stream, request: &[u8]) -> Result<Result<(), String>, Error> {
-    let answer = ask(stream, request).await?;
-    Ok(if answer == "+OK" { Ok(()) } else { Err(answer) })
-}
-
-/// Sends one request, whose answer is a line and nothing after it.
-async fn ask(stream: &mut Stream, request: &[u8]) -> Result<String, Error> {
+/// Sends these requests at once, and gives the first line of the answer to each.
+async fn ask(stream: &mut Stream, requests: &[&[u8]]) -> Result<Vec<String>, Error> {
     let exchange = async {
-        stream.write_all(request).await?;
+        stream.write_all(&requests.concat()).await?;
         stream.flush().await?;
-        line(stream).await
+        answers(stream, requests.len()).await
     };
     exchange.await.map_err(Error::Lost)
 }
 
-async fn line(stream: &mut Stream) -> io::Result<String> {
-    let mut answer = [0; 1024];
-    let mut len = 0;
-    loop {
-        match stream.read(&mut answer[len..]).await? {
-            0 if len == answer.len() => return Err(io::Error::other("the answer is no Redis's")),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => len += read,
+async fn answers(stream: &mut Stream, count: usize) -> io::Result<Vec<String>> {
+    /// What an uplink says before it serves is short.
+    const MOST: usize = 64 * 1024;
+    let mut answers = Vec::new();
+    let mut scanner = reply::Scanner::default();
+    let (mut read, mut pos, mut start) = (Vec::new(), 0, 0);
+    while answers.len() < count {
+        if read.len() > MOST {
+            return Err(io::Error::other("the answer is no Redis's"));
         }
-        if let Some(end) = memchr::memchr(b'\n', &answer[..len]) {
-            if end + 1 < len {
-                return Err(io::Error::other("more than the answer"));
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while pos < read.len()
+            && let reply::Step::End { kind } =
+                scanner.next(&read, &mut pos).map_err(io::Error::other)?
+        {
+            let answer = String::from_utf8_lossy(&read[start..pos]);
+            start = pos;
+            // A push answers nothing.
+            if kind != b'>' {
+                answers.push(answer.lines().next().unwrap_or_default().to_owned());
             }
-            return Ok(String::from_utf8_lossy(&answer[..len]).trim_end().to_owned());
         }
     }
+    if answers.len() > count || start < read.len() {
+        return Err(io::Error::other("more than the answer"));
+    }
+    Ok(answers)
 }

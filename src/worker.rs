@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use futures_util::future::join_all;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 type Job = Box<dyn FnOnce(usize) + Send>;
 
@@ -31,6 +32,20 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Self> {
         let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
         Ok(Workers { workers })
+    }
+
+    /// Completes when each worker has had a turn.
+    pub async fn turn(&self) {
+        let turns = self.workers.iter().map(|worker| {
+            let (done, turn) = oneshot::channel();
+            let job = move |_| {
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+            };
+            let _ = worker.jobs.send(Box::new(job));
+            turn
+        });
+        join_all(turns).await;
     }
 
     /// Runs a task on the worker that has the fewest. `make` is called there.

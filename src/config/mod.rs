@@ -12,11 +12,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 
 pub use self::address::Address;
 pub use self::fault::Fault;
 use self::raw::{Raw, RawListen, RawUplink};
 use self::read::Read;
+
+const REMOVED: &str = "[removed]";
 
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]
@@ -35,10 +38,12 @@ pub struct Draft {
     pub faults: Vec<Fault>,
     /// What is valid and perhaps not meant.
     pub warnings: Vec<String>,
+    /// The file as it may be shown.
+    pub shown: serde_json::Value,
 }
 
 /// The Redis behind the proxy.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uplink {
     /// Where it is.
     pub addr: Address,
@@ -49,7 +54,7 @@ pub struct Uplink {
 }
 
 /// How the uplink's certificate is verified, and what the proxy shows for itself.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkTls {
     /// The certificates to trust; `None` verifies nothing (`skipverify`).
     pub cacertfile: Option<PathBuf>,
@@ -60,7 +65,7 @@ pub struct UplinkTls {
 }
 
 /// A place where the proxy listens.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Where.
     pub addr: Address,
@@ -71,7 +76,7 @@ pub struct Listen {
 }
 
 /// What is shown to TLS clients, and what is asked of them.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenTls {
     /// The proxy's certificate.
     pub identity: Identity,
@@ -80,7 +85,7 @@ pub struct ListenTls {
 }
 
 /// A certificate and its key.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The chain, own certificate first.
     pub certfile: PathBuf,
@@ -96,6 +101,15 @@ pub struct Login {
     /// The password.
     pub pass: SecretString,
 }
+
+/// For a reload to see what changed; what clients send is compared in constant time elsewhere.
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user && self.pass.expose_secret() == other.pass.expose_secret()
+    }
+}
+
+impl Eq for Login {}
 
 /// The fields of the top level.
 #[derive(Debug, Clone)]
@@ -132,8 +146,40 @@ pub fn parse(text: &str) -> Draft {
     let (listen_raw, admin) =
         (optional("listen_raw", &raw.listen_raw), optional("admin", &raw.admin));
     let settings = settings(&raw, &mut faults);
-    let warnings = without_tls(&raw);
-    Draft { uplink, listen, listen_raw, admin, settings, faults, warnings }
+    let (warnings, shown) = (without_tls(&raw), shown(&raw));
+    Draft { uplink, listen, listen_raw, admin, settings, faults, warnings, shown }
+}
+
+/// The file without its secrets; nobody can tell from it whether there is a password. Absent blocks
+/// and texts are empty ones, as in the older program.
+fn shown(raw: &Raw) -> serde_json::Value {
+    let text = |text: &Option<String>| given(text).unwrap_or_default().to_owned();
+    let empty = RawListen::default();
+    let block = |listen: &Option<RawListen>| {
+        let listen = listen.as_ref().unwrap_or(&empty);
+        json!({
+            "addr": text(&listen.addr), "network": text(&listen.network),
+            "user": text(&listen.user), "pass": REMOVED,
+            "tls": listen.tls == Some(true), "certfile": text(&listen.certfile),
+            "keyfile": text(&listen.keyfile), "cacertfile": text(&listen.cacertfile),
+        })
+    };
+    let nothing = RawUplink::default();
+    let uplink = raw.uplink.as_ref().unwrap_or(&nothing);
+    json!({
+        "uplink": {
+            "addr": text(&uplink.addr), "network": text(&uplink.network),
+            "user": text(&uplink.user), "pass": REMOVED,
+            "tls": uplink.tls == Some(true), "certfile": text(&uplink.certfile),
+            "keyfile": text(&uplink.keyfile), "cacertfile": text(&uplink.cacertfile),
+            "skipverify": uplink.skipverify == Some(true), "servername": text(&uplink.servername),
+        },
+        "listen": block(&raw.listen),
+        "listen_raw": block(&raw.listen_raw),
+        "admin": block(&raw.admin),
+        "read_time_limit_ms": raw.read_time_limit_ms.unwrap_or(0),
+        "log_messages": raw.log_messages == Some(true),
+    })
 }
 
 /// Turning TLS off and leaving its fields is common; not knowing of it would be dangerous.

@@ -32,6 +32,8 @@ pub(super) enum Reason {
     Handshake(#[from] HandshakeError),
     #[error("the proxy stops")]
     Stopped,
+    #[error("the uplink was replaced, and {0} cannot be carried over")]
+    NotCarried(&'static str),
     #[error("uplink unavailable: {0}")]
     UplinkUnavailable(#[from] uplink::Error),
     #[error("the uplink closed the connection")]
@@ -77,9 +79,30 @@ impl Reason {
             | Reason::SpeaksHttp
             | Reason::Unread
             | Reason::Handshake(_)
-            | Reason::Stopped => return None,
+            | Reason::Stopped
+            | Reason::NotCarried(_) => return None,
         };
         Some(encode::error(&text))
+    }
+
+    /// For the count of closed sessions.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Reason::ClientClosed => "client_closed",
+            Reason::ClientLost(_) => "client_lost",
+            Reason::Quit => "quit",
+            Reason::Protocol(_) => "client_protocol",
+            Reason::SpeaksTls | Reason::SpeaksHttp => "other_protocol",
+            Reason::Unread => "unread",
+            Reason::Handshake(_) => "handshake",
+            Reason::Stopped => "stopped",
+            Reason::NotCarried(_) => "not_carried",
+            Reason::UplinkUnavailable(_) => "uplink_unavailable",
+            Reason::UplinkClosed => "uplink_closed",
+            Reason::UplinkLost(_) => "uplink_lost",
+            Reason::UplinkProtocol(_) | Reason::Unasked => "uplink_protocol",
+            Reason::TimeLimit(_) => "time_limit",
+        }
     }
 
     fn cause(&self) -> Cause {
@@ -96,6 +119,7 @@ impl Reason {
             | Reason::UplinkLost(_)
             | Reason::UplinkProtocol(_)
             | Reason::Unasked
+            | Reason::NotCarried(_)
             | Reason::TimeLimit(_) => Cause::Uplink,
         }
     }

@@ -97,6 +97,9 @@ impl Session {
             Class::Secret => Awaited::Secret,
             Class::Multi if !queueing && args == 1 => Awaited::Multi,
             Class::Exec if args == 1 => intake.queued.map_or(Awaited::Plain, Awaited::Exec),
+            Class::Discard if queueing => Awaited::Watch(false),
+            Class::Watch if !queueing => Awaited::Watch(true),
+            Class::Unwatch if !queueing => Awaited::Watch(false),
             Class::Blocking if !queueing => Awaited::Blocking,
             Class::Subscribe(channel) if !queueing && args > 1 => {
                 Awaited::Subscribed(channel, args - 1)
@@ -107,6 +110,8 @@ impl Session {
             | Class::Multi
             | Class::Exec
             | Class::Discard
+            | Class::Watch
+            | Class::Unwatch
             | Class::Blocking
             | Class::Subscribe(_)
             | Class::Unsubscribe(_)
@@ -128,10 +133,20 @@ impl Session {
         Some(Route::Forward { owed: self.expect(awaited) })
     }
 
-    /// The gate lets a request in.
+    /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
+    /// in sees it.
     fn admit(&mut self) -> bool {
-        if self.intake.admitted == 0 && !self.passes.enter() {
-            return false;
+        if self.intake.admitted == 0 {
+            if !self.passes.enter() {
+                return false;
+            }
+            if self.member.has_news() {
+                self.read_news();
+                if self.ending.is_some() {
+                    self.passes.leave(self.passes.held().min(1));
+                    return false;
+                }
+            }
         }
         self.intake.admitted += 1;
         true
@@ -148,7 +163,7 @@ impl Session {
             self.intake.unanswered += 1;
             return false;
         }
-        self.owed.push(awaited);
+        self.owed.push(awaited, self.intake.scanner.name());
         true
     }
 
@@ -172,7 +187,7 @@ impl Session {
         if self.owed.is_empty() && !self.replies.in_frame() {
             self.send_local(&reply);
         } else {
-            self.owed.push(Awaited::Local(reply.into_boxed_slice()));
+            self.owed.push(Awaited::Local(reply.into_boxed_slice()), b"");
         }
     }
 
@@ -197,8 +212,7 @@ impl Session {
         let args: Vec<&[u8]> = Args::new(frame).collect();
         match class {
             Class::Auth => {
-                let shared = self.shared.clone();
-                match auth::auth(shared.generation.listen.login.as_ref(), &args) {
+                match auth::auth(self.generation.listen.config.login.as_ref(), &args) {
                     Ok(()) => {
                         self.intake.authenticate(true);
                         self.answer(OK.to_vec());
@@ -210,14 +224,20 @@ impl Session {
             Class::Hello => self.hello(&args),
             Class::Reset => self.reset(frame, args.len() == 1),
             Class::Client => self.client_command(frame, &args),
-            _ => self.forward(frame, self.awaited(class, &args)),
+            _ => {
+                let awaited = self.awaited(class, &args);
+                self.forward(frame, awaited)
+            }
         }
     }
 
-    fn awaited(&self, class: Class, args: &[&[u8]]) -> Awaited {
+    fn awaited(&mut self, class: Class, args: &[&[u8]]) -> Awaited {
         let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
+        if let Some(queued) = &mut self.intake.queued {
+            queued.selects |= class == Class::Select;
+            return Awaited::Plain;
+        }
         match (class, args) {
-            _ if self.intake.queued.is_some() => Awaited::Plain,
             (Class::Select, [_, db]) => number(db).map_or(Awaited::Plain, Awaited::Select),
             (Class::Read, _) if command::blocks(args.iter().copied()) => Awaited::Blocking,
             _ => Awaited::Plain,
@@ -234,8 +254,7 @@ impl Session {
     }
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
-        let shared = self.shared.clone();
-        match auth::hello(shared.generation.listen.login.as_ref(), args) {
+        match auth::hello(self.generation.listen.config.login.as_ref(), args) {
             Err(text) => self.answer(encode::error(text)),
             Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
                 self.answer(encode::error(auth::NOAUTH));
@@ -262,12 +281,12 @@ impl Session {
         self.intake.silence = Silence::No;
         self.to_uplink.push(frame);
         self.expect(Awaited::Reset);
-        let generation = &self.shared.generation;
+        let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);
-            self.owed.push(Awaited::Own);
+            self.owed.push(Awaited::Own, b"");
         }
-        self.intake.authenticate(generation.listen.login.is_none());
+        self.intake.authenticate(generation.listen.config.login.is_none());
         true
     }
 
@@ -298,7 +317,15 @@ impl Session {
                 self.to_uplink.push(frame);
                 true
             }
-            _ => self.forward(frame, Awaited::Plain),
+            _ => {
+                let awaited = match args {
+                    [_, tracking, on, ..] if tracking.eq_ignore_ascii_case(b"TRACKING") => {
+                        Awaited::Tracking(on.eq_ignore_ascii_case(b"ON"))
+                    }
+                    _ => Awaited::Plain,
+                };
+                self.forward(frame, awaited)
+            }
         }
     }
 }

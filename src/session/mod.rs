@@ -6,6 +6,7 @@
 //! - `owed`: which reply answers what (pure)
 //! - `state`: what the connection carries (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
+//! - `handover`: the uplink is exchanged for that of a new generation
 //! - `auth`: AUTH and HELLO (pure)
 //! - `close`: why it ended, and who is told
 //! - `tap`: `log_messages`
@@ -16,6 +17,7 @@
 mod auth;
 mod close;
 mod commands;
+mod handover;
 mod outbox;
 mod owed;
 mod replay;
@@ -34,16 +36,21 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout};
+use tracing::debug;
 
 use self::close::Reason;
+use self::handover::Next;
+pub use self::handover::{Moves, Order, Preparation, Running};
 use self::outbox::Outbox;
 use self::owed::Owed;
 use self::requests::Intake;
 use self::state::State;
 use self::tap::Tap;
 use crate::gate::{Gate, Passes};
-use crate::generation::Generation;
+use crate::generation::{Current, Generation};
+use crate::metrics::{self, Metrics, Outcome, Recorder};
 use crate::resp::{encode, reply};
+use crate::roster::{Member, Roster};
 use crate::stop::Stop;
 use crate::transport::{Peer, Socket, Stream, close_gently};
 use crate::uplink;
@@ -63,32 +70,67 @@ pub struct Shared {
     /// Where requests are admitted.
     pub gate: Arc<Gate>,
     /// Tells of the end.
-    pub stop: Arc<Stop>,
+    pub stop: Stop,
     /// The configuration in force.
-    pub generation: Arc<Generation>,
+    pub current: Current,
+    /// All sessions, so that they can be told of a reload.
+    pub roster: Arc<Roster<Order>>,
+    /// What became of them at reloads.
+    pub moves: Moves,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// For so many workers.
+    pub fn new(generation: Arc<Generation>, workers: usize) -> Arc<Self> {
+        Arc::new(Shared {
+            gate: Gate::new(workers),
+            stop: Stop::default(),
+            current: Current::new(generation),
+            roster: Roster::new(workers),
+            moves: Moves::default(),
+            metrics: Metrics::new(workers),
+        })
+    }
+
+    async fn dial(
+        &self,
+        generation: &Generation,
+        setup: &[Vec<u8>],
+    ) -> Result<Stream, uplink::Error> {
+        let result = generation.uplink.dial(setup).await;
+        self.metrics.connects.get_or_create(&Outcome::of(&result)).inc();
+        result
+    }
 }
 
 /// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
 pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) {
-    let mut stopping = pin!(shared.stop.notified());
-    if shared.stop.is_stopping() {
-        // It began before anybody listened for it here.
-        return;
-    }
-    let client = tokio::select! {
-        client = handshake(socket, &shared.generation) => client,
-        () = &mut stopping => return,
+    let generation = shared.current.load();
+    let client = {
+        let stopping = pin!(shared.stop.begun());
+        tokio::select! {
+            client = handshake(socket, &generation, &shared) => client,
+            () = stopping => return,
+        }
     };
     let client = match client {
         Ok(client) => client,
         Err(reason) => return reason.log(peer),
     };
     let (client, reason) = {
-        let mut session = Session::new(client, peer, &shared, shard);
-        let reason = session.serve(stopping).await;
+        // The task's waker, which never changes.
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let member = shared.roster.enrol(shard, waker);
+        let mut session = Session::new(client, peer, &shared, generation, member, shard);
+        let reason =
+            poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
         (session.client, reason)
     };
     reason.log(peer);
+    let label = metrics::Reason { reason: reason.label() };
+    shared.metrics.closed.get_or_create(&label).inc();
     if reason.client_listens() {
         close_gently(client).await;
     }
@@ -96,7 +138,8 @@ pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) 
 
 /// Tells a client that there are too many, and closes.
 pub async fn refuse(socket: Socket, peer: Peer, shared: Arc<Shared>) {
-    match handshake(socket, &shared.generation).await {
+    debug!(client = %peer, "refused: max_clients are connected");
+    match handshake(socket, &shared.current.load(), &shared).await {
         Ok(mut client) => {
             let text = encode::error("ERR max number of clients reached");
             let told = tokio::io::AsyncWriteExt::write_all(&mut client, &text);
@@ -108,15 +151,25 @@ pub async fn refuse(socket: Socket, peer: Peer, shared: Arc<Shared>) {
     }
 }
 
-async fn handshake(socket: Socket, generation: &Generation) -> Result<Stream, Reason> {
-    Ok(generation.listen.accept(socket, generation.settings.connect_time_limit).await?)
+async fn handshake(
+    socket: Socket,
+    generation: &Generation,
+    shared: &Shared,
+) -> Result<Stream, Reason> {
+    let limit = generation.settings.connect_time_limit;
+    generation.listen.accept(socket, limit).await.map_err(|why| {
+        shared.metrics.handshakes_failed.inc();
+        why.into()
+    })
 }
+
+type Dial = Pin<Box<dyn Future<Output = Result<Stream, uplink::Error>> + Send>>;
 
 /// The connection to the uplink.
 enum Link {
     /// Not needed yet.
     Absent,
-    Dialling(Pin<Box<dyn Future<Output = Result<Stream, uplink::Error>> + Send>>),
+    Dialling(Dial),
     Live(Stream),
     /// Lost; the session ends.
     Lost,
@@ -127,7 +180,16 @@ struct Session {
     client: Stream,
     uplink: Link,
     shared: Arc<Shared>,
+    generation: Arc<Generation>,
+    member: Member<Order>,
+    recorder: Arc<Recorder>,
+    /// For the next generation, made ready before it comes.
+    next: Option<Box<Next>>,
+    /// The uplink is another one since it was last looked at.
+    exchanged: bool,
     passes: Passes,
+    /// When the present input was read.
+    arrived: Instant,
     intake: Intake,
     owed: Owed,
     state: State,
@@ -148,21 +210,34 @@ struct Session {
 }
 
 /// For `log_messages`.
-#[derive(Default)]
 struct Taps {
     up: Tap,
     down: Tap,
 }
 
 impl Session {
-    fn new(client: Stream, peer: Peer, shared: &Arc<Shared>, shard: usize) -> Self {
-        let generation = &shared.generation;
-        Session {
+    fn new(
+        client: Stream,
+        peer: Peer,
+        shared: &Arc<Shared>,
+        generation: Arc<Generation>,
+        member: Member<Order>,
+        shard: usize,
+    ) -> Self {
+        let recorder = shared.metrics.recorder(shard);
+        recorder.opened.add(1);
+        let mut session = Session {
             peer,
             client,
             uplink: Link::Absent,
             passes: shared.gate.passes(shard),
-            intake: Intake::new(generation.listen.login.is_none()),
+            intake: Intake::new(generation.listen.config.login.is_none()),
+            generation,
+            member,
+            recorder,
+            next: None,
+            exchanged: false,
+            arrived: Instant::now(),
             owed: Owed::default(),
             state: State::default(),
             replies: reply::Scanner::default(),
@@ -173,37 +248,41 @@ impl Session {
             ending: None,
             read_by: None,
             timer: None,
-            taps: generation.settings.log_messages.then(Box::default),
+            taps: None,
             shared: shared.clone(),
+        };
+        session.set_taps();
+        session
+    }
+
+    /// `log_messages` may change at a reload.
+    fn set_taps(&mut self) {
+        match (self.generation.settings.log_messages, &self.taps) {
+            (true, None) => {
+                let up = Tap::begin(self.intake.scanner.in_frame());
+                let down = Tap::begin(self.replies.in_frame());
+                self.taps = Some(Box::new(Taps { up, down }));
+            }
+            (false, Some(_)) => self.taps = None,
+            (true, Some(_)) | (false, None) => {}
         }
     }
 
-    /// `stopping` wakes this task once; it is polled once, for the task's waker never changes.
-    async fn serve(&mut self, mut stopping: Pin<&mut impl Future<Output = ()>>) -> Reason {
-        let mut registered = false;
-        poll_fn(|cx| {
-            if !registered {
-                registered = true;
-                let _ = stopping.as_mut().poll(cx);
-            }
-            SCRATCH.with_borrow_mut(|scratch| self.poll(cx, scratch))
-        })
-        .await
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
-        if self.shared.stop.is_stopping() {
-            self.end(Reason::Stopped);
+        if self.member.has_news() {
+            self.read_news();
         }
         loop {
             self.poll_replies(cx, scratch);
             self.poll_requests(cx, scratch);
             // A link that has just come up may have something to read, and requests may have
             // waited for the client to take the proxy's own replies.
-            if !self.poll_dial(cx) && !self.poll_flush(cx) {
+            let exchanged = std::mem::take(&mut self.exchanged);
+            if !exchanged && !self.poll_dial(cx) && !self.poll_flush(cx) {
                 break;
             }
         }
+        self.poll_next(cx);
         self.poll_deadline(cx);
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
@@ -244,10 +323,10 @@ impl Session {
     }
 
     fn dial(&mut self) {
-        let shared = self.shared.clone();
-        let replay = replay::requests(&self.state);
-        self.uplink =
-            Link::Dialling(Box::pin(async move { shared.generation.uplink.dial(&replay).await }));
+        let (shared, generation) = (self.shared.clone(), self.generation.clone());
+        let setup = replay::requests(self.state.carried());
+        let dial = async move { shared.dial(&generation, &setup).await };
+        self.uplink = Link::Dialling(Box::pin(dial));
     }
 
     /// Takes in no more requests; what is owed will still be answered.
@@ -301,11 +380,13 @@ impl Session {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) {
-        let settings = &self.shared.generation.settings;
-        let request = self.owed.oldest().and_then(|(sent, blocking)| {
-            let limit =
-                if blocking { settings.blocking_time_limit } else { settings.read_time_limit };
-            limit.map(|limit| (sent + limit, limit))
+        let settings = &self.generation.settings;
+        let request = self.owed.oldest().and_then(|oldest| {
+            let limit = match oldest.blocking {
+                true => settings.blocking_time_limit,
+                false => settings.read_time_limit,
+            }?;
+            Some((oldest.sent? + limit, limit))
         });
         if let Some((at, limit)) = request
             && self.poll_timer(at, cx).is_ready()
@@ -362,7 +443,11 @@ impl Session {
     }
 
     fn all_sent(&mut self) {
-        self.owed.sent(Instant::now(), self.intake.is_incomplete());
+        self.owed.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
+        let unanswered = std::mem::take(&mut self.intake.unanswered);
+        if unanswered > 0 {
+            self.passes.leave(unanswered);
+        }
     }
 }
 

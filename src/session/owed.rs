@@ -11,6 +11,8 @@ use crate::command::Channel;
 pub(super) struct Queued {
     /// Requests whose replies are not for the log.
     pub(super) secrets: bool,
+    /// A SELECT.
+    pub(super) selects: bool,
     /// SUBSCRIBE and its kin: how many requests.
     pub(super) subscriptions: u32,
     /// And how many channels they name.
@@ -48,6 +50,10 @@ pub(super) enum Awaited {
     Select(u32),
     /// A map or an array tells the protocol's version.
     Hello,
+    /// `+OK` makes the next transaction depend on keys, or no more.
+    Watch(bool),
+    /// `+OK` turns client-side caching on, or off.
+    Tracking(bool),
     /// `+OK` makes lines come that answer nothing.
     Monitor,
     /// `+RESET` clears the state.
@@ -56,7 +62,7 @@ pub(super) enum Awaited {
     Subscribed(Channel, u32),
     /// Confirmations of an UNSUBSCRIBE: this many, or with 0 as many as there are subscriptions.
     Unsubscribed(Channel, u32),
-    /// The proxy's own request: not for the client, and it must succeed.
+    /// The proxy's own request: not for the client, and the reply must be no error.
     Own,
     /// Not for the client, who is told this instead.
     Instead(&'static str),
@@ -92,13 +98,66 @@ pub(super) enum Settled {
     Fault,
 }
 
+/// A command's name, or its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Name {
+    bytes: [u8; Name::MOST],
+    len: u8,
+}
+
+impl Name {
+    const MOST: usize = 23;
+
+    #[inline]
+    pub(super) fn new(name: &[u8]) -> Self {
+        let len = name.len().min(Name::MOST);
+        let mut bytes = [0; Name::MOST];
+        bytes[..len].copy_from_slice(&name[..len]);
+        Name { bytes, len: len as u8 }
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes[..usize::from(self.len)]).into_owned()
+    }
+
+    #[inline]
+    fn is(&self, name: &[u8]) -> bool {
+        &self.bytes[..usize::from(self.len)] == name
+    }
+}
+
+/// What is known of the oldest request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Oldest {
+    pub(super) name: Name,
+    /// When its last byte went up; `None` while it has not.
+    pub(super) sent: Option<Instant>,
+    pub(super) blocking: bool,
+}
+
+/// When a request came and went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Timing {
+    /// When its last byte went up; `None` while it has not.
+    pub(super) sent: Option<Instant>,
+    /// How long that took, since it was read; in nanoseconds.
+    pub(super) delay: u32,
+}
+
 /// Consecutive requests that await the same.
 #[derive(Debug)]
 struct Run {
     awaited: Awaited,
+    /// Of the first of them; all have the same, but where there are many runs.
+    name: Name,
     count: u32,
-    /// When the last byte went up; `None` while it has not.
-    sent: Option<Instant>,
+    timing: Timing,
+}
+
+impl Run {
+    fn new(awaited: Awaited, name: Name) -> Self {
+        Run { awaited, name, count: 1, timing: Timing::default() }
+    }
 }
 
 /// Beyond this many runs, batches of one kind are counted together, under the later's time.
@@ -130,7 +189,7 @@ impl Owed {
 
     /// Adds one request, not sent yet.
     #[inline]
-    pub(super) fn push(&mut self, awaited: Awaited) {
+    pub(super) fn push(&mut self, awaited: Awaited, name: &[u8]) {
         let crowded = self.runs.len() > FINE_RUNS;
         if let Awaited::Local(reply) = &awaited {
             self.local += reply.len();
@@ -139,12 +198,12 @@ impl Owed {
             Some(run)
                 if matches!(awaited, Awaited::Plain)
                     && matches!(run.awaited, Awaited::Plain)
-                    && (run.sent.is_none() || crowded) =>
+                    && (crowded || (run.timing.sent.is_none() && run.name.is(name))) =>
             {
                 run.count += 1;
-                run.sent = None;
+                run.timing = Timing::default();
             }
-            _ => self.runs.push_back(Run { awaited, count: 1, sent: None }),
+            _ => self.runs.push_back(Run::new(awaited, Name::new(name))),
         }
     }
 
@@ -157,25 +216,36 @@ impl Owed {
     }
 
     /// All bytes are on their way, but for those of a last request that is not complete.
+    /// They were read at `arrived`.
     #[inline]
-    pub(super) fn sent(&mut self, now: Instant, last_incomplete: bool) {
+    pub(super) fn sent(&mut self, arrived: Instant, now: Instant, last_incomplete: bool) {
         if last_incomplete
             && let Some(run) = self.runs.back_mut()
             && run.count > 1
         {
             run.count -= 1;
-            self.runs.push_back(Run { awaited: Awaited::Plain, count: 1, sent: None });
+            let last = Run::new(Awaited::Plain, run.name);
+            self.runs.push_back(last);
         }
         let skipped = usize::from(last_incomplete);
-        for run in self.runs.iter_mut().rev().skip(skipped).take_while(|run| run.sent.is_none()) {
-            run.sent = Some(now);
+        let delay = u32::try_from((now - arrived).as_nanos()).unwrap_or(u32::MAX);
+        let unsent = |run: &&mut Run| run.timing.sent.is_none();
+        for run in self.runs.iter_mut().rev().skip(skipped).take_while(unsent) {
+            run.timing = Timing { sent: Some(now), delay };
         }
     }
 
-    /// The oldest request, once all of it is on its way.
-    pub(super) fn oldest(&self) -> Option<(Instant, bool)> {
+    /// The oldest request.
+    pub(super) fn oldest(&self) -> Option<Oldest> {
         let run = self.runs.front()?;
-        Some((run.sent?, run.awaited == Awaited::Blocking))
+        let blocking = run.awaited == Awaited::Blocking;
+        Some(Oldest { name: run.name, sent: run.timing.sent, blocking })
+    }
+
+    /// When the oldest request came and went.
+    #[inline]
+    pub(super) fn timing(&self) -> Timing {
+        self.runs.front().map_or_else(Timing::default, |run| run.timing)
     }
 
     /// The oldest request may wait for long.
@@ -307,6 +377,19 @@ impl Owed {
             Awaited::Select(db) => {
                 if ok {
                     state.db = *db;
+                    state.db_unknown = false;
+                }
+                Settled::Answered
+            }
+            Awaited::Watch(watching) => {
+                if ok {
+                    state.watching = *watching;
+                }
+                Settled::Answered
+            }
+            Awaited::Tracking(on) => {
+                if ok {
+                    state.tracking = *on;
                 }
                 Settled::Answered
             }
@@ -330,9 +413,12 @@ impl Owed {
             Awaited::Multi => Settled::Answered,
             Awaited::Exec(queued) => {
                 state.subscribed_by_exec |= queued.subscriptions > 0 && reply.kind == b'*';
+                state.db_unknown |= queued.selects && reply.kind == b'*';
+                // Executed or aborted, but not refused for being no transaction at all.
+                state.watching &= reply.kind == b'-' && !reply.text.starts_with(b"EXECABORT");
                 Settled::Answered
             }
-            Awaited::Own if ok => Settled::Own,
+            Awaited::Own if reply.kind != b'-' => Settled::Own,
             Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
             Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
         };

@@ -1,12 +1,47 @@
 //! Uplink -> client: replies are matched with what is owed, and sent down.
 
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use super::close::Reason;
-use super::owed::{Reply, Settled};
+use super::owed::{Reply, Settled, Timing};
 use super::{Link, Session, poll_read};
+use crate::metrics::Recorder;
 use crate::resp::encode;
 use crate::resp::reply::{Step, short_reply};
+
+/// The requests that one read of replies has answered.
+struct Answered {
+    /// When they were read.
+    at: Instant,
+    requests: u32,
+    /// The time, in nanoseconds, that the proxy took to send them up, all added.
+    delays: u64,
+}
+
+impl Answered {
+    fn begin() -> Self {
+        Answered { at: Instant::now(), requests: 0, delays: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, requests: u32, timing: Timing, recorder: &Recorder) {
+        self.requests += requests;
+        self.delays += u64::from(requests) * u64::from(timing.delay);
+        let duration = timing.sent.map_or(Duration::ZERO, |sent| self.at.duration_since(sent));
+        recorder.durations.observe(duration, requests);
+    }
+
+    /// Their replies were written. Each is taken to have been delayed by what all were on average.
+    #[inline]
+    fn end(self, recorder: &Recorder) {
+        if self.requests > 0 {
+            recorder.requests.add(u64::from(self.requests));
+            let up = Duration::from_nanos(self.delays / u64::from(self.requests));
+            recorder.delays.observe(up + self.at.elapsed(), self.requests);
+        }
+    }
+}
 
 impl Session {
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
@@ -22,22 +57,27 @@ impl Session {
             match poll_read(stream, cx, scratch) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.lose_uplink(Reason::UplinkClosed),
-                Poll::Ready(Ok(read)) => self.on_replies(cx, &scratch[..read]),
+                Poll::Ready(Ok(read)) => {
+                    self.recorder.down.add(read as u64);
+                    self.on_replies(cx, &scratch[..read]);
+                }
                 Poll::Ready(Err(why)) => return self.lose_uplink(Reason::UplinkLost(why)),
             }
         }
     }
 
     fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
-        let mut answered = 0;
+        let mut answered = Answered::begin();
         let (tail, fault) = self.settle(input, &mut answered);
         // The pass goes back before the client is written to: one that does not read must not
         // hold up a pause.
-        if answered > 0 {
-            self.passes.leave(answered);
+        if answered.requests > 0 {
+            self.passes.leave(answered.requests);
             self.owed.trim();
         }
-        if let Err(why) = self.to_client.send(&mut self.client, cx, tail) {
+        let sent = self.to_client.send(&mut self.client, cx, tail);
+        answered.end(&self.recorder);
+        if let Err(why) = sent {
             self.lose_client(why);
         } else if let Some(reason) = fault {
             self.lose_uplink(reason);
@@ -46,15 +86,20 @@ impl Session {
 
     /// Matches `input` with what is owed. Gives which part of it goes down after what was put
     /// into `to_client`, and what was wrong with the rest.
-    fn settle<'a>(&mut self, input: &'a [u8], answered: &mut u32) -> (&'a [u8], Option<Reason>) {
+    fn settle<'a>(
+        &mut self,
+        input: &'a [u8],
+        answered: &mut Answered,
+    ) -> (&'a [u8], Option<Reason>) {
         let mut pos = 0;
         // Before this, everything was dealt with.
         let mut from = 0;
         while pos < input.len() {
             if !self.replies.in_frame() && self.taps.is_none() {
-                let start = pos;
-                *answered += self.settle_plain(input, &mut pos);
-                if pos > start {
+                let timing = self.owed.timing();
+                let plain = self.settle_plain(input, &mut pos);
+                if plain > 0 {
+                    answered.add(plain, timing, &self.recorder);
                     self.send_locals(input, &mut from, pos);
                     continue;
                 }
@@ -85,16 +130,17 @@ impl Session {
             self.log_reply();
             let reply =
                 Reply { kind, text: self.replies.first_text(), number: self.replies.last_number() };
+            let timing = self.owed.timing();
             match self.owed.settle(reply, &mut self.state) {
-                Settled::Answered => *answered += 1,
+                Settled::Answered => answered.add(1, timing, &self.recorder),
                 Settled::Confirmed | Settled::Unasked => {}
                 Settled::NoMulti => {
-                    *answered += 1;
+                    answered.add(1, timing, &self.recorder);
                     self.intake.queued = None;
                 }
                 Settled::Own => from = pos,
                 Settled::Instead(text) => {
-                    *answered += 1;
+                    answered.add(1, timing, &self.recorder);
                     from = pos;
                     self.send_local(&encode::error(text));
                 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::close::Reason;
 use super::commands::{Route, Silence, Verdict};
@@ -10,6 +11,7 @@ use super::owed::{Awaited, Queued};
 use super::tap::Secrecy;
 use super::{Session, poll_read};
 use crate::command::{self, Class};
+use crate::gate::Waiting;
 use crate::resp::request::{self, Limits, Scanner, Step};
 use crate::resp::{encode, inline};
 
@@ -37,13 +39,14 @@ pub(super) struct Intake {
     pub(super) silence: Silence,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
-    /// Those of them that nobody answers.
+    /// Those that nobody answers, and that are not on their way yet.
     pub(super) unanswered: u32,
 }
 
 /// Waiting at the gate.
 struct Parked {
-    opened: Pin<Box<dyn Future<Output = ()> + Send>>,
+    opened: Waiting,
+    since: Instant,
     /// What the present request was found to be; its bytes so far are in `held`.
     head: Option<(Class, u32)>,
     /// What was read after that.
@@ -100,7 +103,10 @@ impl Session {
                 return;
             }
             if let Some(parked) = &mut self.intake.parked {
-                if parked.opened.as_mut().poll(cx).is_pending() {
+                if Pin::new(&mut parked.opened).poll(cx).is_pending() {
+                    if self.client.poll_hangup(cx).is_ready() {
+                        self.end(Reason::ClientClosed);
+                    }
                     return;
                 }
                 self.resume(cx);
@@ -109,7 +115,10 @@ impl Session {
             match poll_read(&mut self.client, cx, scratch) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => self.end(Reason::ClientClosed),
-                Poll::Ready(Ok(read)) => self.on_input(cx, &scratch[..read]),
+                Poll::Ready(Ok(read)) => {
+                    self.recorder.up.add(read as u64);
+                    self.on_input(cx, &scratch[..read]);
+                }
                 Poll::Ready(Err(why)) => self.lose_client(why),
             }
         }
@@ -129,7 +138,8 @@ impl Session {
 
     fn resume(&mut self, cx: &mut Context<'_>) {
         let Some(parked) = self.intake.parked.take() else { return };
-        let Parked { head, input, .. } = *parked;
+        let Parked { since, head, input, .. } = *parked;
+        self.recorder.parked.observe(since.elapsed(), 1);
         if let Some((class, args)) = head {
             match self.head(class, args) {
                 Some(route) => self.begin(route),
@@ -140,13 +150,13 @@ impl Session {
     }
 
     fn park(&mut self, head: Option<(Class, u32)>, input: &[&[u8]]) {
-        let shared = self.shared.clone();
-        let opened = Box::pin(async move { shared.gate.opened().await });
+        let (opened, since) = (self.shared.gate.wait(), Instant::now());
         self.intake.route = Route::Forward { owed: false };
-        self.intake.parked = Some(Box::new(Parked { opened, head, input: input.concat() }));
+        self.intake.parked = Some(Box::new(Parked { opened, since, head, input: input.concat() }));
     }
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {
+        self.arrived = Instant::now();
         if !self.intake.begun {
             self.intake.begun = true;
             // A TLS handshake record; no command begins like that.
@@ -158,10 +168,6 @@ impl Session {
         let admitted = std::mem::take(&mut self.intake.admitted);
         if admitted > 1 {
             self.passes.add(admitted - 1);
-        }
-        let unanswered = std::mem::take(&mut self.intake.unanswered);
-        if unanswered > 0 {
-            self.passes.leave(unanswered);
         }
         match taken {
             Ok(tail) => {
@@ -196,7 +202,7 @@ impl Session {
                 && command::class(self.intake.scanner.name()) == Class::Plain
             {
                 self.intake.admitted += 1;
-                self.owed.push(Awaited::Plain);
+                self.owed.push(Awaited::Plain, self.intake.scanner.name());
                 self.intake.route = Route::Forward { owed: true };
                 continue;
             }

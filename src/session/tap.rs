@@ -18,13 +18,20 @@ pub(super) enum Secrecy {
 }
 
 /// One direction's present frame.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tap {
     head: Vec<u8>,
     len: usize,
+    /// The frame's beginning went by unseen, so nobody knows which of the rest is a secret.
+    beheaded: bool,
 }
 
 impl Tap {
+    /// Possibly in the middle of a frame.
+    pub(super) fn begin(in_frame: bool) -> Self {
+        Tap { head: Vec::new(), len: 0, beheaded: in_frame }
+    }
+
     /// More bytes of the present frame.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         let room = KEPT.saturating_sub(self.head.len());
@@ -34,6 +41,7 @@ impl Tap {
 
     /// The present frame was a request.
     pub(super) fn request(&mut self, client: Peer, secrecy: Secrecy) {
+        let secrecy = if self.beheaded { Secrecy::All } else { secrecy };
         let request = arguments(&self.head, self.len > self.head.len(), secrecy);
         info!(target: "redis_proxy::messages", %client, bytes = self.len, request);
         self.restart();
@@ -41,7 +49,7 @@ impl Tap {
 
     /// The present frame was a reply.
     pub(super) fn reply(&mut self, client: Peer, secret: bool) {
-        let reply = if secret {
+        let reply = if secret || self.beheaded {
             REMOVED.to_owned()
         } else {
             let more = if self.len > self.head.len() { "..." } else { "" };
@@ -55,6 +63,7 @@ impl Tap {
     pub(super) fn restart(&mut self) {
         self.head.clear();
         self.len = 0;
+        self.beheaded = false;
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod client;
 mod fake;
+mod http;
 mod proxy;
 mod redis;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 pub use self::client::{Client, tls_config};
 pub use self::fake::{FakeUplink, tls_server};
-pub use self::proxy::{Proxy, check, run_to_end};
+pub use self::http::{Answer, http, send};
+pub use self::proxy::{Proxy, check, config, run_to_end};
 pub use self::redis::{Redis, redis};
 
 /// How long anything may take before a test is given up.

@@ -1,14 +1,15 @@
 //! The real binary, run as its users run it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{Client, PATIENCE, eventually};
+use super::{Answer, Client, PATIENCE, eventually, http, send};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
 
@@ -16,6 +17,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
 pub struct Proxy {
     child: Child,
     log: Arc<Log>,
+    file: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -27,19 +29,24 @@ struct Log {
 }
 
 impl Log {
+    /// A test that failed while it waited must not hide the log.
+    fn lines(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn collect(&self, stderr: ChildStderr) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-            self.lines.lock().unwrap().push(line);
+            self.lines().push(line);
             self.more.notify_all();
         }
     }
 
     fn wait(&self, what: &str, found: impl Fn(&Value) -> bool) -> Value {
-        let lines = self.lines.lock().unwrap();
         let missing = |lines: &mut Vec<Value>| !lines.iter().any(&found);
-        let (lines, timeout) = self.more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
-        assert!(!timeout.timed_out(), "never logged: {what}; but: {lines:#?}");
+        let waited = self.more.wait_timeout_while(self.lines(), PATIENCE, missing);
+        let (lines, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "never logged: {what}");
         lines.iter().find(|line| found(line)).unwrap().clone()
     }
 }
@@ -47,7 +54,7 @@ impl Log {
 impl Proxy {
     /// In front of `uplink`, on a port that the kernel chooses.
     pub fn to(uplink: &str) -> Proxy {
-        Proxy::start(&json!({ "uplink": { "addr": uplink }, "listen": { "addr": "127.0.0.1:0" } }))
+        Proxy::start(&config(uplink, json!({})))
     }
 
     /// As [`Proxy::to`], with a password for clients.
@@ -69,6 +76,13 @@ impl Proxy {
         Proxy::run(Command::new(BINARY), config)
     }
 
+    /// With this in its environment.
+    pub fn start_in(environment: &[(&str, &str)], config: &Value) -> Proxy {
+        let mut command = Command::new(BINARY);
+        command.envs(environment.iter().copied());
+        Proxy::run(command, config)
+    }
+
     fn run(mut command: Command, config: &Value) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
@@ -85,7 +99,7 @@ impl Proxy {
             let log = log.clone();
             move || log.collect(stderr)
         });
-        let proxy = Proxy { child, log, _dir: dir };
+        let proxy = Proxy { child, log, file, _dir: dir };
         proxy.logged("running", |line| line["message"] == "running");
         proxy
     }
@@ -105,7 +119,7 @@ impl Proxy {
 
     /// All that was logged so far, as text.
     pub fn log_text(&self) -> String {
-        let lines = self.log.lines.lock().unwrap();
+        let lines = self.log.lines();
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
@@ -122,6 +136,64 @@ impl Proxy {
 
     pub fn client(&self) -> Client {
         Client::connect(&self.addr())
+    }
+
+    /// A connection to the admin API.
+    pub fn caller(&self) -> Client {
+        Client::connect(&self.addr_of("admin"))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        http(&mut self.caller(), "GET", path, "", "")
+    }
+
+    /// `curl -d "cmd=..." http://.../cmd/`
+    pub fn cmd(&self, body: &str) -> Answer {
+        http(&mut self.caller(), "POST", "/cmd/", "", &format!("cmd={body}"))
+    }
+
+    /// The same, without waiting for the answer.
+    pub fn begin_cmd(&self, body: &str) -> Client {
+        let mut caller = self.caller();
+        send(&mut caller, "POST", "/cmd/", "", &format!("cmd={body}"));
+        caller
+    }
+
+    pub fn info(&self) -> Value {
+        self.get("/info.json").json()
+    }
+
+    /// Waits for `info.json` to have this.
+    pub fn shows(&self, field: &str, value: impl Into<Value>) {
+        let value = value.into();
+        eventually(&format!("{field} is {value}"), || self.info()[field] == value);
+    }
+
+    /// A value of `/metrics`; the line without it is `name`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").body;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+    }
+
+    /// Writes another configuration, for a reload.
+    pub fn rewrite(&self, config: &Value) {
+        std::fs::write(&self.file, config.to_string()).unwrap();
+    }
+
+    /// Puts another configuration in force.
+    pub fn reload(&self, config: &Value) -> Answer {
+        self.rewrite(config);
+        self.cmd("reload")
+    }
+
+    /// How often a line like this was logged.
+    pub fn count_logged(&self, message: &str) -> usize {
+        self.log.lines().iter().filter(|line| line["message"] == message).count()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn raw_client(&self) -> Client {
@@ -164,6 +236,19 @@ impl Drop for Proxy {
             eprintln!("the proxy's log:\n{}", self.log_text());
         }
     }
+}
+
+/// The least that the tests need, with more at the top level.
+pub fn config(uplink: &str, more: Value) -> Value {
+    let mut config = json!({
+        "uplink": { "addr": uplink },
+        "listen": { "addr": "127.0.0.1:0" },
+        "admin": { "addr": "127.0.0.1:0" },
+    });
+    for (field, value) in more.as_object().unwrap() {
+        config[field] = value.clone();
+    }
+    config
 }
 
 /// Runs the binary to its end.

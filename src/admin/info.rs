@@ -1,0 +1,66 @@
+//! The state, for `/info.json` and as gauges.
+
+use serde_json::json;
+
+use super::Desk;
+
+/// For `/info.json`.
+pub(super) fn json(desk: &Desk) -> String {
+    let generation = desk.shared.current.load();
+    let (state, paused) = (desk.controller.state(), desk.controller.paused());
+    let reloading = desk.controller.reloading().map(|reloading| {
+        json!({
+            "by": reloading.by,
+            "stage": reloading.stage,
+            "seconds": reloading.since.elapsed().as_secs_f64(),
+        })
+    });
+    let info = json!({
+        "state": state as u8,
+        "state_str": state.to_string(),
+        "active_requests": desk.shared.gate.in_flight(),
+        "waiting_requests": desk.shared.gate.waiting(),
+        "clients": desk.reception.clients(),
+        "raw_connections": desk.reception.raw().count(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": desk.started.elapsed().as_secs_f64(),
+        "generation": generation.number,
+        "paused_seconds": paused.map(|paused| paused.since.as_secs_f64()),
+        "pause_ends_in_seconds":
+            paused.and_then(|paused| paused.ends_in).map(|left| left.as_secs_f64()),
+        "reloading": reloading,
+        "reloads": desk.controller.history(),
+        "config": generation.shown,
+    });
+    info.to_string()
+}
+
+/// For Prometheus: name, help, value.
+pub(super) fn gauges(desk: &Desk) -> [(&'static str, &'static str, i64); 6] {
+    let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+    let gate = &desk.shared.gate;
+    [
+        ("rproxy_active_requests", "Requests in flight", number(gate.in_flight())),
+        ("redis_proxy_waiting_requests", "Clients that wait at the gate", number(gate.waiting())),
+        (
+            "redis_proxy_clients",
+            "Clients of the managed listener",
+            number(desk.reception.clients() as u64),
+        ),
+        (
+            "redis_proxy_raw_connections",
+            "Connections made through listen_raw",
+            number(desk.reception.raw().count() as u64),
+        ),
+        (
+            "redis_proxy_state",
+            "2 running, 3 pausing, 4 paused, 5 stopping",
+            desk.controller.state() as i64,
+        ),
+        (
+            "redis_proxy_generation",
+            "Number of the configuration in force",
+            number(desk.shared.current.number()),
+        ),
+    ]
+}

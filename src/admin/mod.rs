@@ -1,0 +1,312 @@
+//! The HTTP API and the status page.
+//!
+//! | Path | What |
+//! | --- | --- |
+//! | `POST /cmd/` | pause, unpause, reload, terminate-raw-connections |
+//! | `/` | the page, for people |
+//! | `/info.json` | the state |
+//! | `/metrics` | for Prometheus |
+//! | `/healthz`, `/readyz` | for probes |
+
+mod info;
+mod routes;
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info};
+
+use self::routes::{Asset, Command, Refusal, Route};
+use crate::config::Fault;
+use crate::controller::{By, Controller, Error, State};
+use crate::listener::{Accepted, Bound, Listener};
+use crate::reception::Reception;
+use crate::session::Shared;
+use crate::transport::Peer;
+
+/// Callers at once; more are closed.
+const CONNECTIONS: usize = 128;
+/// For a caller to send its request's head, and its body.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// No caller needs one connection for longer; one that reads nothing must not keep it.
+const LIFETIME: Duration = Duration::from_secs(300);
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+const MAX_BODY: usize = 16 * 1024;
+/// How long an answer of the uplink is good for.
+const PROBE: Duration = Duration::from_secs(1);
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; \
+     frame-ancestors 'none'";
+
+type Answer = Response<Full<Bytes>>;
+
+/// What requests are answered from.
+struct Desk {
+    shared: Arc<Shared>,
+    reception: Arc<Reception>,
+    controller: Arc<Controller>,
+    started: Instant,
+    /// What the uplink answered last; held while it is asked, so that it is asked once.
+    probe: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+/// The running API.
+#[derive(Debug)]
+pub struct Admin {
+    closed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Serves on these sockets.
+pub fn serve(
+    sockets: Vec<Bound>,
+    shared: Arc<Shared>,
+    reception: Arc<Reception>,
+    controller: Arc<Controller>,
+) -> Admin {
+    let admin = Admin { closed: CancellationToken::new(), tasks: TaskTracker::new() };
+    let (started, probe) = (Instant::now(), Mutex::default());
+    let desk = Arc::new(Desk { shared, reception, controller, started, probe });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    for bound in sockets {
+        let Bound::New(listener) = bound else { continue };
+        info!(block = "admin", addr = listener.addr(), "listening");
+        let (tasks, closed) = (admin.tasks.clone(), admin.closed.clone());
+        admin.tasks.spawn(accept(listener, desk.clone(), places.clone(), tasks, closed));
+    }
+    admin
+}
+
+impl Admin {
+    /// Answers what was asked, and ends.
+    pub async fn close(self) {
+        self.closed.cancel();
+        self.tasks.close();
+        // Whoever does not read its answer is cut off.
+        let _ = timeout(Duration::from_secs(1), self.tasks.wait()).await;
+    }
+}
+
+async fn accept(
+    listener: Listener,
+    desk: Arc<Desk>,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+) {
+    let serve = |accepted| {
+        let Ok(place) = places.clone().try_acquire_owned() else { return };
+        let (desk, closed) = (desk.clone(), closed.clone());
+        tasks.spawn(async move {
+            let _place = place;
+            connection(accepted, desk, closed).await;
+        });
+    };
+    if let Err(why) = listener.run(closed.clone(), serve).await {
+        error!(%why, "the admin API is lost");
+    }
+}
+
+async fn connection(accepted: Accepted, desk: Arc<Desk>, closed: CancellationToken) {
+    let peer = accepted.peer();
+    let generation = desk.shared.current.load();
+    let Some(endpoint) = &generation.admin else { return };
+    let limit = generation.settings.connect_time_limit;
+    let stream = match accepted.into_socket() {
+        Ok(socket) => endpoint.accept(socket, limit).await.map_err(|why| {
+            desk.shared.metrics.handshakes_failed.inc();
+            why.to_string()
+        }),
+        Err(why) => Err(why.to_string()),
+    };
+    let stream = match stream {
+        Ok(stream) => TokioIo::new(stream),
+        Err(why) => return debug!(client = %peer, why, "admin connection closed"),
+    };
+    let service = service_fn(|request| {
+        let desk = desk.clone();
+        async move { Ok::<_, Infallible>(desk.answer(peer, request).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(stream, service)
+    );
+    tokio::select! {
+        result = connection.as_mut() => {
+            if let Err(why) = result {
+                debug!(client = %peer, %why, "admin connection lost");
+            }
+            return;
+        }
+        () = sleep(LIFETIME) => {}
+        () = closed.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // A command may be running; one answer more, then it ends.
+    let _ = timeout(generation.settings.pause_time_limit + PATIENCE, connection).await;
+}
+
+impl Desk {
+    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answer {
+        let answer = self.try_answer(peer, request).await.unwrap_or_else(refused);
+        let (mut head, body) = answer.into_parts();
+        let fixed = [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        for (name, value) in fixed {
+            head.headers.insert(name, HeaderValue::from_static(value));
+        }
+        Response::from_parts(head, body)
+    }
+
+    async fn try_answer(&self, peer: Peer, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        let generation = self.shared.current.load();
+        let login = generation.admin.as_ref().and_then(|admin| admin.config.login.as_ref());
+        if !routes::is_authorized(&head.headers, login) {
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "no or wrong password"));
+        }
+        Ok(match routes::route(&head.method, head.uri.path())? {
+            Route::Page(asset) => page(asset),
+            Route::Info => text("application/json", info::json(self)),
+            Route::Metrics => self.metrics(&head.headers),
+            Route::Health => text("text/plain; charset=utf-8", "ok\n"),
+            Route::Ready => self.ready().await?,
+            Route::Command => {
+                if !routes::is_same_origin(&head.headers) {
+                    let why = "a page of another origin may not send commands";
+                    return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+                }
+                let body = read(body).await?;
+                let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
+                info!(client = %peer, ?command, "command");
+                self.carry_out(command).await?;
+                text("application/json", "{\"ok\": true}")
+            }
+        })
+    }
+
+    async fn carry_out(&self, command: Command) -> Result<(), Refusal> {
+        let result = match command {
+            Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
+            Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
+            Command::Unpause => self.controller.unpause(),
+            Command::Reload => self.controller.clone().reload(By::Http).await,
+            Command::TerminateRawConnections => {
+                self.reception.raw().terminate();
+                Ok(())
+            }
+        };
+        result.map_err(|why| {
+            let status = match why {
+                Error::Refused(_) => StatusCode::BAD_REQUEST,
+                Error::Conflict(_) => StatusCode::CONFLICT,
+                Error::TimeLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            let refusal = Refusal::new(status, why.to_string());
+            let Error::Refused(faults) = why else { return refusal };
+            Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
+        })
+    }
+
+    /// A reload's short pause does not count: whoever sends clients elsewhere for that would do
+    /// more harm.
+    async fn ready(&self) -> Result<Answer, Refusal> {
+        let unready = |why: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
+        if self.controller.state() == State::Stopping {
+            return Err(unready("stopping".to_owned()));
+        }
+        if self.controller.paused().is_some() {
+            return Err(unready(self.controller.state().to_string()));
+        }
+        let mut probe = self.probe.lock().await;
+        let answer = match &*probe {
+            Some((at, answer)) if at.elapsed() < PROBE => answer.clone(),
+            _ => {
+                let answer = self.shared.current.load().uplink.verify().await;
+                let answer = answer.map_err(|why| why.to_string());
+                *probe = Some((Instant::now(), answer.clone()));
+                answer
+            }
+        };
+        answer.map(|()| text("text/plain; charset=utf-8", "ready\n")).map_err(unready)
+    }
+
+    fn metrics(&self, headers: &hyper::HeaderMap) -> Answer {
+        const OPENMETRICS: &str = "application/openmetrics-text";
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let kind = match accept.is_some_and(|accept| accept.contains(OPENMETRICS)) {
+            true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            false => "text/plain; version=0.0.4; charset=utf-8",
+        };
+        text(kind, self.shared.metrics.encode(info::gauges(self)))
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let whole = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
+    match whole.await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(why)) if why.is::<LengthLimitError>() => {
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
+        }
+        Ok(Err(why)) => Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_string())),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
+    }
+}
+
+fn page(asset: Asset) -> Answer {
+    match asset {
+        Asset::Html => text("text/html; charset=utf-8", include_str!("page/index.html")),
+        Asset::Css => text("text/css; charset=utf-8", include_str!("page/page.css")),
+        Asset::Js => text("text/javascript; charset=utf-8", include_str!("page/page.js")),
+    }
+}
+
+fn text(kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    let error = Value::from(refusal.text);
+    let faults = match refusal.faults.is_empty() {
+        true => String::new(),
+        false => format!(", \"faults\": {}", Value::from(refusal.faults)),
+    };
+    let body = format!("{{\"ok\": false, \"error\": {error}{faults}}}");
+    let mut answer = text("application/json", body);
+    *answer.status_mut() = refusal.status;
+    if let Some(allow) = refusal.allow {
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"redis-proxy\", charset=\"UTF-8\"");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}

@@ -1,0 +1,246 @@
+//! From a request to what it asks for, or to why it is refused. Pure.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::{Method, StatusCode};
+use secrecy::ExposeSecret;
+use subtle::ConstantTimeEq;
+
+use crate::config::Login;
+
+/// What there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    Page(Asset),
+    Info,
+    Metrics,
+    Health,
+    Ready,
+    Command,
+}
+
+/// A part of the status page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asset {
+    Html,
+    Css,
+    Js,
+}
+
+/// What `/cmd/` can be asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    Pause { wait: bool, ttl: Option<Duration> },
+    Unpause,
+    Reload,
+    TerminateRawConnections,
+}
+
+/// Why a request is not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+    /// Each fault on its own, where there are several.
+    pub(super) faults: Vec<String>,
+    /// For the `Allow` header.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Refusal { status, text: text.into(), faults: Vec::new(), allow: None }
+    }
+}
+
+/// Finds what a path means.
+pub(super) fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
+    let (route, allow) = match path {
+        "/" => (Route::Page(Asset::Html), "GET, HEAD"),
+        "/page.css" => (Route::Page(Asset::Css), "GET, HEAD"),
+        "/page.js" => (Route::Page(Asset::Js), "GET, HEAD"),
+        "/info.json" => (Route::Info, "GET, HEAD"),
+        "/metrics" | "/metrics/" => (Route::Metrics, "GET, HEAD"),
+        "/healthz" => (Route::Health, "GET, HEAD"),
+        "/readyz" => (Route::Ready, "GET, HEAD"),
+        "/cmd" | "/cmd/" => (Route::Command, "POST"),
+        _ => return Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
+    };
+    if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        return Ok(route);
+    }
+    let text = format!("method not allowed; use {allow}");
+    Err(Refusal { allow: Some(allow), ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text) })
+}
+
+/// The password, as Basic with any user name or as Bearer. The comparison takes the same time
+/// whatever is wrong, but for the lengths.
+pub(super) fn is_authorized(headers: &HeaderMap, login: Option<&Login>) -> bool {
+    let Some(login) = login else { return true };
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(password);
+    given.is_some_and(|given| given.ct_eq(login.pass.expose_secret().as_bytes()).into())
+}
+
+fn password(authorization: &str) -> Option<Vec<u8>> {
+    let (scheme, credentials) = authorization.split_once(' ')?;
+    let credentials = credentials.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(credentials.as_bytes().to_vec());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(credentials).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    Some(decoded[colon + 1..].to_vec())
+}
+
+/// Whether a command comes from this page, or from no page at all (curl). Browsers say where a
+/// request comes from; another site's page must not pause the proxy.
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    if let Some(site) = headers.get("sec-fetch-site").map(text) {
+        return site == "same-origin" || site == "none";
+    }
+    let Some(origin) = headers.get(ORIGIN).map(text) else { return true };
+    let host = headers.get(HOST).map(text).unwrap_or_default();
+    origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
+}
+
+/// Reads a command from the form in `body`, or from the query.
+pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
+    let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
+    let fields = form_urlencoded::parse(body).chain(form_urlencoded::parse(query.as_bytes()));
+    let (mut cmd, mut wait, mut ttl) = (None, None, None);
+    for (name, value) in fields {
+        let field = match &*name {
+            "cmd" => &mut cmd,
+            "wait" => &mut wait,
+            "ttl_ms" => &mut ttl,
+            _ => return Err(bad(format!("unknown parameter: {name}"))),
+        };
+        // As in the older program, the form comes before the query.
+        field.get_or_insert(value.into_owned());
+    }
+    let cmd = cmd.ok_or_else(|| bad("missing cmd".to_owned()))?;
+    if cmd != "pause"
+        && let Some((name, _)) =
+            [("wait", &wait), ("ttl_ms", &ttl)].iter().find(|(_, value)| value.is_some())
+    {
+        return Err(bad(format!("{name} is for cmd=pause")));
+    }
+    let wait = match wait.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(bad("wait: expected true or false".to_owned())),
+    };
+    let ttl = match ttl.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(ms @ 1..)) => Some(Duration::from_millis(ms)),
+        Some(_) => return Err(bad("ttl_ms: expected a whole number, at least 1".to_owned())),
+    };
+    Ok(match cmd.as_str() {
+        "pause" => Command::Pause { wait, ttl },
+        "unpause" => Command::Unpause,
+        "reload" => Command::Reload,
+        "terminate-raw-connections" => Command::TerminateRawConnections,
+        _ => return Err(bad(format!("unknown cmd: {cmd}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn commands_come_in_the_form_or_in_the_query() {
+        let pause = Command::Pause { wait: false, ttl: None };
+        assert_eq!(command("", b"cmd=pause"), Ok(pause));
+        assert_eq!(command("cmd=pause", b""), Ok(pause));
+        assert_eq!(command("cmd=unpause", b"cmd=pause"), Ok(pause), "the form counts");
+        let ttl = Some(Duration::from_millis(1500));
+        assert_eq!(
+            command("wait=true", b"cmd=pause&ttl_ms=1500"),
+            Ok(Command::Pause { wait: true, ttl })
+        );
+        assert_eq!(
+            command("", b"cmd=terminate-raw-connections"),
+            Ok(Command::TerminateRawConnections)
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_the_reason() {
+        for (body, why) in [
+            ("", "missing cmd"),
+            ("pause", "unknown parameter: pause"),
+            ("cmd=stop", "unknown cmd: stop"),
+            ("cmd=pause&tll_ms=5", "unknown parameter: tll_ms"),
+            ("cmd=pause&ttl_ms=0", "ttl_ms: expected a whole number, at least 1"),
+            ("cmd=pause&ttl_ms=1s", "ttl_ms: expected a whole number, at least 1"),
+            ("cmd=pause&wait=yes", "wait: expected true or false"),
+            ("cmd=reload&wait=true", "wait is for cmd=pause"),
+        ] {
+            let refusal = command("", body.as_bytes()).expect_err(body);
+            assert_eq!((refusal.status, refusal.text.as_str()), (StatusCode::BAD_REQUEST, why));
+        }
+    }
+
+    #[test]
+    fn the_password_comes_as_basic_or_bearer() {
+        let login = Login { user: None, pass: "se:cret".into() };
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        for (value, right) in [
+            (basic("anybody:se:cret"), true),
+            (basic(":se:cret"), true),
+            (basic("se:cret"), false),
+            (basic("anybody:se:cre"), false),
+            ("bearer se:cret".to_owned(), true),
+            ("Bearer se:cre".to_owned(), false),
+            ("Digest se:cret".to_owned(), false),
+            ("se:cret".to_owned(), false),
+        ] {
+            let headers = headers(&[("authorization", &value)]);
+            assert_eq!(is_authorized(&headers, Some(&login)), right, "{value}");
+        }
+        assert!(!is_authorized(&HeaderMap::new(), Some(&login)));
+        assert!(is_authorized(&HeaderMap::new(), None));
+    }
+
+    #[test]
+    fn other_sites_pages_are_told_apart() {
+        for (list, same) in [
+            (&[("host", "proxy:7011")][..], true),
+            (&[("host", "proxy:7011"), ("origin", "http://proxy:7011")], true),
+            (&[("host", "proxy:7011"), ("origin", "https://Proxy:7011")], true),
+            (&[("host", "proxy:7011"), ("origin", "http://evil.example")], false),
+            (&[("host", "proxy:7011"), ("origin", "null")], false),
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+        ] {
+            assert_eq!(is_same_origin(&headers(list)), same, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn paths_and_methods_are_told_apart() {
+        assert_eq!(route(&Method::GET, "/metrics/"), Ok(Route::Metrics));
+        assert_eq!(route(&Method::HEAD, "/info.json"), Ok(Route::Info));
+        assert_eq!(route(&Method::POST, "/cmd"), Ok(Route::Command));
+        let refusal = route(&Method::GET, "/cmd/").expect_err("a GET changes nothing");
+        assert_eq!(refusal.allow, Some("POST"));
+        let refusal = route(&Method::DELETE, "/").expect_err("there is nothing to delete");
+        assert_eq!(refusal.status, StatusCode::METHOD_NOT_ALLOWED);
+        let refusal = route(&Method::GET, "/cmd/x").expect_err("no such path");
+        assert_eq!(refusal.status, StatusCode::NOT_FOUND);
+    }
+}

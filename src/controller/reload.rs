@@ -1,0 +1,362 @@
+//! A reload: verify, bind, prepare, pause, swap, resume, settle. Up to the swap it changes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::{Controller, Error, REMEMBERED, WOKEN, lock, named, stopping};
+use crate::config::{self, Draft, Fault};
+use crate::generation::{self, Generation};
+use crate::limits;
+use crate::metrics::Outcome;
+use crate::notify;
+use crate::reception::Sockets;
+use crate::session::{Order, Preparation, Running};
+
+/// Connections to the new uplink that are made at once.
+const CONNECTS: u32 = 32;
+
+/// Who asked for a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The API.
+    Http,
+    /// SIGHUP.
+    Signal,
+}
+
+/// How far a reload has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The file is read and verified.
+    Verifying,
+    /// Connections to the new uplink are made.
+    Preparing,
+    /// Running requests end.
+    Pausing,
+    /// Sessions let go of the old uplink.
+    Settling,
+}
+
+/// A reload that is running.
+#[derive(Debug, Clone, Copy)]
+pub struct Reloading {
+    /// Who asked for it.
+    pub by: By,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it began.
+    pub since: Instant,
+}
+
+/// A reload that has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    at_unix_seconds: f64,
+    by: By,
+    result: &'static str,
+    /// The generation in force since then.
+    generation: u64,
+    uplink: String,
+    duration_ms: f64,
+    /// How long it kept the gate shut; `None` if it did not.
+    pause_ms: Option<f64>,
+    sessions_moved: u64,
+    sessions_closed: u64,
+    faults: Vec<String>,
+    held_up_by: Vec<HeldUp>,
+    /// All of it in a line; empty if it succeeded.
+    #[serde(skip)]
+    pub(super) error: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct HeldUp {
+    command: String,
+    client: String,
+    seconds: f64,
+}
+
+/// What a reload has done so far.
+#[derive(Debug, Default)]
+struct Done {
+    pause: Option<Duration>,
+    moved: u64,
+    closed: u64,
+    held_up_by: Vec<Running>,
+}
+
+impl Controller {
+    /// Puts the configuration file in force. Goes on if the caller does not wait for it.
+    pub async fn reload(self: Arc<Self>, by: By) -> Result<(), Error> {
+        self.not_stopping()?;
+        {
+            let mut reloading = lock(&self.reloading);
+            if reloading.is_some() {
+                return Err(Error::Conflict("a reload is running already".to_owned()));
+            }
+            *reloading = Some(Reloading { by, stage: Stage::Verifying, since: Instant::now() });
+        }
+        let running = tokio::spawn(self.clone().run(by));
+        running.await.unwrap_or_else(|why| {
+            // Its panic is in the log.
+            Err(Error::Conflict(format!("the reload failed: {why}")))
+        })
+    }
+
+    /// The reload that is running.
+    pub fn reloading(&self) -> Option<Reloading> {
+        *lock(&self.reloading)
+    }
+
+    /// The last reloads, the newest first.
+    pub fn history(&self) -> Vec<Record> {
+        lock(&self.history).iter().cloned().collect()
+    }
+
+    async fn run(self: Arc<Self>, by: By) -> Result<(), Error> {
+        let _busy = Busy(self.clone());
+        let begun = Instant::now();
+        notify::reloading();
+        let mut done = Done::default();
+        let result = tokio::select! {
+            biased;
+            () = self.shared.stop.begun() => Err(stopping()),
+            result = self.steps(&mut done) => result,
+        };
+        self.record(by, begun.elapsed(), done, &result);
+        notify::ready(&self.status());
+        result
+    }
+
+    async fn steps(&self, done: &mut Done) -> Result<(), Error> {
+        let before = self.shared.current.load();
+        let (generation, sockets) = self.verify(&before).await?;
+        let replaced = generation.uplink_since != before.uplink_since;
+        let moves = &self.shared.moves;
+        let moved = (moves.moved.load(Ordering::Relaxed), moves.closed.load(Ordering::Relaxed));
+        if replaced {
+            self.stage(Stage::Preparing);
+            self.prepare(&generation).await?;
+            self.stage(Stage::Pausing);
+            self.swap(&generation, &before, done).await?;
+        } else {
+            self.shared.current.exchange(generation.clone());
+            self.shared.roster.announce();
+        }
+        limits::allow_descriptors(generation.settings.max_clients);
+        self.stage(Stage::Settling);
+        self.reception.open(sockets);
+        self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
+        done.moved = moves.moved.load(Ordering::Relaxed) - moved.0;
+        done.closed = moves.closed.load(Ordering::Relaxed) - moved.1;
+        Ok(())
+    }
+
+    /// Everything that can be found wrong before anything is touched.
+    async fn verify(&self, before: &Generation) -> Result<(Arc<Generation>, Sockets), Error> {
+        let refused = |text: String| Error::Refused(vec![Fault::new(text)]);
+        let Some(file) = &self.file else {
+            return Err(refused(
+                "it was read from standard input, where there is nothing to read again".to_owned(),
+            ));
+        };
+        let text = tokio::fs::read_to_string(file)
+            .await
+            .map_err(|why| refused(format!("could not read {}: {why}", file.display())))?;
+        let draft = config::parse(&text);
+        let mut faults = admin_changes(&draft, before);
+        let listen = draft.listen.as_ref().map(|listen| &listen.addr);
+        let listen_raw = draft.listen_raw.as_ref().map(|listen| &listen.addr);
+        let raw_before = before.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
+        let sockets = self
+            .reception
+            .bind(
+                listen.map(|addr| (addr, *addr != before.listen.config.addr)),
+                (listen_raw, listen_raw != raw_before),
+            )
+            .await;
+        let loaded = generation::load(draft, Some(before)).await;
+        match (loaded, sockets) {
+            (Ok(generation), Ok(sockets)) if faults.is_empty() => {
+                Ok((Arc::new(generation), sockets))
+            }
+            (loaded, sockets) => {
+                let unbound = sockets.err().unwrap_or_default();
+                faults.extend(unbound.iter().map(|why| Fault::new(why.to_string())));
+                faults.extend(loaded.err().unwrap_or_default());
+                Err(Error::Refused(faults))
+            }
+        }
+    }
+
+    /// Every session that has an uplink connection makes one to the new uplink, while the old one
+    /// still serves.
+    async fn prepare(&self, generation: &Arc<Generation>) -> Result<(), Error> {
+        let preparation = Preparation::new(generation.clone());
+        let failed = || preparation.fault().is_some();
+        let prepare = |permit| Order::Prepare(preparation.clone(), permit);
+        self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
+        let mut fault = preparation.fault().map(|why| {
+            let (ready, addr) = (preparation.ready(), &generation.uplink.config.addr);
+            Fault::new(format!(
+                "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
+            ))
+        });
+        if fault.is_none() {
+            // It may have died since it was verified.
+            fault = generation.uplink.verify().await.err();
+        }
+        match fault {
+            None => Ok(()),
+            Some(fault) => {
+                self.abandon().await;
+                Err(Error::Refused(vec![fault]))
+            }
+        }
+    }
+
+    async fn abandon(&self) {
+        self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
+    }
+
+    /// What the clients feel: running requests end, and one pointer is exchanged.
+    async fn swap(
+        &self,
+        generation: &Arc<Generation>,
+        before: &Generation,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let limit = before.settings.pause_time_limit;
+        let was_open = self.shared.gate.is_open();
+        let begun = Instant::now();
+        let hold = self.shared.gate.pause();
+        if !hold.quiesced_by(begun + limit).await {
+            let running = self.running().await;
+            drop(hold);
+            self.abandon().await;
+            let (limit, names) = (limit.as_millis(), named(&running));
+            done.held_up_by = running;
+            return Err(Error::TimeLimit(format!(
+                "not paused within {limit} ms; the reload is cancelled and the old uplink goes \
+                 on; still running: {names}"
+            )));
+        }
+        self.shared.current.exchange(generation.clone());
+        // Before the gate opens: whoever is let in must see it.
+        self.shared.roster.announce();
+        drop(hold);
+        if was_open {
+            let pause = begun.elapsed();
+            self.shared.metrics.reload_pauses.observe(pause, 1);
+            done.pause = Some(pause);
+        }
+        Ok(())
+    }
+
+    fn stage(&self, stage: Stage) {
+        if let Some(reloading) = &mut *lock(&self.reloading) {
+            reloading.stage = stage;
+        }
+    }
+
+    fn record(&self, by: By, duration: Duration, done: Done, result: &Result<(), Error>) {
+        let generation = self.shared.current.load();
+        let (label, faults) = match result {
+            Ok(()) => ("done", Vec::new()),
+            Err(Error::Refused(faults)) => {
+                ("refused", faults.iter().map(Fault::to_string).collect())
+            }
+            Err(why) => ("cancelled", vec![why.to_string()]),
+        };
+        let held_up_by: Vec<HeldUp> = done.held_up_by.iter().map(HeldUp::from).collect();
+        let record = Record {
+            at_unix_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            by,
+            result: label,
+            generation: generation.number,
+            uplink: generation.uplink.config.addr.to_string(),
+            duration_ms: milliseconds(duration),
+            pause_ms: done.pause.map(milliseconds),
+            sessions_moved: done.moved,
+            sessions_closed: done.closed,
+            faults,
+            held_up_by,
+            error: result.as_ref().err().map(Error::to_string).unwrap_or_default(),
+        };
+        self.shared.metrics.reloads.get_or_create(&Outcome { result: label }).inc();
+        match result {
+            Ok(()) => info!(
+                generation = record.generation,
+                uplink = record.uplink,
+                duration_ms = record.duration_ms,
+                pause_ms = record.pause_ms,
+                sessions_moved = record.sessions_moved,
+                sessions_closed = record.sessions_closed,
+                "reloaded"
+            ),
+            Err(Error::Refused(faults)) => {
+                for fault in faults {
+                    error!(%fault, "the reload is refused");
+                }
+            }
+            Err(why) => error!(%why, "the reload is cancelled"),
+        }
+        let mut history = lock(&self.history);
+        history.push_front(record);
+        history.truncate(REMEMBERED);
+    }
+}
+
+impl From<&Running> for HeldUp {
+    fn from(running: &Running) -> Self {
+        HeldUp {
+            command: running.command.clone(),
+            client: running.client.to_string(),
+            seconds: running.since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+        }
+    }
+}
+
+/// A reload is running for as long as this lives, even if it panics.
+struct Busy(Arc<Controller>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *lock(&self.0.reloading) = None;
+        self.0.changed.notify_one();
+        // A SIGHUP may have come meanwhile.
+        tokio::spawn(self.0.clone().reload_again());
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // Microseconds are fine enough.
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// The `admin` block is the one that cannot change: its caller could lose the answer.
+fn admin_changes(draft: &Draft, before: &Generation) -> Vec<Fault> {
+    const SAYS: &str = "cannot be changed by a reload; it needs a restart";
+    let before = before.admin.as_ref().map(|endpoint| &endpoint.config);
+    let (new, old) = match (draft.admin.as_ref(), before) {
+        (Some(new), Some(old)) => (new, old),
+        (None, None) => return Vec::new(),
+        _ => return vec![Fault::new(format!("admin {SAYS}"))],
+    };
+    let fields = [
+        ("addr", new.addr == old.addr),
+        ("user and pass", new.login == old.login),
+        ("tls, certfile, keyfile and cacertfile", new.tls == old.tls),
+    ];
+    let changed = fields.iter().filter(|(_, same)| !same);
+    changed.map(|(field, _)| Fault::new(format!("admin.{field} {SAYS}"))).collect()
+}

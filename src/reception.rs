@@ -1,0 +1,256 @@
+//! Where clients come in: which addresses are listened on, and who is let in.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{debug, info};
+
+use crate::config::Address;
+use crate::listener::{self, Accepted, Bound, Id, Listener};
+use crate::raw::{self, RawConnections};
+use crate::session::{self, Shared};
+use crate::worker::Workers;
+
+/// Clients that are being told that there are too many; more are just closed.
+const REFUSALS: usize = 64;
+
+/// Takes in clients of both listeners.
+#[derive(Debug)]
+pub struct Reception {
+    workers: Workers,
+    shared: Arc<Shared>,
+    raw: Arc<RawConnections>,
+    /// Clients, managed and raw.
+    clients: Arc<AtomicUsize>,
+    refusals: Arc<Semaphore>,
+    sessions: TaskTracker,
+    doors: Mutex<Doors>,
+    /// Where a door that cannot go on says so.
+    failed: mpsc::UnboundedSender<listener::Error>,
+}
+
+/// The sockets that listen now.
+#[derive(Debug, Default)]
+struct Doors {
+    listen: Vec<Door>,
+    listen_raw: Vec<Door>,
+}
+
+#[derive(Debug)]
+struct Door {
+    id: Id,
+    /// Closes it, after those who have connected by then are let in.
+    close: CancellationToken,
+}
+
+/// Sockets for both listeners, bound and not open yet; `None` leaves a listener as it is.
+#[derive(Debug)]
+pub struct Sockets {
+    listen: Option<Vec<Bound>>,
+    listen_raw: Option<Vec<Bound>>,
+}
+
+impl Reception {
+    /// Lets nobody in yet. The receiver hears of sockets that fail.
+    pub fn new(
+        workers: Workers,
+        shared: Arc<Shared>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<listener::Error>) {
+        let (failed, failures) = mpsc::unbounded_channel();
+        let reception = Reception {
+            workers,
+            shared,
+            raw: Arc::default(),
+            clients: Arc::default(),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            sessions: TaskTracker::new(),
+            doors: Mutex::default(),
+            failed,
+        };
+        (Arc::new(reception), failures)
+    }
+
+    /// Clients of `listen`.
+    pub fn clients(&self) -> usize {
+        self.shared.roster.len()
+    }
+
+    /// Clients of `listen_raw`.
+    pub fn raw(&self) -> &RawConnections {
+        &self.raw
+    }
+
+    /// Completes when each worker has had a turn.
+    pub async fn turn(&self) {
+        self.workers.turn().await;
+    }
+
+    /// Binds what is not bound yet, and opens nothing. `None` for an address is none; the second of
+    /// each pair tells whether it is another one than before.
+    pub async fn bind(
+        &self,
+        listen: Option<(&Address, bool)>,
+        listen_raw: (Option<&Address>, bool),
+    ) -> Result<Sockets, Vec<listener::Error>> {
+        let held: (Vec<Id>, Vec<Id>) = {
+            let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+            let ids = |doors: &[Door]| doors.iter().map(|door| door.id).collect();
+            (ids(&doors.listen), ids(&doors.listen_raw))
+        };
+        let mut errors = Vec::new();
+        let listen = match listen {
+            Some((addr, true)) => Some(listener::bind(addr, &held.0).await),
+            Some((_, false)) | None => None,
+        };
+        let listen_raw = match listen_raw {
+            (Some(addr), true) => Some(listener::bind(addr, &held.1).await),
+            (None, true) => Some(Ok(Vec::new())),
+            (_, false) => None,
+        };
+        let mut note = |bound: Option<Result<Vec<Bound>, listener::Error>>| {
+            bound.and_then(|bound| bound.map_err(|why| errors.push(why)).ok())
+        };
+        let sockets = Sockets { listen: note(listen), listen_raw: note(listen_raw) };
+        if errors.is_empty() { Ok(sockets) } else { Err(errors) }
+    }
+
+    /// Opens new doors, and closes those that are not among `sockets`.
+    pub fn open(self: &Arc<Self>, sockets: Sockets) {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sockets) = sockets.listen {
+            self.exchange("listen", &mut doors.listen, sockets, Reception::serve);
+        }
+        if let Some(sockets) = sockets.listen_raw {
+            self.exchange("listen_raw", &mut doors.listen_raw, sockets, Reception::serve_raw);
+        }
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        let doors = std::mem::take(&mut *self.doors.lock().unwrap_or_else(PoisonError::into_inner));
+        for door in doors.listen.iter().chain(&doors.listen_raw) {
+            door.close.cancel();
+        }
+        self.sessions.close();
+    }
+
+    /// Sessions and raw connections that have not ended.
+    pub fn remaining(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Completes when all clients are gone, after [`Reception::close`].
+    pub async fn emptied(&self) {
+        self.sessions.wait().await;
+    }
+
+    fn exchange(
+        self: &Arc<Self>,
+        block: &'static str,
+        doors: &mut Vec<Door>,
+        sockets: Vec<Bound>,
+        serve: fn(&Reception, Accepted),
+    ) {
+        let mut kept = Vec::new();
+        for bound in sockets {
+            match bound {
+                Bound::Held(id) => {
+                    if let Some(at) = doors.iter().position(|door| door.id == id) {
+                        kept.push(doors.swap_remove(at));
+                    }
+                }
+                Bound::New(listener) => {
+                    info!(block, addr = listener.addr(), "listening");
+                    let close = CancellationToken::new();
+                    kept.push(Door { id: listener.id(), close: close.clone() });
+                    tokio::spawn(self.clone().accept(listener, close, serve));
+                }
+            }
+        }
+        for door in std::mem::replace(doors, kept) {
+            door.close.cancel();
+        }
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: Listener,
+        close: CancellationToken,
+        serve: fn(&Reception, Accepted),
+    ) {
+        // One more task that the end waits for: its socket's file is removed when it is dropped.
+        let _token = self.sessions.token();
+        if let Err(why) = listener.run(close, |accepted| serve(&self, accepted)).await {
+            // The receiver ends with the process.
+            let _ = self.failed.send(why);
+        }
+    }
+
+    fn serve(&self, accepted: Accepted) {
+        let Some(place) = self.place() else { return self.refuse(accepted) };
+        let shared = self.shared.clone();
+        self.workers.spawn(move |seat| async move {
+            let (_place, seat) = (place, seat);
+            let peer = accepted.peer();
+            match accepted.into_socket() {
+                Ok(socket) => session::run(socket, peer, shared, seat.worker).await,
+                Err(why) => debug!(client = %peer, %why, "cannot serve"),
+            }
+        });
+    }
+
+    fn serve_raw(&self, accepted: Accepted) {
+        let Some(place) = self.place() else {
+            self.shared.metrics.refused.inc();
+            return;
+        };
+        let (generation, raw) = (self.shared.current.load(), self.raw.clone());
+        self.workers.spawn(move |seat| async move {
+            let _places = (place, seat);
+            let peer = accepted.peer();
+            match accepted.into_socket() {
+                Ok(socket) => raw::run(socket, peer, generation, raw).await,
+                Err(why) => debug!(client = %peer, %why, "cannot serve"),
+            }
+        });
+    }
+
+    fn refuse(&self, accepted: Accepted) {
+        self.shared.metrics.refused.inc();
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
+        let (shared, token) = (self.shared.clone(), self.sessions.token());
+        self.workers.spawn(move |seat| async move {
+            let _places = (permit, token, seat);
+            let peer = accepted.peer();
+            if let Ok(socket) = accepted.into_socket() {
+                session::refuse(socket, peer, shared).await;
+            }
+        });
+    }
+
+    /// A place among `max_clients`, given back when it is dropped.
+    fn place(&self) -> Option<Place> {
+        let most = self.shared.current.load().settings.max_clients;
+        // Accepting happens on one thread, so nobody else adds.
+        if self.clients.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        Some(Place { clients: self.clients.clone(), _token: self.sessions.token() })
+    }
+}
+
+struct Place {
+    clients: Arc<AtomicUsize>,
+    _token: TaskTrackerToken,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
