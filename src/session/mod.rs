@@ -364,6 +364,7 @@ impl Session {
 
     fn forget_owed(&mut self) {
         self.owed.clear();
+        self.intake.unanswered = 0;
         self.passes.leave(self.passes.held());
     }
 
@@ -444,9 +445,9 @@ impl Session {
 
     fn all_sent(&mut self) {
         self.owed.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
-        let unanswered = std::mem::take(&mut self.intake.unanswered);
-        if unanswered > 0 {
-            self.passes.leave(unanswered);
+        if self.intake.unanswered > 0 {
+            let sent = self.intake.take_unanswered();
+            self.passes.leave(sent);
         }
     }
 }

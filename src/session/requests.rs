@@ -72,9 +72,18 @@ impl Intake {
 
     /// A request was begun to be sent on, and is owed, and its end was not read yet.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.scanner.in_frame()
-            && !self.scanner.undecided()
-            && self.route == Route::Forward { owed: true }
+        self.is_in(Route::Forward { owed: true })
+    }
+
+    /// Takes those that nobody answers, and that are on their way now.
+    pub(super) fn take_unanswered(&mut self) -> u32 {
+        let incomplete = u32::from(self.is_in(Route::Forward { owed: false }));
+        let kept = self.unanswered.min(incomplete);
+        std::mem::replace(&mut self.unanswered, kept) - kept
+    }
+
+    fn is_in(&self, route: Route) -> bool {
+        self.scanner.in_frame() && !self.scanner.undecided() && self.route == route
     }
 
     pub(super) fn authenticate(&mut self, authenticated: bool) {

@@ -1,6 +1,6 @@
 //! The real binary, run as its users run it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Seek, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,10 +83,24 @@ impl Proxy {
         Proxy::run(command, config)
     }
 
-    fn run(mut command: Command, config: &Value) -> Proxy {
+    /// With the configuration in its standard input.
+    pub fn start_from_stdin(config: &Value) -> Proxy {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        file.rewind().unwrap();
+        let mut command = Command::new(BINARY);
+        command.stdin(file);
+        Proxy::spawn(command, tempfile::tempdir().unwrap(), "-".into())
+    }
+
+    fn run(command: Command, config: &Value) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
+        Proxy::spawn(command, dir, file)
+    }
+
+    fn spawn(mut command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
         let mut child = command
             .args(["--log-format", "json", "-f", file.to_str().unwrap()])
             .env("RUST_LOG", "redis_proxy=debug")
@@ -179,6 +193,10 @@ impl Proxy {
     /// Writes another configuration, for a reload.
     pub fn rewrite(&self, config: &Value) {
         std::fs::write(&self.file, config.to_string()).unwrap();
+    }
+
+    pub fn remove_file(&self) {
+        std::fs::remove_file(&self.file).unwrap();
     }
 
     /// Puts another configuration in force.

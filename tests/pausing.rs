@@ -1,0 +1,300 @@
+//! `cmd=pause` and `cmd=unpause`: requests wait, nothing is lost, and the answers are true.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::common::{
+    Answer, Client, FakeUplink, Proxy, cert, config, eventually, http, redis, request,
+};
+
+/// A request that the uplink has and has not answered.
+fn running(proxy: &Proxy, fake: &FakeUplink) -> (Client, Client) {
+    let mut client = proxy.client();
+    client.command(&["GET", "running"]);
+    let mut uplink = fake.accept();
+    uplink.expect(request(&["GET", "running"]));
+    (client, uplink)
+}
+
+fn finish(client: &mut Client, uplink: &mut Client) {
+    uplink.send("$2\r\nok\r\n");
+    client.expect("$2\r\nok\r\n");
+}
+
+#[test]
+fn a_pause_holds_new_requests_and_lets_running_ones_finish() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (mut first, mut uplink) = running(&proxy, &fake);
+    proxy.cmd("pause").expect_ok();
+    let info = proxy.info();
+    assert_eq!((&info["state"], &info["state_str"]), (&json!(3), &json!("pausing")));
+    assert_eq!(info["active_requests"], 1);
+
+    let mut second = proxy.client();
+    second.command(&["GET", "waiting"]);
+    proxy.shows("waiting_requests", 1);
+    finish(&mut first, &mut uplink);
+    proxy.shows("state", 4);
+    let info = proxy.info();
+    assert_eq!((&info["active_requests"], &info["state_str"]), (&json!(0), &json!("paused")));
+
+    proxy.cmd("unpause").expect_ok();
+    let mut other = fake.accept();
+    other.expect(request(&["GET", "waiting"])).send("$2\r\nok\r\n");
+    second.expect("$2\r\nok\r\n");
+    proxy.shows("state", 2);
+    assert_eq!(proxy.info()["waiting_requests"], 0);
+}
+
+#[test]
+fn wait_true_answers_when_the_last_running_request_has_ended() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (mut client, mut uplink) = running(&proxy, &fake);
+    let mut caller = proxy.begin_cmd("pause&wait=true");
+    proxy.shows("state", 3);
+    finish(&mut client, &mut uplink);
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(proxy.info()["state"], 4);
+    proxy.cmd("pause&wait=true").expect_ok();
+}
+
+#[test]
+fn wait_true_over_the_limit_is_503_and_names_the_request_and_the_pause_stays() {
+    let fake = FakeUplink::bind();
+    let config = config(&fake.addr(), json!({ "pause_time_limit_ms": 50 }));
+    let proxy = fake.expect_start(|| Proxy::start(&config));
+    let (mut client, mut uplink) = running(&proxy, &fake);
+    let answer = proxy.cmd("pause&wait=true");
+    assert_eq!(answer.status, 503);
+    let error = answer.error();
+    let named = format!("GET of 127.0.0.1:{}", client.port);
+    assert!(error.contains("within 50 ms") && error.contains(&named), "{error}");
+    assert_eq!(proxy.info()["state"], 3);
+    finish(&mut client, &mut uplink);
+    proxy.shows("state", 4);
+}
+
+#[test]
+fn wait_true_is_409_when_the_pause_is_released_meanwhile() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (mut client, mut uplink) = running(&proxy, &fake);
+    let mut caller = proxy.begin_cmd("pause&wait=true");
+    proxy.shows("state", 3);
+    proxy.cmd("unpause").expect_ok();
+    let answer = Answer::read(&mut caller);
+    assert_eq!(answer.status, 409);
+    assert!(answer.error().contains("released"), "{answer:?}");
+    finish(&mut client, &mut uplink);
+    assert_eq!(client_answers(&mut client, &mut uplink), "+OK");
+}
+
+fn client_answers(client: &mut Client, uplink: &mut Client) -> String {
+    client.command(&["SET", "k", "v"]);
+    uplink.expect(request(&["SET", "k", "v"])).send("+OK\r\n");
+    client.line()
+}
+
+#[test]
+fn a_pause_with_time_to_live_releases_itself() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    proxy.cmd("pause&ttl_ms=3600000").expect_ok();
+    let left = proxy.info()["pause_ends_in_seconds"].as_f64().unwrap();
+    assert!(left > 3000.0 && left <= 3600.0, "{left}");
+    proxy.cmd("unpause").expect_ok();
+    proxy.cmd("pause&ttl_ms=1").expect_ok();
+    assert_eq!(proxy.client().ask(&["PING"]), "+PONG");
+    proxy.shows("state", 2);
+}
+
+#[test]
+fn of_two_pauses_the_longer_counts_and_one_unpause_ends_both() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    proxy.cmd("pause&ttl_ms=1").expect_ok();
+    proxy.cmd("pause&ttl_ms=3600000").expect_ok();
+    proxy.cmd("pause&ttl_ms=1").expect_ok();
+    let mut client = proxy.client();
+    client.command(&["PING"]);
+    proxy.shows("waiting_requests", 1);
+    proxy.cmd("pause").expect_ok();
+    assert_eq!(proxy.info()["pause_ends_in_seconds"], json!(null), "for ever is the longest");
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(client.line(), "+PONG");
+}
+
+#[test]
+fn unpause_without_a_pause_is_fine() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(proxy.info()["state"], 2);
+}
+
+#[test]
+fn a_pause_takes_effect_under_an_endless_pipeline() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let addr = proxy.addr();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let tcp = std::net::TcpStream::connect(addr).unwrap();
+            let mut reader = Client::over(tcp.try_clone().unwrap());
+            let mut writer = Client::over(tcp);
+            let (pings, pongs) = (request(&["PING"]).repeat(100), b"+PONG\r\n".repeat(100));
+            // Always some way ahead of the replies.
+            (0..20).for_each(|_| drop(writer.send(&pings)));
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                reader.expect(&pongs);
+                writer.send(&pings);
+            }
+        });
+        eventually("requests flow", || proxy.metric("redis_proxy_requests_total") > 1000.0);
+        proxy.cmd("pause&wait=true").expect_ok();
+        let info = proxy.info();
+        assert_eq!((&info["active_requests"], &info["waiting_requests"]), (&json!(0), &json!(1)));
+        let before = proxy.metric("redis_proxy_requests_total");
+        assert_eq!(proxy.metric("redis_proxy_requests_total"), before);
+        proxy.cmd("unpause").expect_ok();
+        eventually("requests flow again", || {
+            proxy.metric("redis_proxy_requests_total") > before + 1000.0
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_is_named_and_holds_up_a_pause_no_longer_than_the_limit() {
+    let redis = redis();
+    redis.client().command(&["SETRANGE", "big", "67108864", "x"]).line();
+    let proxy = Proxy::start(&config(&redis.addr(), json!({ "pause_time_limit_ms": 50 })));
+    let mut client = proxy.client();
+    client.command(&["GET", "big"]);
+    assert_eq!(client.line(), "$67108865");
+    let error = proxy.cmd("pause&wait=true").error();
+    assert!(error.contains("GET of") && error.contains("does not read its replies"), "{error}");
+    let other = crate::common::redis();
+    let answer = proxy.reload(&config(&other.addr(), json!({ "pause_time_limit_ms": 50 })));
+    assert_eq!(answer.status, 503, "{answer:?}");
+}
+
+#[test]
+fn a_client_that_hangs_up_while_it_waits_is_noticed_and_its_requests_are_dropped() {
+    let redis = redis();
+    let tls = json!({
+        "addr": "127.0.0.1:0", "tls": true,
+        "certfile": cert("server.pem"), "keyfile": cert("server.key"),
+    });
+    for listen in [json!({ "addr": "127.0.0.1:0" }), tls] {
+        let with_tls = listen["tls"] == true;
+        let proxy = Proxy::start(&config(&redis.addr(), json!({ "listen": listen })));
+        let connect = || match with_tls {
+            true => Client::connect_tls(&proxy.addr(), None).unwrap(),
+            false => proxy.client(),
+        };
+        let (mut early, mut late) = (connect(), connect());
+        early.ask(&["PING"]);
+        proxy.cmd("pause&wait=true").expect_ok();
+        // Both that has been connected before, and one that has not.
+        for client in [&mut early, &mut late] {
+            client.command(&["INCR", "never"]);
+        }
+        proxy.shows("waiting_requests", 2);
+        // More than the proxy has read, so that the end stands behind unread bytes.
+        late.command(&["INCR", "never"]);
+        drop((early, late));
+        proxy.shows("waiting_requests", 0);
+        proxy.shows("clients", 0);
+        proxy.cmd("unpause").expect_ok();
+        assert_eq!(connect().ask(&["EXISTS", "never"]), ":0");
+    }
+}
+
+#[test]
+fn all_that_came_while_waiting_is_served_in_order() {
+    let redis = redis();
+    let tls = json!({
+        "addr": "127.0.0.1:0", "tls": true,
+        "certfile": cert("server.pem"), "keyfile": cert("server.key"),
+    });
+    for listen in [json!({ "addr": "127.0.0.1:0" }), tls] {
+        let with_tls = listen["tls"] == true;
+        let proxy = Proxy::start(&config(&redis.addr(), json!({ "listen": listen })));
+        let mut client = match with_tls {
+            true => Client::connect_tls(&proxy.addr(), None).unwrap(),
+            false => proxy.client(),
+        };
+        redis.client().ask(&["FLUSHALL"]);
+        client.ask(&["PING"]);
+        proxy.cmd("pause&wait=true").expect_ok();
+        let value = "x".repeat(1000);
+        let mut wanted = String::new();
+        for number in 1..=200 {
+            // Each is its own write, so that the proxy hears of many while it waits; half of a
+            // request at a time.
+            let push = request(&["RPUSH", "list", &value]);
+            client.send(&push[..500]).send(&push[500..]);
+            wanted += &format!(":{number}\r\n");
+            if number == 1 {
+                proxy.shows("waiting_requests", 1);
+            }
+        }
+        assert_eq!(redis.client().ask(&["EXISTS", "list"]), ":0");
+        proxy.cmd("unpause").expect_ok();
+        client.expect(wanted);
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+}
+
+#[test]
+fn the_time_that_a_request_waits_counts_against_no_limit() {
+    let redis = redis();
+    let proxy = Proxy::start(&config(&redis.addr(), json!({ "read_time_limit_ms": 200 })));
+    let mut client = proxy.client();
+    client.ask(&["PING"]);
+    proxy.cmd("pause&ttl_ms=500").expect_ok();
+    assert_eq!(client.ask(&["PING"]), "+PONG");
+    assert!(proxy.metric("redis_proxy_parked_seconds_sum") > 0.2);
+}
+
+#[test]
+fn those_who_wait_are_closed_at_a_stop() {
+    let redis = redis();
+    let mut proxy = Proxy::to(&redis.addr());
+    proxy.cmd("pause").expect_ok();
+    let mut client = proxy.client();
+    client.command(&["INCR", "never"]);
+    proxy.shows("waiting_requests", 1);
+    proxy.signal(Signal::TERM);
+    client.expect_closed();
+    assert_eq!(proxy.ended().code(), Some(0));
+    assert_eq!(redis.client().ask(&["EXISTS", "never"]), ":0");
+}
+
+#[test]
+fn commands_during_a_stop_are_refused() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (mut client, mut uplink) = running(&proxy, &fake);
+    let mut caller = proxy.caller();
+    http(&mut caller, "GET", "/healthz", "", "");
+    let mut waiting = proxy.begin_cmd("pause&wait=true");
+    proxy.shows("state", 3);
+    proxy.signal(Signal::TERM);
+    let answer = Answer::read(&mut waiting);
+    assert_eq!((answer.status, answer.error().as_str()), (409, "the proxy is stopping"));
+    for cmd in ["pause", "unpause", "reload"] {
+        let answer = http(&mut caller, "POST", "/cmd/", "", &format!("cmd={cmd}"));
+        assert_eq!((answer.status, answer.error().as_str()), (409, "the proxy is stopping"));
+    }
+    let info = http(&mut caller, "GET", "/info.json", "", "").json();
+    assert_eq!((&info["state"], &info["state_str"]), (&json!(5), &json!("stopping")));
+    assert_eq!(http(&mut caller, "GET", "/healthz", "", "").status, 200);
+    assert_eq!(http(&mut caller, "GET", "/readyz", "", "").status, 503);
+    uplink.send("$2\r\nok\r\n");
+    assert_eq!(client.rest(), "$2\r\nok\r\n");
+}
