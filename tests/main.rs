@@ -4,12 +4,14 @@
 
 mod common;
 
+mod admin_api;
 mod architecture;
 mod auth;
 mod backpressure;
 mod bad_input;
 mod client_library;
 mod command_line;
+mod commands_under_load;
 mod configuration;
 mod listeners;
 mod log_messages;
@@ -21,6 +23,7 @@ mod reloads;
 mod resp_replies;
 mod resp_requests;
 mod stop;
+mod systemd;
 mod time_limits;
 mod tls;
 mod uplinks;

@@ -191,14 +191,8 @@ impl Controller {
     /// Holds new requests, for `ttl` if there is one. A pause that is on already is joined: the
     /// longer time to live counts, and none is the longest.
     pub fn pause(self: &Arc<Self>, ttl: Option<Duration>) -> Result<(), Error> {
-        let until = match ttl {
-            None => None,
-            Some(ttl) => Some(
-                Instant::now()
-                    .checked_add(ttl)
-                    .ok_or_else(|| Error::Conflict("ttl_ms is too large".to_owned()))?,
-            ),
-        };
+        // One too long to be a time is for ever.
+        let until = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
         let mut pause = lock(&self.pause);
         self.not_stopping()?;
         match &mut *pause {

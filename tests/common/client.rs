@@ -134,6 +134,12 @@ impl Client {
         show(&bytes)
     }
 
+    /// What comes until the proxy closes, or why that is not in order.
+    pub fn try_rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).map(|_| bytes)
+    }
+
     /// The proxy closes without another byte.
     pub fn expect_closed(&mut self) {
         assert_eq!(self.rest(), "");

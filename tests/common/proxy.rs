@@ -195,6 +195,13 @@ impl Proxy {
         std::fs::write(&self.file, config.to_string()).unwrap();
     }
 
+    /// The same, so that a reader finds the one or the other, whole.
+    pub fn rewrite_whole(&self, config: &Value) {
+        let mut next = tempfile::NamedTempFile::new_in(self.file.parent().unwrap()).unwrap();
+        next.write_all(config.to_string().as_bytes()).unwrap();
+        next.persist(&self.file).unwrap();
+    }
+
     pub fn remove_file(&self) {
         std::fs::remove_file(&self.file).unwrap();
     }

@@ -1,0 +1,322 @@
+//! The HTTP API: every path and code of the contract.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::common::{
+    Answer, Client, FakeUplink, Proxy, cert, config, eventually, http, redis, request, send,
+    tls_config,
+};
+
+fn with_admin(uplink: &str, admin: Value) -> Proxy {
+    Proxy::start(&config(uplink, json!({ "admin": admin })))
+}
+
+#[test]
+fn info_json_has_what_scripts_read() {
+    let redis = redis();
+    let proxy = Proxy::start(&json!({
+        "uplink": { "addr": redis.addr(), "user": "", "pass": null },
+        "listen": { "addr": "127.0.0.1:0", "pass": "top-secret" },
+        "admin": { "addr": "127.0.0.1:0" },
+        "read_time_limit_ms": 5000,
+    }));
+    let answer = proxy.get("/info.json");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(!answer.body.contains("top-secret"));
+    let info = answer.json();
+    assert_eq!(info["state"], 2);
+    assert_eq!(info["state_str"], "running");
+    for zero in ["active_requests", "waiting_requests", "raw_connections", "clients"] {
+        assert_eq!(info[zero], 0, "{zero}");
+    }
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["generation"], 1);
+    assert!(info["uptime_seconds"].as_f64().unwrap() > 0.0);
+    let shown = &info["config"];
+    assert_eq!(shown["read_time_limit_ms"], 5000);
+    assert_eq!(shown["log_messages"], false);
+    for block in ["uplink", "listen", "listen_raw", "admin"] {
+        assert_eq!(shown[block]["pass"], "[removed]", "{block}");
+        assert_eq!(shown[block]["tls"], false, "{block}");
+        for text in ["network", "certfile", "keyfile", "cacertfile"] {
+            assert_eq!(shown[block][text], "", "{block}.{text}");
+        }
+    }
+    assert_eq!(shown["uplink"]["addr"], json!(redis.addr()));
+    assert_eq!(shown["listen_raw"]["addr"], "");
+}
+
+#[test]
+fn commands_come_as_form_or_query_at_both_paths() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut caller = proxy.caller();
+    for (path, body) in [
+        ("/cmd/", "cmd=pause"),
+        ("/cmd", "cmd=unpause"),
+        ("/cmd/?cmd=pause", ""),
+        ("/cmd?cmd=unpause", ""),
+        ("/cmd/?wait=true", "cmd=pause"),
+        ("/cmd/?cmd=pause", "cmd=unpause"),
+    ] {
+        let answer = http(&mut caller, "POST", path, "", body);
+        answer.expect_ok();
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    assert_eq!(proxy.info()["state"], 2);
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_and_the_connection_goes_on() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut caller = proxy.caller();
+    for (method, path, body, status, error) in [
+        ("POST", "/cmd/", "", 400, "missing cmd"),
+        ("POST", "/cmd/", "cmd=", 400, "unknown cmd: "),
+        ("POST", "/cmd/", "cmd=dance", 400, "unknown cmd: dance"),
+        ("POST", "/cmd/", "cmd=pause&ttl_ms=-1", 400, "ttl_ms: expected a whole number"),
+        ("GET", "/nowhere", "", 404, "not found"),
+        ("GET", "/cmd/?cmd=pause", "", 405, "method not allowed; use POST"),
+        ("POST", "/", "", 405, "method not allowed; use GET, HEAD"),
+        ("DELETE", "/info.json", "", 405, "method not allowed; use GET, HEAD"),
+    ] {
+        let answer = http(&mut caller, method, path, "", body);
+        assert_eq!(answer.status, status, "{method} {path} {body}: {answer:?}");
+        assert!(answer.error().starts_with(error), "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let allow = answer.header("allow").map(str::to_uppercase);
+        assert_eq!(allow.is_some(), status == 405, "{answer:?}");
+    }
+    assert_eq!(proxy.info()["state"], 2);
+}
+
+#[test]
+fn a_password_is_asked_for_everything() {
+    let redis = redis();
+    let proxy = with_admin(&redis.addr(), json!({ "addr": "127.0.0.1:0", "pass": "s3cret" }));
+    let mut caller = proxy.caller();
+    let mut ask = |method: &str, path: &str, headers: &str, body: &str| {
+        http(&mut caller, method, path, headers, body)
+    };
+    // "x:s3cret" and "x:wrong"
+    let (right, wrong) = ("Basic eDpzM2NyZXQ=", "Basic eDp3cm9uZw==");
+    for path in ["/", "/page.js", "/info.json", "/metrics", "/healthz", "/readyz", "/nowhere"] {
+        for headers in ["", &format!("Authorization: {wrong}\r\n"), "Authorization: Bearer x\r\n"] {
+            let answer = ask("GET", path, headers, "");
+            assert_eq!(answer.status, 401, "{path} {headers}");
+            assert!(answer.header("www-authenticate").unwrap().starts_with("basic"));
+            assert_eq!(answer.error(), "no or wrong password");
+        }
+    }
+    assert_eq!(ask("POST", "/cmd/", "", "cmd=pause").status, 401);
+    let right = format!("Authorization: {right}\r\n");
+    let bearer = "Authorization: Bearer s3cret\r\n";
+    for path in ["/", "/info.json", "/metrics", "/healthz", "/readyz"] {
+        assert_eq!(ask("GET", path, &right, "").status, 200, "{path}");
+        assert_eq!(ask("GET", path, bearer, "").status, 200, "{path}");
+    }
+    assert_eq!(ask("GET", "/info.json", &right, "").json()["state"], 2);
+    ask("POST", "/cmd/", bearer, "cmd=unpause").expect_ok();
+    assert!(!proxy.log_text().contains("s3cret"));
+}
+
+#[test]
+fn a_page_of_another_origin_may_not_send_commands() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut caller = proxy.caller();
+    let mut pause =
+        |headers: &str| http(&mut caller, "POST", "/cmd/", headers, "cmd=unpause").status;
+    for foreign in [
+        "Origin: http://evil.example\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\nOrigin: http://proxy\r\n",
+    ] {
+        assert_eq!(pause(foreign), 403, "{foreign}");
+    }
+    for own in ["", "Origin: http://proxy\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
+        assert_eq!(pause(own), 200, "{own}");
+    }
+}
+
+#[test]
+fn probes_tell_serving_from_being_ready() {
+    let fake = FakeUplink::bind();
+    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 300 }));
+    let proxy = fake.expect_start(|| Proxy::start(&config));
+    assert_eq!(proxy.get("/healthz").status, 200);
+    let mut caller = proxy.caller();
+    send(&mut caller, "GET", "/readyz", "", "");
+    fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
+    assert_eq!(Answer::read(&mut caller).status, 200);
+    proxy.cmd("pause").expect_ok();
+    let answer = proxy.get("/readyz");
+    assert_eq!((answer.status, answer.error().as_str()), (503, "paused"));
+    assert_eq!(proxy.get("/healthz").status, 200);
+    proxy.cmd("unpause").expect_ok();
+    // An answer is good for a second; then it asks again, and nobody answers.
+    eventually("it is not ready", || proxy.get("/readyz").status == 503);
+    assert!(proxy.get("/readyz").error().contains("could not connect to uplink"));
+    assert_eq!(proxy.get("/healthz").status, 200);
+}
+
+#[test]
+fn metrics_keep_their_names_and_are_readable_in_both_formats() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    (0..10).for_each(|_| drop(client.ask(&["PING"])));
+    let mut caller = proxy.caller();
+    let answer = http(&mut caller, "GET", "/metrics", "", "");
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for (name, buckets) in [
+        (
+            "rproxy_request_durations_nanoseconds",
+            ["50000", "100000", "250000", "500000", "1000000", "2500000", "5000000", "10000000"],
+        ),
+        (
+            "rproxy_request_delays_nanoseconds",
+            ["1000", "5000", "10000", "25000", "50000", "100000", "250000", "500000"],
+        ),
+    ] {
+        for bucket in buckets {
+            let line = format!("{name}_bucket{{le=\"{bucket}.0\"}} ");
+            assert!(answer.body.contains(&line), "{line}: {}", answer.body);
+        }
+        assert!(answer.body.contains(&format!("{name}_count 10\n")), "{}", answer.body);
+        assert!(answer.body.contains(&format!("{name}_bucket{{le=\"+Inf\"}} 10\n")));
+    }
+    assert!(answer.body.contains("\nrproxy_active_requests 0\n"));
+    assert_eq!(proxy.metric("redis_proxy_requests_total"), 10.0);
+    assert_eq!(proxy.metric("redis_proxy_client_bytes_total"), 140.0);
+    assert_eq!(proxy.metric("redis_proxy_uplink_bytes_total"), 70.0);
+    assert_eq!(proxy.metric("redis_proxy_uplink_connects_total{result=\"ok\"}"), 1.0);
+    assert_eq!(proxy.metric("redis_proxy_clients"), 1.0);
+    assert_eq!(client.ask(&["QUIT"]), "+OK");
+    eventually("the end is counted", || {
+        proxy.get("/metrics").body.contains("redis_proxy_sessions_closed_total{reason=\"quit\"} 1")
+    });
+    let accept = "Accept: application/openmetrics-text\r\n";
+    let answer = http(&mut caller, "GET", "/metrics/", accept, "");
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.body.ends_with("# EOF\n"));
+}
+
+#[test]
+fn failures_are_counted() {
+    let fake = FakeUplink::bind();
+    let more = json!({ "read_time_limit_ms": 50 });
+    let proxy = fake.expect_start(|| Proxy::start(&config(&fake.addr(), more)));
+    let mut client = proxy.client();
+    client.command(&["GET", "k"]);
+    let _silent = fake.accept();
+    client.rest();
+    drop(fake);
+    let mut client = proxy.client();
+    client.command(&["GET", "k"]);
+    client.rest();
+    let closed = |reason: &str| format!("redis_proxy_sessions_closed_total{{reason=\"{reason}\"}}");
+    eventually("both are counted", || {
+        let text = proxy.get("/metrics").body;
+        text.contains(&closed("time_limit")) && text.contains(&closed("uplink_unavailable"))
+    });
+    assert_eq!(proxy.metric("redis_proxy_uplink_connects_total{result=\"failed\"}"), 1.0);
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut caller = proxy.caller();
+    for path in ["/", "/info.json", "/metrics", "/healthz"] {
+        let answer = http(&mut caller, "HEAD", path, "", "");
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
+    }
+}
+
+#[test]
+fn bodies_and_heads_are_bounded() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let answer = proxy.cmd(&format!("pause&wait={}", "x".repeat(20_000)));
+    assert_eq!((answer.status, answer.error().as_str()), (413, "the body is too long"));
+    for headers in [format!("X: {}\r\n", "x".repeat(40_000)), "X: y\r\n".repeat(100)] {
+        let answer = http(&mut proxy.caller(), "GET", "/healthz", &headers, "");
+        assert_eq!(answer.status, 431);
+    }
+    let answer = http(&mut proxy.caller(), "GET", "/healthz", "", "");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn what_is_no_http_is_answered_and_closed() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    assert!(proxy.caller().send("\x16\x03\x01nonsense\r\n\r\n").rest().starts_with("HTTP/1.1 400"));
+    assert!(proxy.caller().send("PING\r\n\r\n").rest().starts_with("HTTP/1.1 400"));
+    assert_eq!(proxy.info()["state"], 2);
+}
+
+#[test]
+fn callers_are_bounded_and_leave_room_when_they_go() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut callers: Vec<Client> = (0..128).map(|_| proxy.caller()).collect();
+    for caller in &mut callers {
+        assert_eq!(http(caller, "GET", "/healthz", "", "").status, 200);
+    }
+    proxy.caller().expect_closed();
+    callers.clear();
+    eventually("there is room again", || {
+        let mut caller = proxy.caller();
+        caller
+            .try_send(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")
+            .is_ok()
+            && caller.rest().starts_with("HTTP/1.1 200")
+    });
+    assert_eq!(redis.client().ask(&["PING"]), "+PONG");
+}
+
+#[test]
+fn tls_and_client_certificates_work_as_on_the_other_listeners() {
+    let redis = redis();
+    let admin = json!({
+        "addr": "127.0.0.1:0", "tls": true, "pass": "s3cret",
+        "certfile": cert("server.pem"), "keyfile": cert("server.key"), "cacertfile": cert("ca.pem"),
+    });
+    let proxy = with_admin(&redis.addr(), admin);
+    let addr = proxy.addr_of("admin");
+    let mut caller = Client::connect_tls(&addr, Some("client")).unwrap();
+    let bearer = "Authorization: Bearer s3cret\r\n";
+    assert_eq!(http(&mut caller, "GET", "/info.json", bearer, "").json()["state"], 2);
+    http(&mut caller, "POST", "/cmd/", bearer, "cmd=unpause").expect_ok();
+    // TLS 1.3: the client learns of its missing certificate when it reads.
+    let (mut nobody, _) = Client::connect_with(&addr, Arc::new(tls_config(None))).unwrap();
+    let _ = nobody.try_send(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n");
+    assert!(nobody.try_rest().is_err());
+}
+
+#[test]
+fn the_page_works_under_a_strict_policy() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let answer = proxy.get("/");
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    for outside in ["http://", "https://", "style=", "onclick="] {
+        // But for the namespace of the picture in the address bar.
+        let page = answer.body.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains(outside), "{outside}");
+    }
+    for (path, kind) in
+        [("/page.js", "text/javascript; charset=utf-8"), ("/page.css", "text/css; charset=utf-8")]
+    {
+        let answer = proxy.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)));
+    }
+}
