@@ -2,15 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-/// The authority of the certificate that TLS targets show.
-pub(crate) const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/ca.pem");
-const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.pem");
-const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.key");
+use crate::process::{CERT, KEY, Ports, Process, cpu_seconds, redis};
 
 /// What redis-benchmark is pointed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,59 +31,6 @@ impl Target {
             Target::Haproxy => "haproxy",
             Target::Ours => "ours",
             Target::Baseline => "baseline",
-        }
-    }
-}
-
-/// A process that ends with its owner.
-struct Process(Child);
-
-impl Process {
-    fn start(program: &str, args: &[&str]) -> Self {
-        let child = Command::new(program)
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|why| {
-                panic!("{program} is needed (apt-get install redis-server haproxy): {why}")
-            });
-        Process(child)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Where a target listens, plain and TLS.
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    plain: u16,
-    tls: u16,
-}
-
-impl Ports {
-    fn free() -> Self {
-        let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [plain, tls] = bound.map(|it| it.local_addr().expect("bound").port());
-        Ports { plain, tls }
-    }
-
-    fn wait(self) {
-        let until = Instant::now() + Duration::from_secs(10);
-        for port in [self.plain, self.tls] {
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(Instant::now() < until, "nothing listens on port {port}");
-                std::thread::yield_now();
-            }
         }
     }
 }
@@ -163,37 +106,6 @@ impl Setup {
     }
 }
 
-fn redis(ports: Ports) -> Process {
-    let (plain, tls) = (ports.plain.to_string(), ports.tls.to_string());
-    let process = Process::start(
-        "redis-server",
-        &[
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &plain,
-            "--tls-port",
-            &tls,
-            "--tls-cert-file",
-            CERT,
-            "--tls-key-file",
-            KEY,
-            "--tls-ca-cert-file",
-            CA,
-            "--tls-auth-clients",
-            "no",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--maxclients",
-            "15000",
-        ],
-    );
-    ports.wait();
-    process
-}
-
 fn haproxy(dir: &Path, ports: Ports, redis: u16) -> Process {
     let pem = dir.join("server.pem");
     let both = [CERT, KEY].map(|file| fs::read_to_string(file).expect(file)).concat();
@@ -252,16 +164,6 @@ pub(crate) fn redis_benchmark<'a>(port: u16, args: impl Iterator<Item = &'a str>
         panic!("redis-benchmark said: {text}{}", String::from_utf8_lossy(&output.stderr));
     };
     Measured { per_second, p50, p99 }
-}
-
-/// Of all its threads, from the scheduler's own account in nanoseconds.
-fn cpu_seconds(pid: u32) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
-    let nanoseconds: f64 = tasks
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-        .filter_map(|stat| stat.split_whitespace().next()?.parse::<f64>().ok())
-        .sum();
-    nanoseconds / 1e9
 }
 
 fn memory_kib(pid: u32, field: &str) -> u64 {

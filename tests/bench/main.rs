@@ -8,6 +8,7 @@
 //! is another build of this proxy.
 
 mod machine;
+mod process;
 mod report;
 
 use std::process::ExitCode;
@@ -114,7 +115,7 @@ fn run(setup: &Setup, case: &Case, target: Target, scale: f64) -> Sample {
     ];
     let port = setup.port(target, case.tls);
     if case.tls {
-        args.extend(["--tls", "--cacert", machine::CA].map(str::to_owned));
+        args.extend(["--tls", "--cacert", process::CA].map(str::to_owned));
     }
     let load = |command: &str, args: &[String]| {
         let args = args.iter().map(String::as_str).chain(["-t", command]);
