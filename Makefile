@@ -7,28 +7,34 @@ NEED := ./tests/need.sh
 # Debian keeps haproxy where a user's PATH may not look.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help demo test lint bench fuzz run build certs
+.PHONY: help demo test lint bench bench-switch fuzz run build certs
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: ## Start a Redis and the proxy on it with TLS, and send a few commands through
-	@$(NEED) redis-server redis-cli
+demo: ## Replace the Redis behind fifty counting clients, three times, and say what they saw
+	@$(NEED) redis-server redis-benchmark curl
 	@$(CARGO) build --release
 	@./tests/demo.sh
 
 test: ## Run all tests
-	@$(NEED) redis-server
+	@$(NEED) redis-server chromium chromedriver
 	$(CARGO) test
+	$(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
 lint: ## Formatting, clippy, and the documentation's links, with warnings as errors
 	$(CARGO) fmt --check
+	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 bench: ## Compare with HAProxy; ARGS="--rounds 3 p1 p64" chooses
 	@$(NEED) redis-server redis-benchmark haproxy
 	$(CARGO) bench --bench proxy -- $(ARGS)
+
+bench-switch: ## Measure what a reload costs clients; ARGS="--reloads 5 --clients 50,1000 tls"
+	@$(NEED) redis-server
+	$(CARGO) bench --bench switch -- $(ARGS)
 
 fuzz: ## Fuzz the scanners, SECONDS_EACH seconds each (needs cargo-fuzz)
 	@./tests/fuzz/run.sh $(or $(SECONDS_EACH),60)

@@ -15,6 +15,7 @@ mod commands_under_load;
 mod configuration;
 mod listeners;
 mod log_messages;
+mod page;
 mod pausing;
 mod pipelines;
 mod pubsub;

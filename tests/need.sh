@@ -6,6 +6,7 @@ package() {
     case "$1" in
         redis-server) echo redis-server ;;
         redis-cli | redis-benchmark) echo redis-tools ;;
+        chromedriver) echo chromium-driver ;;
         *) echo "$1" ;;
     esac
 }

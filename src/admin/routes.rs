@@ -156,7 +156,10 @@ mod tests {
     use super::*;
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        let parsed = |(name, value): &(&'static str, &str)| {
+            (name.parse().expect("a header's name"), value.parse().expect("a header's value"))
+        };
+        list.iter().map(parsed).collect()
     }
 
     #[test]

@@ -143,7 +143,8 @@ proptest! {
     /// time has come.
     #[test]
     fn the_gate_is_its_model(ops in vec(op(), 1..80)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
         let _inside = runtime.enter();
         let gate = Gate::new(2);
         let mut sessions: Vec<Passes> = (0..SESSIONS).map(|shard| gate.passes(shard)).collect();

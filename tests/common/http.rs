@@ -30,17 +30,18 @@ impl Answer {
             head.push('\n');
         }
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut answer = Answer { status, head, body: String::new() };
         let length = match method {
             "HEAD" => 0,
-            _ => length.map_or(0, |length| length.parse().unwrap()),
+            _ => answer.header("content-length").map_or(0, |length| length.parse().unwrap()),
         };
-        let body = String::from_utf8(client.take(length)).unwrap();
-        Answer { status, head, body }
+        answer.body = String::from_utf8(client.take(length)).unwrap();
+        answer
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")))
+        let mut lines = self.head.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }
 
     pub fn json(&self) -> Value {

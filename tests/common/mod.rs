@@ -1,6 +1,7 @@
 //! The harness: real redis-servers, scripted uplinks, the real binary, and clients that say
 //! exactly what they send and expect.
 
+mod browser;
 mod client;
 mod fake;
 mod http;
@@ -10,6 +11,7 @@ mod redis;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::browser::Browser;
 pub use self::client::{Client, tls_config};
 pub use self::fake::{FakeUplink, tls_server};
 pub use self::http::{Answer, http, send};
