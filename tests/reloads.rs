@@ -1,6 +1,8 @@
 //! `cmd=reload` and SIGHUP: verified first, then all clients move; or nothing changes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -626,4 +628,48 @@ fn keep_alive_callers_see_the_new_state() {
     http(&mut caller, "POST", "/cmd/", "", "cmd=reload").expect_ok();
     let info = http(&mut caller, "GET", "/info.json", "", "").json();
     assert_eq!(info["generation"], 2);
+}
+
+#[test]
+fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
+    const CLIENTS: usize = 4;
+    const RELOADS: usize = 30;
+    let servers = [redis(), redis()];
+    servers[0].client().ask(&["SET", "who", "0"]);
+    let proxy = Proxy::start(&to(&servers[0]));
+    let done = AtomicBool::new(false);
+    // What each client saw: when it asked, when it had the answer, and the answer.
+    let seen: Vec<(Instant, Instant, usize)> = scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut client, mut seen) = (proxy.client(), Vec::new());
+                    while !done.load(Ordering::Relaxed) {
+                        let asked = Instant::now();
+                        let answer = who(&mut client).parse().unwrap();
+                        seen.push((asked, Instant::now(), answer));
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for reload in 1..=RELOADS {
+            let server = &servers[reload % 2];
+            server.client().ask(&["SET", "who", &reload.to_string()]);
+            proxy.reload(&to(server)).expect_ok();
+        }
+        done.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let (mut by_begin, mut by_end) = (seen.clone(), seen);
+    by_begin.sort_by_key(|(asked, ..)| *asked);
+    by_end.sort_by_key(|(_, had, _)| *had);
+    let (mut newest, mut ended) = (0, by_end.iter().peekable());
+    for (asked, _, answer) in &by_begin {
+        while let Some((_, _, answer)) = ended.next_if(|(_, had, _)| had < asked) {
+            newest = newest.max(*answer);
+        }
+        assert!(*answer >= newest, "{answer}, after another client had seen {newest}");
+    }
+    assert!(newest >= RELOADS - 1, "{newest}");
 }
