@@ -16,7 +16,7 @@ use crate::generation::Generation;
 use crate::limits;
 use crate::listener;
 use crate::notify;
-use crate::reception::Reception;
+use crate::reception::{Place, Reception};
 use crate::session::Shared;
 use crate::signal::{Signal, Signals};
 use crate::worker::Workers;
@@ -45,10 +45,9 @@ pub async fn run(generation: Generation, file: Option<PathBuf>) -> Result<(), Er
     let (reception, mut failures) = Reception::new(Workers::start(cores)?, shared.clone());
     let controller = Controller::new(shared.clone(), reception.clone(), file);
 
-    let listen = Some((&generation.listen.config.addr, true));
+    let listen = Place::At(&generation.listen.config.addr);
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
-    let sockets = reception.bind(listen, (listen_raw, listen_raw.is_some())).await;
-    let sockets = sockets.map_err(first)?;
+    let sockets = reception.bind(listen, Place::changed(None, listen_raw)).await.map_err(first)?;
     let admin = match &generation.admin {
         Some(endpoint) => listener::bind(&endpoint.config.addr, &[]).await?,
         None => Vec::new(),

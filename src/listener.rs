@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -294,7 +295,10 @@ impl Listener {
                     if let Some(suppressed) = EXHAUSTED.pass() {
                         warn!(addr = self.addr, %why, suppressed, "cannot accept for now");
                     }
-                    tokio::time::sleep(back_off).await;
+                    // Whoever wants it closed does not wait for descriptors.
+                    if timeout(back_off, closed.cancelled()).await.is_ok() {
+                        return Ok(());
+                    }
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
                 Severity::Fatal => return Err(Error { addr: self.addr, why }),

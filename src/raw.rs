@@ -3,7 +3,7 @@
 //! The client authenticates itself at the uplink; the gate does not hold it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::copy_bidirectional;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,8 @@ use tracing::{debug, warn};
 
 use crate::generation::{Endpoint, Generation};
 use crate::log::RateLimit;
+use crate::metrics::{Metrics, Outcome};
+use crate::session::Shared;
 use crate::transport::{Peer, Socket};
 
 /// The connections made through `listen_raw`.
@@ -54,28 +56,35 @@ impl Drop for Open<'_> {
 }
 
 /// Serves one client until either side, or [`RawConnections::terminate`], ends it.
-pub async fn run(
-    socket: Socket,
-    peer: Peer,
-    generation: Arc<Generation>,
-    connections: Arc<RawConnections>,
-) {
+pub async fn run(socket: Socket, peer: Peer, shared: &Shared, connections: &RawConnections) {
     let (terminated, _open) = connections.enter();
+    let generation = shared.current.load();
     let Some(endpoint) = &generation.listen_raw else { return };
     tokio::select! {
         () = terminated.cancelled() => debug!(client = %peer, "raw connection terminated"),
-        () = serve(socket, peer, endpoint, &generation) => {}
+        () = serve(socket, peer, endpoint, &generation, &shared.metrics) => {}
     }
 }
 
-async fn serve(socket: Socket, peer: Peer, endpoint: &Endpoint, generation: &Generation) {
+async fn serve(
+    socket: Socket,
+    peer: Peer,
+    endpoint: &Endpoint,
+    generation: &Generation,
+    metrics: &Metrics,
+) {
     static UPLINK: RateLimit = RateLimit::one_a_second();
     let limit = generation.settings.connect_time_limit;
     let mut client = match endpoint.accept(socket, limit).await {
         Ok(client) => client,
-        Err(why) => return debug!(client = %peer, %why, "raw connection closed"),
+        Err(why) => {
+            metrics.handshakes_failed.inc();
+            return debug!(client = %peer, %why, "raw connection closed");
+        }
     };
-    let mut uplink = match generation.uplink.dial_raw().await {
+    let uplink = generation.uplink.dial_raw().await;
+    metrics.connects.get_or_create(&Outcome::of(&uplink)).inc();
+    let mut uplink = match uplink {
         Ok(uplink) => uplink,
         Err(why) => {
             if let Some(suppressed) = UPLINK.pass() {

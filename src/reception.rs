@@ -47,6 +47,36 @@ struct Door {
     close: CancellationToken,
 }
 
+/// Where a listener is to be.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Where it is.
+    Same,
+    /// Nowhere.
+    Nowhere,
+    /// Somewhere else.
+    At(&'a Address),
+}
+
+impl<'a> Place<'a> {
+    /// From one address, or none, to another.
+    pub fn changed(before: Option<&Address>, now: Option<&'a Address>) -> Self {
+        match now {
+            _ if before == now => Place::Same,
+            Some(addr) => Place::At(addr),
+            None => Place::Nowhere,
+        }
+    }
+
+    async fn bind(self, held: &[Id]) -> Result<Option<Vec<Bound>>, listener::Error> {
+        match self {
+            Place::Same => Ok(None),
+            Place::Nowhere => Ok(Some(Vec::new())),
+            Place::At(addr) => listener::bind(addr, held).await.map(Some),
+        }
+    }
+}
+
 /// Sockets for both listeners, bound and not open yet; `None` leaves a listener as it is.
 #[derive(Debug)]
 pub struct Sockets {
@@ -89,33 +119,23 @@ impl Reception {
         self.workers.turn().await;
     }
 
-    /// Binds what is not bound yet, and opens nothing. `None` for an address is none; the second of
-    /// each pair tells whether it is another one than before.
+    /// Binds what is not bound yet, and opens nothing.
     pub async fn bind(
         &self,
-        listen: Option<(&Address, bool)>,
-        listen_raw: (Option<&Address>, bool),
+        listen: Place<'_>,
+        listen_raw: Place<'_>,
     ) -> Result<Sockets, Vec<listener::Error>> {
-        let held: (Vec<Id>, Vec<Id>) = {
+        let (held, held_raw): (Vec<Id>, Vec<Id>) = {
             let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
             let ids = |doors: &[Door]| doors.iter().map(|door| door.id).collect();
             (ids(&doors.listen), ids(&doors.listen_raw))
         };
-        let mut errors = Vec::new();
-        let listen = match listen {
-            Some((addr, true)) => Some(listener::bind(addr, &held.0).await),
-            Some((_, false)) | None => None,
-        };
-        let listen_raw = match listen_raw {
-            (Some(addr), true) => Some(listener::bind(addr, &held.1).await),
-            (None, true) => Some(Ok(Vec::new())),
-            (_, false) => None,
-        };
-        let mut note = |bound: Option<Result<Vec<Bound>, listener::Error>>| {
-            bound.and_then(|bound| bound.map_err(|why| errors.push(why)).ok())
-        };
-        let sockets = Sockets { listen: note(listen), listen_raw: note(listen_raw) };
-        if errors.is_empty() { Ok(sockets) } else { Err(errors) }
+        match (listen.bind(&held).await, listen_raw.bind(&held_raw).await) {
+            (Ok(listen), Ok(listen_raw)) => Ok(Sockets { listen, listen_raw }),
+            (listen, listen_raw) => {
+                Err([listen.err(), listen_raw.err()].into_iter().flatten().collect())
+            }
+        }
     }
 
     /// Opens new doors, and closes those that are not among `sockets`.
@@ -191,7 +211,7 @@ impl Reception {
     }
 
     fn serve(&self, accepted: Accepted) {
-        let Some(place) = self.place() else { return self.refuse(accepted) };
+        let Some(place) = self.admit() else { return self.refuse(accepted) };
         let shared = self.shared.clone();
         self.workers.spawn(move |seat| async move {
             let (_place, seat) = (place, seat);
@@ -204,16 +224,16 @@ impl Reception {
     }
 
     fn serve_raw(&self, accepted: Accepted) {
-        let Some(place) = self.place() else {
+        let Some(place) = self.admit() else {
             self.shared.metrics.refused.inc();
             return;
         };
-        let (generation, raw) = (self.shared.current.load(), self.raw.clone());
+        let (shared, raw) = (self.shared.clone(), self.raw.clone());
         self.workers.spawn(move |seat| async move {
             let _places = (place, seat);
             let peer = accepted.peer();
             match accepted.into_socket() {
-                Ok(socket) => raw::run(socket, peer, generation, raw).await,
+                Ok(socket) => raw::run(socket, peer, &shared, &raw).await,
                 Err(why) => debug!(client = %peer, %why, "cannot serve"),
             }
         });
@@ -233,23 +253,23 @@ impl Reception {
     }
 
     /// A place among `max_clients`, given back when it is dropped.
-    fn place(&self) -> Option<Place> {
+    fn admit(&self) -> Option<Admitted> {
         let most = self.shared.current.load().settings.max_clients;
         // Accepting happens on one thread, so nobody else adds.
         if self.clients.load(Ordering::Relaxed) >= most {
             return None;
         }
         self.clients.fetch_add(1, Ordering::Relaxed);
-        Some(Place { clients: self.clients.clone(), _token: self.sessions.token() })
+        Some(Admitted { clients: self.clients.clone(), _token: self.sessions.token() })
     }
 }
 
-struct Place {
+struct Admitted {
     clients: Arc<AtomicUsize>,
     _token: TaskTrackerToken,
 }
 
-impl Drop for Place {
+impl Drop for Admitted {
     fn drop(&mut self) {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }

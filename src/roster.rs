@@ -11,7 +11,7 @@ use std::task::Waker;
 use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The sessions of one process, and what `O` each was told last.
+/// The sessions of one process, and what `O` each was told and has not read.
 pub struct Roster<O> {
     /// One for each worker.
     shards: Box<[Mutex<Slab<Entry<O>>>]>,
@@ -20,7 +20,7 @@ pub struct Roster<O> {
 
 struct Entry<O> {
     waker: Waker,
-    order: Option<O>,
+    orders: Vec<O>,
 }
 
 impl<O> fmt::Debug for Roster<O> {
@@ -39,7 +39,7 @@ impl<O> Roster<O> {
     /// Adds a session, which `waker` wakes, until the member is dropped.
     pub fn enrol(self: &Arc<Self>, shard: usize, waker: Waker) -> Member<O> {
         let shard = shard % self.shards.len();
-        let key = self.shard(shard).insert(Entry { waker, order: None });
+        let key = self.shard(shard).insert(Entry { waker, orders: Vec::new() });
         Member { roster: self.clone(), shard, key, seen: 0 }
     }
 
@@ -85,7 +85,7 @@ impl<O> Roster<O> {
                     return;
                 }
                 if let Some(entry) = self.shard(shard).get_mut(key) {
-                    entry.order = Some(order(permit));
+                    entry.orders.push(order(permit));
                     self.announce();
                     entry.waker.wake_by_ref();
                 }
@@ -116,10 +116,11 @@ impl<O> Member<O> {
         self.roster.news.load(Ordering::Acquire) != self.seen
     }
 
-    /// Takes note of the news, and takes what this session was told.
-    pub fn read_news(&mut self) -> Option<O> {
+    /// Takes note of the news, and takes what this session was told, in order.
+    pub fn read_news(&mut self) -> Vec<O> {
         self.seen = self.roster.news.load(Ordering::Acquire);
-        self.roster.shard(self.shard).get_mut(self.key)?.order.take()
+        let mut shard = self.roster.shard(self.shard);
+        shard.get_mut(self.key).map(|entry| std::mem::take(&mut entry.orders)).unwrap_or_default()
     }
 }
 
@@ -148,12 +149,27 @@ mod tests {
         let mut told = 0;
         while told < members.len() {
             tokio::task::yield_now().await;
-            let orders: Vec<_> = members.iter_mut().filter_map(Member::read_news).collect();
+            let orders: Vec<_> = members.iter_mut().flat_map(Member::read_news).collect();
             assert!(orders.len() <= 3);
             told += orders.len();
         }
         telling.await.expect("complete");
-        assert!(members.iter_mut().all(|member| member.read_news().is_none()));
+        assert!(members.iter_mut().all(|member| member.read_news().is_empty()));
+    }
+
+    #[tokio::test]
+    async fn what_is_told_by_two_at_once_is_all_heard() {
+        let roster = Roster::<Told>::new(1);
+        let mut member = roster.enrol(0, Waker::noop().clone());
+        let tell = || {
+            let roster = roster.clone();
+            tokio::spawn(async move { roster.tell_each(1, || false, |permit| permit).await })
+        };
+        let (one, two) = (tell(), tell());
+        tokio::task::yield_now().await;
+        assert_eq!(member.read_news().len(), 2);
+        let (one, two) = (one.await, two.await);
+        assert!(one.is_ok() && two.is_ok());
     }
 
     #[tokio::test]

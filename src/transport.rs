@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::poll_proceed;
 use tokio_rustls::{client, server};
 
 /// A connection as the kernel gives it.
@@ -146,6 +147,9 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.unread {
+            // What the runtime does not see is not for nothing.
+            let budget = ready!(poll_proceed(cx));
+            budget.made_progress();
             match this.read_unread(buf) {
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => this.unread = false,
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {

@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("roster", &[]),
-    ("raw", &["generation", "log", "transport"]),
+    ("raw", &["generation", "log", "metrics", "session", "transport"]),
     ("generation", &["config", "tls", "transport", "uplink"]),
     ("uplink", &["config", "resp", "tls", "transport"]),
     ("tls", &["config"]),

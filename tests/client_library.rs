@@ -4,7 +4,7 @@ use redis::{Client as Library, Commands, Connection, ConnectionAddr, ProtocolVer
 use redis::{IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, pipe};
 use serde_json::json;
 
-use crate::common::{Proxy, cert, redis};
+use crate::common::{Proxy, Redis, cert, config, redis};
 
 fn exercise(connection: &mut Connection) {
     let () = connection.set("k", 1).unwrap();
@@ -89,4 +89,54 @@ fn the_library_works_through_a_tls_listener() {
         exercise(&mut connection);
         subscribe(&mut connection, &mut library.get_connection().unwrap());
     }
+}
+
+#[test]
+fn the_library_does_not_notice_that_the_uplink_is_replaced() {
+    let tls = |files: &[&str]| files.iter().map(|file| cert(file)).collect::<Vec<_>>();
+    let files = tls(&["server.pem", "server.key", "ca.pem"]);
+    let start = || {
+        Redis::start(&[
+            "--tls-port",
+            "6380",
+            "--tls-cert-file",
+            &files[0],
+            "--tls-key-file",
+            &files[1],
+            "--tls-ca-cert-file",
+            &files[2],
+            "--tls-auth-clients",
+            "no",
+        ])
+    };
+    let servers = [start(), start()];
+    let to = |redis: &Redis, tls: bool| {
+        let uplink = match tls {
+            true => json!({
+                "addr": redis.addr().replace(":6379", ":6380"), "tls": true,
+                "cacertfile": files[2], "servername": "localhost",
+            }),
+            false => json!({ "addr": redis.addr() }),
+        };
+        config(
+            "",
+            json!({ "uplink": uplink, "listen": { "addr": "127.0.0.1:0", "pass": "secret" } }),
+        )
+    };
+    let proxy = Proxy::start(&to(&servers[0], false));
+    let mut connections = [ProtocolVersion::RESP2, ProtocolVersion::RESP3].map(|protocol| {
+        let address = format!("redis://{}/3", proxy.addr()).into_connection_info().unwrap();
+        let address = address.set_redis_settings(info(protocol).set_db(3));
+        Library::open(address).unwrap().get_connection().unwrap()
+    });
+    for reload in 1..=4 {
+        for connection in &mut connections {
+            exercise(connection);
+        }
+        proxy.reload(&to(&servers[reload % 2], reload % 4 < 2)).expect_ok();
+    }
+    let mut direct = servers[0].client();
+    direct.ask(&["SELECT", "3"]);
+    assert_eq!(direct.ask(&["EXISTS", "k", "h"]), ":2", "in the database that was chosen");
+    assert_eq!(servers[1].client().ask(&["DBSIZE"]), ":0");
 }

@@ -147,7 +147,9 @@ fn a_pause_takes_effect_under_an_endless_pipeline() {
             let mut writer = Client::over(tcp);
             let (pings, pongs) = (request(&["PING"]).repeat(100), b"+PONG\r\n".repeat(100));
             // Always some way ahead of the replies.
-            (0..20).for_each(|_| drop(writer.send(&pings)));
+            for _ in 0..20 {
+                writer.send(&pings);
+            }
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 reader.expect(&pongs);
                 writer.send(&pings);
@@ -259,6 +261,24 @@ fn the_time_that_a_request_waits_counts_against_no_limit() {
     proxy.cmd("pause&ttl_ms=500").expect_ok();
     assert_eq!(client.ask(&["PING"]), "+PONG");
     assert!(proxy.metric("redis_proxy_parked_seconds_sum") > 0.2);
+}
+
+#[test]
+fn a_request_without_a_reply_that_ends_while_the_gate_is_shut_holds_up_nothing() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    let first = request(&["SET", "first", &"x".repeat(100_000)]);
+    client.command(&["CLIENT", "REPLY", "OFF"]).send(&first[..50_000]);
+    proxy.shows("active_requests", 1);
+    proxy.cmd("pause").expect_ok();
+    assert_eq!(proxy.info()["state"], 3);
+    client.send([&first[50_000..], &request(&["SET", "second", "x"])].concat());
+    proxy.shows("state", 4);
+    assert_eq!(proxy.info()["waiting_requests"], 1);
+    assert_eq!(redis.client().ask(&["EXISTS", "first", "second"]), ":1");
+    proxy.cmd("unpause").expect_ok();
+    eventually("the second comes", || redis.client().ask(&["EXISTS", "first", "second"]) == ":2");
 }
 
 #[test]

@@ -134,7 +134,8 @@ fn every_fault_is_told_and_the_old_configuration_goes_on() {
     }
     assert_eq!(faults, wanted.len(), "{answer:?}");
     proxy.rewrite(&json!("no object"));
-    assert_eq!(proxy.cmd("reload").status, 400);
+    let error = proxy.cmd("reload").error();
+    assert!(error.contains("expected an object") && !error.contains("restart"), "{error}");
     assert_eq!((who(&mut client), who(&mut proxy.client())), ("one".into(), "one".into()));
     let info = proxy.info();
     assert_eq!((&info["generation"], &info["state"]), (&json!(1), &json!(2)));
@@ -542,6 +543,58 @@ fn sighup_reloads_and_a_storm_of_them_is_few_reloads() {
 }
 
 #[test]
+fn many_sighups_at_a_broken_configuration_are_two_refusals() {
+    let (redis, fake) = (redis(), FakeUplink::bind());
+    let proxy = Proxy::start(&to(&redis));
+    proxy.rewrite(&config(&fake.addr(), json!({})));
+    proxy.signal(Signal::HUP);
+    let mut first = fake.accept();
+    first.expect(request(&["PING"]));
+    (0..6).for_each(|_| proxy.signal(Signal::HUP));
+    proxy.info();
+    first.send("-LOADING\r\n");
+    fake.accept().expect(request(&["PING"])).send("-LOADING\r\n");
+    eventually("both are over", || {
+        let info = proxy.info();
+        info["reloads"].as_array().unwrap().len() == 2 && info["reloading"] == json!(null)
+    });
+    assert_eq!(proxy.reload(&to(&redis)).status, 200);
+    assert_eq!(proxy.info()["reloads"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn what_the_proxy_itself_has_to_say_survives_the_switch() {
+    let (fake, two) = (FakeUplink::bind(), Redis::start(&["--requirepass", "up"]));
+    let to = |addr: String| {
+        let blocks = json!({
+            "uplink": { "addr": addr, "pass": "up" },
+            "listen": { "addr": "127.0.0.1:0", "pass": "pw" },
+        });
+        config("", blocks)
+    };
+    let auth = request(&["AUTH", "up"]);
+    let proxy = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut uplink = fake.accept();
+            uplink.expect(&auth).send("+OK\r\n").expect(request(&["PING"])).send("+PONG\r\n");
+        });
+        Proxy::start(&to(fake.addr()))
+    });
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&["AUTH", "pw"]), "+OK");
+    client.send([request(&["RESET"]), request(&["AUTH", "pw"])].concat());
+    let mut uplink = fake.accept();
+    uplink.expect(&auth).send("+OK\r\n").expect(request(&["RESET"])).expect(&auth);
+    // The client's AUTH is answered by the proxy, behind the answer to the proxy's own.
+    uplink.send("+RESET\r\n");
+    client.expect("+RESET\r\n");
+    proxy.shows("active_requests", 0);
+    proxy.reload(&to(two.addr())).expect_ok();
+    client.expect("+OK\r\n");
+    assert_eq!(client.ask(&["ECHO", "x"]), "$1");
+}
+
+#[test]
 fn a_stop_ends_a_reload_that_has_not_swapped() {
     let (one, fake) = (redis(), FakeUplink::bind());
     let mut proxy = Proxy::start(&to(&one));
@@ -558,13 +611,14 @@ fn a_stop_ends_a_reload_that_has_not_swapped() {
 fn what_cannot_be_carried_closes_that_client_with_a_reason_and_never_misleads_it() {
     let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&to(&one));
-    let prepare: [&[&[&str]]; 6] = [
+    let prepare: [&[&[&str]]; 7] = [
         &[&["MULTI"]],
         &[&["WATCH", "k"]],
         &[&["SUBSCRIBE", "news"]],
         &[&["MONITOR"]],
         &[&["CLIENT", "REPLY", "OFF"]],
         &[&["MULTI"], &["SELECT", "1"], &["EXEC"]],
+        &[&["HELLO", "3"], &["MULTI"], &["CLIENT", "TRACKING", "ON"], &["EXEC"]],
     ];
     let mut clients: Vec<Client> = prepare
         .iter()
@@ -586,14 +640,17 @@ fn what_cannot_be_carried_closes_that_client_with_a_reason_and_never_misleads_it
     ]) {
         client.expect(replies);
     }
+    let tracking = clients.last_mut().unwrap();
+    while tracking.line() != "*1" {}
+    tracking.expect("+OK\r\n");
     let mut plain = proxy.client();
     assert_eq!(plain.ask(&["WATCH", "k"]), "+OK");
     assert_eq!(plain.ask(&["MULTI"]), "+OK");
     assert_eq!(plain.ask(&["EXEC"]), "*0");
-    eventually("CLIENT REPLY OFF has arrived", || connections(&one) == 8);
+    eventually("CLIENT REPLY OFF has arrived", || connections(&one) == 9);
     proxy.reload(&to(&two)).expect_ok();
     let reload = &proxy.info()["reloads"][0];
-    assert_eq!((&reload["sessions_closed"], &reload["sessions_moved"]), (&json!(6), &json!(1)));
+    assert_eq!((&reload["sessions_closed"], &reload["sessions_moved"]), (&json!(7), &json!(1)));
     for client in &mut clients {
         client.rest();
     }

@@ -225,6 +225,7 @@ impl Desk {
                 Error::Refused(_) => StatusCode::BAD_REQUEST,
                 Error::Conflict(_) => StatusCode::CONFLICT,
                 Error::TimeLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+                Error::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             let refusal = Refusal::new(status, why.to_string());
             let Error::Refused(faults) = why else { return refusal };

@@ -50,6 +50,9 @@ pub enum Error {
     /// Running requests did not end in time.
     #[error("{0}")]
     TimeLimit(String),
+    /// A fault of the proxy's own.
+    #[error("the reload failed: {0}")]
+    Failed(String),
 }
 
 fn joined(faults: &[Fault]) -> String {
@@ -321,14 +324,11 @@ impl Controller {
         });
     }
 
-    /// Reloads for as long as a SIGHUP asks for it, unless a reload is running: that one will.
+    /// Reloads if a SIGHUP asked for it, unless a reload is running: that comes here when it ends.
     async fn reload_again(self: Arc<Self>) {
-        while lock(&self.reloading).is_none() && self.again.swap(false, Ordering::SeqCst) {
-            if self.clone().reload(By::Signal).await.is_err() && self.reloading().is_some() {
-                // Another one was quicker; when it ends, it comes here.
-                self.again.store(true, Ordering::SeqCst);
-                return;
-            }
+        if self.reloading().is_none() && self.again.swap(false, Ordering::SeqCst) {
+            // What comes of it is in the log, and in the status for systemd.
+            let _ = self.reload(By::Signal).await;
         }
     }
 }

@@ -14,11 +14,11 @@ use crate::generation::{self, Generation};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::notify;
-use crate::reception::Sockets;
+use crate::reception::{Place, Sockets};
 use crate::session::{Order, Preparation, Running};
 
 /// Connections to the new uplink that are made at once.
-const CONNECTS: u32 = 32;
+const CONNECTS: u32 = 8;
 
 /// Who asked for a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,10 +104,7 @@ impl Controller {
             *reloading = Some(Reloading { by, stage: Stage::Verifying, since: Instant::now() });
         }
         let running = tokio::spawn(self.clone().run(by));
-        running.await.unwrap_or_else(|why| {
-            // Its panic is in the log.
-            Err(Error::Conflict(format!("the reload failed: {why}")))
-        })
+        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string())))
     }
 
     /// The reload that is running.
@@ -131,7 +128,6 @@ impl Controller {
             result = self.steps(&mut done) => result,
         };
         self.record(by, begun.elapsed(), done, &result);
-        notify::ready(&self.status());
         result
     }
 
@@ -171,26 +167,27 @@ impl Controller {
             .await
             .map_err(|why| refused(format!("could not read {}: {why}", file.display())))?;
         let draft = config::parse(&text);
-        let mut faults = admin_changes(&draft, before);
+        let admin = admin_changes(&draft, before);
         let listen = draft.listen.as_ref().map(|listen| &listen.addr);
         let listen_raw = draft.listen_raw.as_ref().map(|listen| &listen.addr);
         let raw_before = before.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
         let sockets = self
             .reception
             .bind(
-                listen.map(|addr| (addr, *addr != before.listen.config.addr)),
-                (listen_raw, listen_raw != raw_before),
+                Place::changed(Some(&before.listen.config.addr), listen),
+                Place::changed(raw_before, listen_raw),
             )
             .await;
         let loaded = generation::load(draft, Some(before)).await;
         match (loaded, sockets) {
-            (Ok(generation), Ok(sockets)) if faults.is_empty() => {
+            (Ok(generation), Ok(sockets)) if admin.is_empty() => {
                 Ok((Arc::new(generation), sockets))
             }
             (loaded, sockets) => {
                 let unbound = sockets.err().unwrap_or_default();
+                let mut faults = loaded.err().unwrap_or_default();
                 faults.extend(unbound.iter().map(|why| Fault::new(why.to_string())));
-                faults.extend(loaded.err().unwrap_or_default());
+                faults.extend(admin);
                 Err(Error::Refused(faults))
             }
         }
@@ -273,6 +270,8 @@ impl Controller {
             Err(Error::Refused(faults)) => {
                 ("refused", faults.iter().map(Fault::to_string).collect())
             }
+            // Told by what held it up.
+            Err(_) if !done.held_up_by.is_empty() => ("cancelled", Vec::new()),
             Err(why) => ("cancelled", vec![why.to_string()]),
         };
         let held_up_by: Vec<HeldUp> = done.held_up_by.iter().map(HeldUp::from).collect();
@@ -332,7 +331,9 @@ struct Busy(Arc<Controller>);
 impl Drop for Busy {
     fn drop(&mut self) {
         *lock(&self.0.reloading) = None;
-        self.0.changed.notify_one();
+        if self.0.not_stopping().is_ok() {
+            notify::ready(&self.0.status());
+        }
         // A SIGHUP may have come meanwhile.
         tokio::spawn(self.0.clone().reload_again());
     }
@@ -350,7 +351,9 @@ fn admin_changes(draft: &Draft, before: &Generation) -> Vec<Fault> {
     let (new, old) = match (draft.admin.as_ref(), before) {
         (Some(new), Some(old)) => (new, old),
         (None, None) => return Vec::new(),
-        _ => return vec![Fault::new(format!("admin {SAYS}"))],
+        // It may be there, and not be readable.
+        (None, Some(_)) if !draft.faults.is_empty() => return Vec::new(),
+        (None, Some(_)) | (Some(_), None) => return vec![Fault::new(format!("admin {SAYS}"))],
     };
     let fields = [
         ("addr", new.addr == old.addr),

@@ -14,6 +14,8 @@ const NOT_IN_MULTI: &str = "ERR Command not allowed inside a transaction";
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
+    /// Not decided yet.
+    None,
     /// It goes up as it comes; with `owed`, a reply will come.
     Forward { owed: bool },
     /// It is held until its end.
@@ -57,6 +59,7 @@ impl Session {
     /// Decides what becomes of a request; `None` if the gate is shut to it.
     pub(super) fn head(&mut self, class: Class, args: u32) -> Option<Route> {
         let intake = &mut self.intake;
+        intake.route = Route::None;
         intake.secrecy = match class {
             Class::Auth | Class::Hello | Class::Secret => Secrecy::Arguments,
             // Perhaps a password where a command should be.
@@ -318,11 +321,19 @@ impl Session {
                 true
             }
             _ => {
-                let awaited = match args {
+                let tracking = match args {
                     [_, tracking, on, ..] if tracking.eq_ignore_ascii_case(b"TRACKING") => {
-                        Awaited::Tracking(on.eq_ignore_ascii_case(b"ON"))
+                        Some(on.eq_ignore_ascii_case(b"ON"))
                     }
-                    _ => Awaited::Plain,
+                    _ => None,
+                };
+                let awaited = match (tracking, &mut self.intake.queued) {
+                    (Some(on), None) => Awaited::Tracking(on),
+                    (Some(on), Some(queued)) => {
+                        queued.tracks |= on;
+                        Awaited::Plain
+                    }
+                    (None, _) => Awaited::Plain,
                 };
                 self.forward(frame, awaited)
             }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::close::Reason;
 use super::commands::Silence;
 use super::outbox::Outbox;
-use super::owed::{Awaited, Owed};
+use super::owed::{Awaited, Name};
 use super::state::Carried;
 use super::{Dial, Link, Session, poll_read, replay};
 use crate::generation::Generation;
@@ -94,8 +94,8 @@ impl Preparation {
 
 /// A session's next uplink connection.
 pub(super) struct Next {
-    /// Of this generation.
-    number: u64,
+    /// Of this generation, and no other of the same number.
+    generation: Arc<Generation>,
     /// What it was told.
     told: Carried,
     link: NextLink,
@@ -109,44 +109,48 @@ enum NextLink {
 impl Session {
     /// A stop, a new generation, an order.
     pub(super) fn read_news(&mut self) {
-        let order = self.member.read_news();
+        let orders = self.member.read_news();
         if self.shared.stop.is_stopping() {
             self.end(Reason::Stopped);
         }
         if self.shared.current.number() != self.generation.number {
             self.take_generation();
         }
-        match order {
-            None => {}
-            Some(Order::Prepare(preparation, permit)) => self.prepare(preparation, permit),
-            Some(Order::Abandon(_permit)) => self.next = None,
-            // Done by now.
-            Some(Order::Settle(_permit)) => {}
-            Some(Order::Report(to, _permit)) => {
-                if let Some(running) = self.running() {
-                    // Nobody listens any more: it is too late for the answer.
-                    let _ = to.send(running);
+        for order in orders {
+            match order {
+                Order::Prepare(preparation, permit) => self.prepare(preparation, permit),
+                Order::Abandon(_permit) => self.next = None,
+                // Done by now.
+                Order::Settle(_permit) => {}
+                Order::Report(to, _permit) => {
+                    if let Some(running) = self.running() {
+                        // Nobody listens any more: it is too late for the answer.
+                        let _ = to.send(running);
+                    }
                 }
             }
         }
     }
 
     fn running(&self) -> Option<Running> {
-        let oldest = self.owed.oldest().filter(|_| self.passes.held() > 0)?;
-        Some(Running {
-            command: oldest.name.text(),
-            client: self.peer,
-            since: oldest.sent,
-            unread: !self.to_client.is_clear(),
-        })
+        if self.passes.held() == 0 {
+            return None;
+        }
+        // A request without a reply, of which the client has not sent all.
+        let silent = || (Name::new(self.intake.scanner.name()), None);
+        let (name, since) = self.owed.oldest_admitted().unwrap_or_else(silent);
+        let unread = !self.to_client.is_clear();
+        Some(Running { command: name.text(), client: self.peer, since, unread })
     }
 
     fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
+        // For an earlier generation that did not come.
+        self.next = None;
         let needed = matches!(self.uplink, Link::Live(_) | Link::Dialling(_));
         if !needed || self.ending.is_some() || self.uncarried().is_some() {
             return;
         }
-        let (number, told) = (preparation.generation.number, self.state.carried());
+        let (generation, told) = (preparation.generation.clone(), self.state.carried());
         let shared = self.shared.clone();
         let link = NextLink::Dialling(Box::pin(async move {
             let _permit = permit;
@@ -160,7 +164,7 @@ impl Session {
             }
             result
         }));
-        self.next = Some(Box::new(Next { number, told, link }));
+        self.next = Some(Box::new(Next { generation, told, link }));
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) {
@@ -190,7 +194,6 @@ impl Session {
     fn take_generation(&mut self) {
         let generation = self.shared.current.load();
         let replaced = generation.uplink_since != self.generation.uplink_since;
-        let number = generation.number;
         self.generation = generation;
         let next = self.next.take();
         if self.generation.listen.config.login.is_none() {
@@ -199,7 +202,7 @@ impl Session {
         self.set_taps();
         if replaced && !matches!(self.uplink, Link::Absent | Link::Lost) {
             match self.uncarried() {
-                None => self.exchange(next, number),
+                None => self.exchange(next),
                 Some(what) => {
                     self.shared.moves.closed.fetch_add(1, Ordering::Relaxed);
                     self.lose_uplink(Reason::NotCarried(what));
@@ -208,16 +211,19 @@ impl Session {
         }
     }
 
-    fn exchange(&mut self, next: Option<Box<Next>>, number: u64) {
-        // What is still owed are replies to the proxy's own requests.
-        self.owed = Owed::default();
+    fn exchange(&mut self, next: Option<Box<Next>>) {
+        // What is still owed are replies to the proxy's own requests, and what waits behind them.
+        for local in std::mem::take(&mut self.owed).into_locals() {
+            self.send_local(&local);
+        }
         self.to_uplink = Outbox::default();
         self.replies = reply::Scanner::default();
         (self.hiding, self.partial) = (false, false);
         self.uplink = Link::Absent;
         self.shared.moves.moved.fetch_add(1, Ordering::Relaxed);
         // Without one that is ready, the next request will dial.
-        let Some(next) = next.filter(|next| next.number == number) else { return };
+        let made_ready = next.filter(|next| Arc::ptr_eq(&next.generation, &self.generation));
+        let Some(next) = made_ready else { return };
         if let NextLink::Ready(mut stream) = next.link
             && is_quiet(&mut stream)
         {

@@ -13,6 +13,8 @@ pub(super) struct Queued {
     pub(super) secrets: bool,
     /// A SELECT.
     pub(super) selects: bool,
+    /// CLIENT TRACKING ON.
+    pub(super) tracks: bool,
     /// SUBSCRIBE and its kin: how many requests.
     pub(super) subscriptions: u32,
     /// And how many channels they name.
@@ -129,7 +131,6 @@ impl Name {
 /// What is known of the oldest request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Oldest {
-    pub(super) name: Name,
     /// When its last byte went up; `None` while it has not.
     pub(super) sent: Option<Instant>,
     pub(super) blocking: bool,
@@ -239,7 +240,21 @@ impl Owed {
     pub(super) fn oldest(&self) -> Option<Oldest> {
         let run = self.runs.front()?;
         let blocking = run.awaited == Awaited::Blocking;
-        Some(Oldest { name: run.name, sent: run.timing.sent, blocking })
+        Some(Oldest { sent: run.timing.sent, blocking })
+    }
+
+    /// The oldest request that has a pass, and since when the uplink has it.
+    pub(super) fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
+        let has_pass = |run: &&Run| !matches!(run.awaited, Awaited::Own | Awaited::Local(_));
+        self.runs.iter().find(has_pass).map(|run| (run.name, run.timing.sent))
+    }
+
+    /// The proxy's own replies, in order.
+    pub(super) fn into_locals(self) -> impl Iterator<Item = Box<[u8]>> {
+        self.runs.into_iter().filter_map(|run| match run.awaited {
+            Awaited::Local(reply) => Some(reply),
+            _ => None,
+        })
     }
 
     /// When the oldest request came and went.
@@ -414,6 +429,7 @@ impl Owed {
             Awaited::Exec(queued) => {
                 state.subscribed_by_exec |= queued.subscriptions > 0 && reply.kind == b'*';
                 state.db_unknown |= queued.selects && reply.kind == b'*';
+                state.tracking |= queued.tracks && reply.kind == b'*';
                 // Executed or aborted, but not refused for being no transaction at all.
                 state.watching &= reply.kind == b'-' && !reply.text.starts_with(b"EXECABORT");
                 Settled::Answered

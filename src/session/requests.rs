@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 64 * 1024;
 pub(super) struct Intake {
     pub(super) scanner: Scanner,
     /// What becomes of the present request.
-    route: Route,
+    pub(super) route: Route,
     /// The beginning of a request that is not decided yet, or all of one that is collected.
     held: Vec<u8>,
     /// Where the gate was shut to a request.
@@ -57,7 +57,7 @@ impl Intake {
     pub(super) fn new(authenticated: bool) -> Self {
         Intake {
             scanner: Scanner::new(limits(authenticated)),
-            route: Route::Forward { owed: false },
+            route: Route::None,
             held: Vec::new(),
             parked: None,
             authenticated,
@@ -140,7 +140,7 @@ impl Session {
             if self.owed.take_back() {
                 self.passes.leave(1);
             }
-            self.intake.route = Route::Forward { owed: false };
+            self.intake.route = Route::None;
         }
         self.intake.parked = None;
     }
@@ -159,8 +159,12 @@ impl Session {
     }
 
     fn park(&mut self, head: Option<(Class, u32)>, input: &[&[u8]]) {
+        self.intake.route = Route::None;
+        if self.ending.is_some() {
+            // It was not the gate that refused.
+            return;
+        }
         let (opened, since) = (self.shared.gate.wait(), Instant::now());
-        self.intake.route = Route::Forward { owed: false };
         self.intake.parked = Some(Box::new(Parked { opened, since, head, input: input.concat() }));
     }
 
@@ -244,7 +248,7 @@ impl Session {
                 }
                 Step::End => {
                     match self.intake.route {
-                        Route::Forward { .. } => {}
+                        Route::None | Route::Forward { .. } => {}
                         Route::Collect(class) => {
                             self.intake.held.extend_from_slice(&input[from..pos]);
                             from = pos;
@@ -304,7 +308,7 @@ impl Session {
             return end..end;
         }
         match intake.route {
-            Route::Forward { .. } => from..end,
+            Route::None | Route::Forward { .. } => from..end,
             Route::Discard(_) => end..end,
             Route::Collect(class) => {
                 intake.held.extend_from_slice(&input[from..]);
@@ -330,6 +334,7 @@ impl Session {
     fn begin(&mut self, route: Route) {
         self.intake.route = route;
         match route {
+            Route::None => {}
             Route::Forward { .. } => {
                 if self.taps.is_some() {
                     self.intake.scanner.report_end();

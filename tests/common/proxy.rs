@@ -212,15 +212,6 @@ impl Proxy {
         self.cmd("reload")
     }
 
-    /// How often a line like this was logged.
-    pub fn count_logged(&self, message: &str) -> usize {
-        self.log.lines().iter().filter(|line| line["message"] == message).count()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn raw_client(&self) -> Client {
         Client::connect(&self.addr_of("listen_raw"))
     }
