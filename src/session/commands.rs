@@ -124,6 +124,12 @@ impl Session {
         if !self.admit() {
             return None;
         }
+        self.queue(class, args);
+        Some(Route::Forward { owed: self.expect(awaited) })
+    }
+
+    /// A transaction begins, ends, or has one request more.
+    fn queue(&mut self, class: Class, args: u32) {
         match (&mut self.intake.queued, class) {
             (queued @ None, Class::Multi) if args == 1 => *queued = Some(Queued::default()),
             (queued, Class::Exec | Class::Discard) if args == 1 => *queued = None,
@@ -133,7 +139,6 @@ impl Session {
             (Some(queued), Class::Unsubscribe(_)) => queued.subscribe((args - 1).max(1)),
             _ => {}
         }
-        Some(Route::Forward { owed: self.expect(awaited) })
     }
 
     /// The gate lets a request in. A new generation came before the gate opened, so whoever is let

@@ -384,60 +384,7 @@ impl Owed {
         }
         let Some(run) = self.runs.front_mut() else { return Settled::Fault };
         run.count -= 1;
-        let ok = reply.kind == b'+' && reply.text == b"OK";
-        let settled = match &run.awaited {
-            Awaited::Plain | Awaited::Secret | Awaited::Blocking => Settled::Answered,
-            // An error, or +QUEUED, instead of the confirmations.
-            Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => Settled::Answered,
-            Awaited::Select(db) => {
-                if ok {
-                    state.db = *db;
-                    state.db_unknown = false;
-                }
-                Settled::Answered
-            }
-            Awaited::Watch(watching) => {
-                if ok {
-                    state.watching = *watching;
-                }
-                Settled::Answered
-            }
-            Awaited::Tracking(on) => {
-                if ok {
-                    state.tracking = *on;
-                }
-                Settled::Answered
-            }
-            Awaited::Hello => {
-                if matches!(reply.kind, b'%' | b'*') {
-                    state.resp3 = reply.kind == b'%';
-                }
-                Settled::Answered
-            }
-            Awaited::Monitor => {
-                state.monitor |= ok;
-                Settled::Answered
-            }
-            Awaited::Reset => {
-                if reply.kind == b'+' {
-                    state.reset();
-                }
-                Settled::Answered
-            }
-            Awaited::Multi if reply.kind == b'-' => Settled::NoMulti,
-            Awaited::Multi => Settled::Answered,
-            Awaited::Exec(queued) => {
-                state.subscribed_by_exec |= queued.subscriptions > 0 && reply.kind == b'*';
-                state.db_unknown |= queued.selects && reply.kind == b'*';
-                state.tracking |= queued.tracks && reply.kind == b'*';
-                // Executed or aborted, but not refused for being no transaction at all.
-                state.watching &= reply.kind == b'-' && !reply.text.starts_with(b"EXECABORT");
-                Settled::Answered
-            }
-            Awaited::Own if reply.kind != b'-' => Settled::Own,
-            Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
-            Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
-        };
+        let settled = learn(&run.awaited, reply, state);
         if run.count == 0 {
             self.runs.pop_front();
         }
@@ -461,6 +408,64 @@ impl Owed {
         }
         self.runs.pop_front();
         Settled::Answered
+    }
+}
+
+/// What `reply` means to a request that awaited this.
+fn learn(awaited: &Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
+    let ok = reply.kind == b'+' && reply.text == b"OK";
+    match awaited {
+        Awaited::Plain | Awaited::Secret | Awaited::Blocking => Settled::Answered,
+        // An error, or +QUEUED, instead of the confirmations.
+        Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => Settled::Answered,
+        Awaited::Select(db) => {
+            if ok {
+                state.db = *db;
+                state.db_unknown = false;
+            }
+            Settled::Answered
+        }
+        Awaited::Watch(watching) => {
+            if ok {
+                state.watching = *watching;
+            }
+            Settled::Answered
+        }
+        Awaited::Tracking(on) => {
+            if ok {
+                state.tracking = *on;
+            }
+            Settled::Answered
+        }
+        Awaited::Hello => {
+            if matches!(reply.kind, b'%' | b'*') {
+                state.resp3 = reply.kind == b'%';
+            }
+            Settled::Answered
+        }
+        Awaited::Monitor => {
+            state.monitor |= ok;
+            Settled::Answered
+        }
+        Awaited::Reset => {
+            if reply.kind == b'+' {
+                state.reset();
+            }
+            Settled::Answered
+        }
+        Awaited::Multi if reply.kind == b'-' => Settled::NoMulti,
+        Awaited::Multi => Settled::Answered,
+        Awaited::Exec(queued) => {
+            state.subscribed_by_exec |= queued.subscriptions > 0 && reply.kind == b'*';
+            state.db_unknown |= queued.selects && reply.kind == b'*';
+            state.tracking |= queued.tracks && reply.kind == b'*';
+            // Executed or aborted, but not refused for being no transaction at all.
+            state.watching &= reply.kind == b'-' && !reply.text.starts_with(b"EXECABORT");
+            Settled::Answered
+        }
+        Awaited::Own if reply.kind != b'-' => Settled::Own,
+        Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
+        Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
     }
 }
 

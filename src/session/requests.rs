@@ -247,27 +247,7 @@ impl Session {
                     self.begin(route);
                 }
                 Step::End => {
-                    match self.intake.route {
-                        Route::None | Route::Forward { .. } => {}
-                        Route::Collect(class) => {
-                            self.intake.held.extend_from_slice(&input[from..pos]);
-                            from = pos;
-                            let frame = std::mem::take(&mut self.intake.held);
-                            if !self.collected(class, &frame) {
-                                self.restart_tap();
-                                self.park(None, &[&frame, &input[pos..]]);
-                                return Ok(pos..pos);
-                            }
-                        }
-                        Route::Discard(verdict) => {
-                            from = pos;
-                            self.discarded(verdict);
-                        }
-                    }
-                    if let Some(taps) = &mut self.taps {
-                        taps.up.request(self.peer, self.intake.secrecy);
-                    }
-                    if self.ending.is_some() {
+                    if !self.request_ends(input, &mut from, pos) {
                         return Ok(pos..pos);
                     }
                 }
@@ -292,6 +272,31 @@ impl Session {
             }
         }
         Ok(self.rest(input, from))
+    }
+
+    /// A request that was not just passed on ends at `pos`. False if no more may be taken in.
+    fn request_ends(&mut self, input: &[u8], from: &mut usize, pos: usize) -> bool {
+        match self.intake.route {
+            Route::None | Route::Forward { .. } => {}
+            Route::Collect(class) => {
+                self.intake.held.extend_from_slice(&input[*from..pos]);
+                *from = pos;
+                let frame = std::mem::take(&mut self.intake.held);
+                if !self.collected(class, &frame) {
+                    self.restart_tap();
+                    self.park(None, &[&frame, &input[pos..]]);
+                    return false;
+                }
+            }
+            Route::Discard(verdict) => {
+                *from = pos;
+                self.discarded(verdict);
+            }
+        }
+        if let Some(taps) = &mut self.taps {
+            taps.up.request(self.peer, self.intake.secrecy);
+        }
+        self.ending.is_none()
     }
 
     /// The input is read. Its last request may not be complete: what goes up now?

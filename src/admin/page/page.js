@@ -225,7 +225,7 @@ function showAnswer(className, ...content) {
 function showResult(name, answer) {
     const { status, body } = answer ?? {};
     const done = status === 200 && body?.ok === true;
-    const text = done ? (body.generation ? `: generation ${body.generation}, ${reloadFacts(body, true)}.` : '.')
+    const text = done ? '.'
         : !answer ? ': no answer. Whether it was carried out is not known: see the state.'
             : `: ${body?.error ?? (status === 401 ? 'reload this page to log in' : `HTTP ${status}`)}`;
     const mark = element('strong', '', done ? '✓ Done' : '✗ Failed');
