@@ -36,8 +36,11 @@ pub enum Error {
 }
 
 /// Runs until a signal says stop. `file` is what a reload reads, if it can be read again.
-pub async fn run(generation: Generation, file: Option<PathBuf>) -> Result<(), Error> {
-    let mut signals = Signals::new()?;
+pub async fn run(
+    generation: Generation,
+    file: Option<PathBuf>,
+    mut signals: Signals,
+) -> Result<(), Error> {
     let generation = Arc::new(generation);
     limits::allow_descriptors(generation.settings.max_clients);
     let cores = available_parallelism().map_or(1, Into::into);
@@ -49,7 +52,7 @@ pub async fn run(generation: Generation, file: Option<PathBuf>) -> Result<(), Er
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
     let sockets = reception.bind(listen, Place::changed(None, listen_raw)).await.map_err(first)?;
     let admin = match &generation.admin {
-        Some(endpoint) => listener::bind(&endpoint.config.addr, &[]).await?,
+        Some(endpoint) => listener::bind("admin", &endpoint.config.addr, &[]).await?,
         None => Vec::new(),
     };
     reception.open(sockets);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
@@ -52,14 +53,28 @@ pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generatio
     for warning in warnings {
         warn!("{warning}");
     }
-    let mut endpoint = |block, listen: Option<Listen>| {
-        listen.and_then(|listen| note(Endpoint::new(block, listen), &mut faults))
+    let limit = settings.connect_time_limit;
+    // Files may be slow, or never come (on a network, or a pipe).
+    let loading = spawn_blocking(move || {
+        let mut faults = Vec::new();
+        let mut endpoint = |block, listen: Option<Listen>| {
+            listen.and_then(|listen| note(Endpoint::new(block, listen), &mut faults))
+        };
+        let endpoints = (
+            endpoint("listen", listen),
+            endpoint("listen_raw", listen_raw),
+            endpoint("admin", admin),
+        );
+        let uplink = uplink.and_then(|uplink| note(Dialler::new(uplink, limit), &mut faults));
+        (endpoints, uplink, faults)
+    });
+    let Ok(Ok(((listen, listen_raw, admin), uplink, more))) = timeout(limit, loading).await else {
+        let limit = limit.as_millis();
+        let why = format!("certificate and key files could not be read within {limit} ms");
+        faults.push(Fault::new(why));
+        return Err(faults);
     };
-    let listen = endpoint("listen", listen);
-    let listen_raw = endpoint("listen_raw", listen_raw);
-    let admin = endpoint("admin", admin);
-    let uplink = uplink
-        .and_then(|uplink| note(Dialler::new(uplink, settings.connect_time_limit), &mut faults));
+    faults.extend(more);
     if let Some(uplink) = &uplink {
         faults.extend(uplink.verify().await.err());
     }

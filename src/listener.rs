@@ -24,8 +24,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::fro
 
 /// Why a listener cannot be, or cannot go on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {why}")]
+#[error("{block}.addr: cannot listen on {addr}: {why}")]
 pub struct Error {
+    block: &'static str,
     addr: String,
     why: io::Error,
 }
@@ -33,6 +34,7 @@ pub struct Error {
 /// A bound, listening socket.
 #[derive(Debug)]
 pub struct Listener {
+    block: &'static str,
     kind: Kind,
     addr: String,
     id: Id,
@@ -93,21 +95,21 @@ impl Accepted {
     }
 }
 
-/// Binds every address that `addr` stands for, but those that are `held` already. Call it inside
-/// a runtime.
-pub async fn bind(addr: &Address, held: &[Id]) -> Result<Vec<Bound>, Error> {
-    let failed = |why| Error { addr: addr.to_string(), why };
+/// Binds every address that `addr`, that of `block`, stands for, but those that are `held`
+/// already. Call it inside a runtime.
+pub async fn bind(block: &'static str, addr: &Address, held: &[Id]) -> Result<Vec<Bound>, Error> {
+    let failed = |why| Error { block, addr: addr.to_string(), why };
     match addr {
         Address::Unix(path) => {
             let id = path.symlink_metadata().ok().map(|meta| Id::Unix(meta.dev(), meta.ino()));
             Ok(vec![match id.filter(|id| held.contains(id)) {
                 Some(id) => Bound::Held(id),
-                None => Bound::New(bind_unix(path).map_err(failed)?),
+                None => Bound::New(bind_unix(block, path).map_err(failed)?),
             }])
         }
         Address::Tcp { host, port } => {
             let addrs = resolve(host, *port).await.map_err(failed)?;
-            bind_tcp(&addrs, held).map_err(failed)
+            bind_tcp(block, &addrs, held).map_err(failed)
         }
     }
 }
@@ -124,7 +126,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A name may have addresses that this machine lacks (IPv6 turned off): one must do.
-fn bind_tcp(addrs: &[SocketAddr], held: &[Id]) -> io::Result<Vec<Bound>> {
+fn bind_tcp(block: &'static str, addrs: &[SocketAddr], held: &[Id]) -> io::Result<Vec<Bound>> {
     let mut listeners: Vec<Bound> = Vec::new();
     let mut lacking = io::Error::other("the name has no address");
     for &addr in addrs {
@@ -136,7 +138,7 @@ fn bind_tcp(addrs: &[SocketAddr], held: &[Id]) -> io::Result<Vec<Bound>> {
             listeners.push(Bound::Held(Id::Tcp(addr)));
             continue;
         }
-        match bind_one(addr) {
+        match bind_one(block, addr) {
             Ok(listener) => listeners.push(Bound::New(listener)),
             Err(why) if is_lacking(&why) => lacking = why,
             Err(why) => return Err(why),
@@ -149,7 +151,7 @@ fn is_lacking(why: &io::Error) -> bool {
     matches!(Errno::from_io_error(why), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
-fn bind_one(addr: SocketAddr) -> io::Result<Listener> {
+fn bind_one(block: &'static str, addr: SocketAddr) -> io::Result<Listener> {
     let socket = RawSocket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
@@ -159,10 +161,11 @@ fn bind_one(addr: SocketAddr) -> io::Result<Listener> {
     start(&socket)?;
     let listener = TcpListener::from_std(socket.into())?;
     let addr = listener.local_addr()?;
-    Ok(Listener { kind: Kind::Tcp(listener), addr: addr.to_string(), id: Id::Tcp(addr) })
+    let id = Id::Tcp(addr);
+    Ok(Listener { block, kind: Kind::Tcp(listener), addr: addr.to_string(), id })
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(block: &'static str, path: &Path) -> io::Result<Listener> {
     clear_stale(path)?;
     let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -170,7 +173,7 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     start(&socket)?;
     let id = Id::Unix(file.id.0, file.id.1);
     let kind = Kind::Unix { listener: UnixListener::from_std(socket.into())?, _file: file };
-    Ok(Listener { kind, addr: path.display().to_string(), id })
+    Ok(Listener { block, kind, addr: path.display().to_string(), id })
 }
 
 fn start(socket: &RawSocket) -> io::Result<()> {
@@ -279,7 +282,10 @@ impl Listener {
             let accepted = tokio::select! {
                 biased;
                 accepted = self.accept() => accepted,
-                () = closed.cancelled() => return Ok(()),
+                () = closed.cancelled() => {
+                    self.drain(serve);
+                    return Ok(());
+                }
             };
             let why = match accepted {
                 Ok(accepted) => {
@@ -296,12 +302,38 @@ impl Listener {
                         warn!(addr = self.addr, %why, suppressed, "cannot accept for now");
                     }
                     // Whoever wants it closed does not wait for descriptors.
-                    if timeout(back_off, closed.cancelled()).await.is_ok() {
+                    let _ = timeout(back_off, closed.cancelled()).await;
+                    if closed.is_cancelled() {
                         return Ok(());
                     }
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
-                Severity::Fatal => return Err(Error { addr: self.addr, why }),
+                Severity::Fatal => return Err(Error { block: self.block, addr: self.addr, why }),
+            }
+        }
+    }
+
+    /// Takes in those who have connected, past the runtime, which hears of them later.
+    fn drain(self, mut serve: impl FnMut(Accepted)) {
+        /// More than any backlog.
+        const MOST: usize = 64 * 1024;
+        match self.kind {
+            Kind::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return };
+                for (socket, addr) in (0..MOST).map_while(|_| listener.accept().ok()) {
+                    let _ = set_tcp_options(&SockRef::from(&socket));
+                    if socket.set_nonblocking(true).is_ok() {
+                        serve(Accepted::Tcp(socket, addr));
+                    }
+                }
+            }
+            Kind::Unix { listener, _file } => {
+                let Ok(listener) = listener.into_std() else { return };
+                for (socket, _) in (0..MOST).map_while(|_| listener.accept().ok()) {
+                    if socket.set_nonblocking(true).is_ok() {
+                        serve(Accepted::Unix(socket));
+                    }
+                }
             }
         }
     }

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use redis_proxy::cli::{self, Cli};
 use redis_proxy::config::{self, Fault};
-use redis_proxy::{app, generation, log};
+use redis_proxy::generation::{self, Generation};
+use redis_proxy::signal::Signals;
+use redis_proxy::{app, log};
 use tracing::error;
 
 /// As in `sysexits.h`.
@@ -27,7 +29,12 @@ fn main() -> ExitCode {
     log::init(cli.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run(&cli)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(&cli));
+            // A file that never comes must not be waited for.
+            runtime.shutdown_background();
+            code
+        }
         Err(why) => {
             error!(%why, "cannot start");
             ExitCode::FAILURE
@@ -36,33 +43,47 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> ExitCode {
-    let loaded = match read(&cli.file) {
-        Ok(text) => generation::load(config::parse(&text), None).await,
-        Err(why) => Err(vec![Fault::new(format!("could not read {}: {why}", cli.file.display()))]),
-    };
-    match loaded {
-        Ok(_) if cli.check => {
-            println!("{}: valid", cli.file.display());
-            ExitCode::SUCCESS
-        }
-        Ok(generation) => match app::run(generation, cli.file_to_read_again()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                error!(%why, "ended");
-                ExitCode::FAILURE
+    if cli.check {
+        return match load(cli).await {
+            Ok(_) => {
+                println!("{}: valid", cli.file.display());
+                ExitCode::SUCCESS
             }
-        },
-        Err(faults) => {
-            for fault in faults {
-                if cli.check {
-                    eprintln!("{fault}");
-                } else {
-                    error!(%fault, "the configuration is refused");
+            Err(faults) => {
+                faults.iter().for_each(|fault| eprintln!("{fault}"));
+                REFUSED_CONFIGURATION.into()
+            }
+        };
+    }
+    // Before anything that takes time: a signal during the start means the same as later.
+    let ended = match Signals::new() {
+        Ok(mut signals) => tokio::select! {
+            loaded = load(cli) => match loaded {
+                Ok(generation) => app::run(generation, cli.file_to_read_again(), signals).await,
+                Err(faults) => {
+                    for fault in faults {
+                        error!(%fault, "the configuration is refused");
+                    }
+                    return REFUSED_CONFIGURATION.into();
                 }
-            }
-            REFUSED_CONFIGURATION.into()
+            },
+            () = signals.stop() => Ok(()),
+        },
+        Err(why) => Err(why.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!(%why, "ended");
+            ExitCode::FAILURE
         }
     }
+}
+
+async fn load(cli: &Cli) -> Result<Generation, Vec<Fault>> {
+    let text = read(&cli.file)
+        .map_err(|why| vec![Fault::new(format!("could not read {}: {why}", cli.file.display()))])?;
+    generation::load(config::parse(&text), None).await
 }
 
 fn read(file: &Path) -> io::Result<String> {

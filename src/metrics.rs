@@ -240,6 +240,27 @@ impl Metrics {
     }
 }
 
+/// From OpenMetrics to Prometheus's older text format, where a counter's family has the name of its
+/// samples.
+pub fn as_plain_text(openmetrics: &str) -> String {
+    let counters: Vec<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::new();
+    for line in openmetrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT")) {
+        let mut words = line.splitn(4, ' ');
+        let named = (words.next(), words.next(), words.next());
+        match (named, words.next()) {
+            ((Some("#"), Some(what), Some(name)), Some(rest)) if counters.contains(&name) => {
+                text += &format!("# {what} {name}_total {rest}\n");
+            }
+            _ => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
+
 /// What is not of the library's own types.
 #[derive(Debug)]
 struct Recorded(Arc<Metrics>);

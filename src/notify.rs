@@ -7,7 +7,7 @@ use tracing::debug;
 
 /// The service is ready, or ready again after a reload.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
 }
 
 /// A reload begins.
@@ -25,7 +25,7 @@ pub fn stopping() {
 
 /// A line for `systemctl status`.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    tell(&[NotifyState::Status(&line(status))]);
 }
 
 /// How often the watchdog must be told that all is well, if it is set.
@@ -36,6 +36,11 @@ pub fn watchdog() -> Option<Duration> {
 /// All is well.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
+}
+
+/// A line end would begin another message, and a status may quote the configuration.
+fn line(status: &str) -> String {
+    status.replace(char::is_control, " ")
 }
 
 fn tell(states: &[NotifyState<'_>]) {

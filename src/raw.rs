@@ -12,7 +12,6 @@ use tracing::{debug, warn};
 use crate::generation::{Endpoint, Generation};
 use crate::log::RateLimit;
 use crate::metrics::{Metrics, Outcome};
-use crate::session::Shared;
 use crate::transport::{Peer, Socket};
 
 /// The connections made through `listen_raw`.
@@ -56,13 +55,18 @@ impl Drop for Open<'_> {
 }
 
 /// Serves one client until either side, or [`RawConnections::terminate`], ends it.
-pub async fn run(socket: Socket, peer: Peer, shared: &Shared, connections: &RawConnections) {
+pub async fn run(
+    socket: Socket,
+    peer: Peer,
+    generation: &Generation,
+    metrics: &Metrics,
+    connections: &RawConnections,
+) {
     let (terminated, _open) = connections.enter();
-    let generation = shared.current.load();
     let Some(endpoint) = &generation.listen_raw else { return };
     tokio::select! {
         () = terminated.cancelled() => debug!(client = %peer, "raw connection terminated"),
-        () = serve(socket, peer, endpoint, &generation, &shared.metrics) => {}
+        () = serve(socket, peer, endpoint, generation, metrics) => {}
     }
 }
 

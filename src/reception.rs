@@ -1,7 +1,7 @@
 //! Where clients come in: which addresses are listened on, and who is let in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info};
 
 use crate::config::Address;
+use crate::generation::Generation;
 use crate::listener::{self, Accepted, Bound, Id, Listener};
 use crate::raw::{self, RawConnections};
 use crate::session::{self, Shared};
@@ -17,6 +18,8 @@ use crate::worker::Workers;
 
 /// Clients that are being told that there are too many; more are just closed.
 const REFUSALS: usize = 64;
+
+type Serve = fn(&Reception, Accepted, Arc<Generation>);
 
 /// Takes in clients of both listeners.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ struct Door {
     id: Id,
     /// Closes it, after those who have connected by then are let in.
     close: CancellationToken,
+    /// Set when it is about to be closed: the generation of its last clients.
+    last: Arc<OnceLock<Arc<Generation>>>,
 }
 
 /// Where a listener is to be.
@@ -68,11 +73,15 @@ impl<'a> Place<'a> {
         }
     }
 
-    async fn bind(self, held: &[Id]) -> Result<Option<Vec<Bound>>, listener::Error> {
+    async fn bind(
+        self,
+        block: &'static str,
+        held: &[Id],
+    ) -> Result<Option<Vec<Bound>>, listener::Error> {
         match self {
             Place::Same => Ok(None),
             Place::Nowhere => Ok(Some(Vec::new())),
-            Place::At(addr) => listener::bind(addr, held).await.map(Some),
+            Place::At(addr) => listener::bind(block, addr, held).await.map(Some),
         }
     }
 }
@@ -130,10 +139,28 @@ impl Reception {
             let ids = |doors: &[Door]| doors.iter().map(|door| door.id).collect();
             (ids(&doors.listen), ids(&doors.listen_raw))
         };
-        match (listen.bind(&held).await, listen_raw.bind(&held_raw).await) {
+        let listen = listen.bind("listen", &held).await;
+        match (listen, listen_raw.bind("listen_raw", &held_raw).await) {
             (Ok(listen), Ok(listen_raw)) => Ok(Sockets { listen, listen_raw }),
             (listen, listen_raw) => {
                 Err([listen.err(), listen_raw.err()].into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// Doors that are not among `sockets` keep to `generation`, whatever comes in force: whoever
+    /// comes in there expects its TLS, or none.
+    pub fn retire(&self, sockets: &Sockets, generation: &Arc<Generation>) {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let sets = [(&doors.listen, &sockets.listen), (&doors.listen_raw, &sockets.listen_raw)];
+        for (doors, sockets) in sets {
+            let Some(sockets) = sockets else { continue };
+            let kept = |door: &&Door| {
+                sockets.iter().any(|bound| matches!(bound, Bound::Held(id) if *id == door.id))
+            };
+            for door in doors.iter().filter(|door| !kept(door)) {
+                // Set once, for it is closed then.
+                let _ = door.last.set(generation.clone());
             }
         }
     }
@@ -173,7 +200,7 @@ impl Reception {
         block: &'static str,
         doors: &mut Vec<Door>,
         sockets: Vec<Bound>,
-        serve: fn(&Reception, Accepted),
+        serve: Serve,
     ) {
         let mut kept = Vec::new();
         for bound in sockets {
@@ -185,9 +212,10 @@ impl Reception {
                 }
                 Bound::New(listener) => {
                     info!(block, addr = listener.addr(), "listening");
-                    let close = CancellationToken::new();
-                    kept.push(Door { id: listener.id(), close: close.clone() });
-                    tokio::spawn(self.clone().accept(listener, close, serve));
+                    let (close, last) = (CancellationToken::new(), Arc::<OnceLock<_>>::default());
+                    let door = Door { id: listener.id(), close: close.clone(), last: last.clone() };
+                    kept.push(door);
+                    tokio::spawn(self.clone().accept(listener, close, last, serve));
                 }
             }
         }
@@ -200,30 +228,37 @@ impl Reception {
         self: Arc<Self>,
         listener: Listener,
         close: CancellationToken,
-        serve: fn(&Reception, Accepted),
+        last: Arc<OnceLock<Arc<Generation>>>,
+        serve: Serve,
     ) {
         // One more task that the end waits for: its socket's file is removed when it is dropped.
         let _token = self.sessions.token();
-        if let Err(why) = listener.run(close, |accepted| serve(&self, accepted)).await {
+        let let_in = |accepted| {
+            let generation = last.get().cloned().unwrap_or_else(|| self.shared.current.load());
+            serve(&self, accepted, generation);
+        };
+        if let Err(why) = listener.run(close, let_in).await {
             // The receiver ends with the process.
             let _ = self.failed.send(why);
         }
     }
 
-    fn serve(&self, accepted: Accepted) {
-        let Some(place) = self.admit() else { return self.refuse(accepted) };
+    fn serve(&self, accepted: Accepted, generation: Arc<Generation>) {
+        let Some(place) = self.admit() else { return self.refuse(accepted, generation) };
         let shared = self.shared.clone();
         self.workers.spawn(move |seat| async move {
             let (_place, seat) = (place, seat);
             let peer = accepted.peer();
             match accepted.into_socket() {
-                Ok(socket) => session::run(socket, peer, shared, seat.worker).await,
+                Ok(socket) => {
+                    session::run(socket, peer, generation, shared, seat.worker).await;
+                }
                 Err(why) => debug!(client = %peer, %why, "cannot serve"),
             }
         });
     }
 
-    fn serve_raw(&self, accepted: Accepted) {
+    fn serve_raw(&self, accepted: Accepted, generation: Arc<Generation>) {
         let Some(place) = self.admit() else {
             self.shared.metrics.refused.inc();
             return;
@@ -233,13 +268,13 @@ impl Reception {
             let _places = (place, seat);
             let peer = accepted.peer();
             match accepted.into_socket() {
-                Ok(socket) => raw::run(socket, peer, &shared, &raw).await,
+                Ok(socket) => raw::run(socket, peer, &generation, &shared.metrics, &raw).await,
                 Err(why) => debug!(client = %peer, %why, "cannot serve"),
             }
         });
     }
 
-    fn refuse(&self, accepted: Accepted) {
+    fn refuse(&self, accepted: Accepted, generation: Arc<Generation>) {
         self.shared.metrics.refused.inc();
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
         let (shared, token) = (self.shared.clone(), self.sessions.token());
@@ -247,7 +282,7 @@ impl Reception {
             let _places = (permit, token, seat);
             let peer = accepted.peer();
             if let Ok(socket) = accepted.into_socket() {
-                session::refuse(socket, peer, shared).await;
+                session::refuse(socket, peer, generation, shared).await;
             }
         });
     }

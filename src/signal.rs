@@ -35,7 +35,7 @@ impl Signals {
     /// Completes at a stop; reloads are passed over. Cancel safe.
     pub async fn stop(&mut self) {
         while self.next().await != Signal::Stop {
-            info!("the proxy is stopping: no reload");
+            info!("not running: no reload");
         }
     }
 }

@@ -200,10 +200,12 @@ fn metrics_keep_their_names_and_are_readable_in_both_formats() {
     eventually("the end is counted", || {
         proxy.get("/metrics").body.contains("redis_proxy_sessions_closed_total{reason=\"quit\"} 1")
     });
+    assert!(answer.body.contains("# TYPE redis_proxy_requests_total counter\n"));
     let accept = "Accept: application/openmetrics-text\r\n";
     let answer = http(&mut caller, "GET", "/metrics/", accept, "");
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     assert!(answer.body.ends_with("# EOF\n"));
+    assert!(answer.body.contains("# TYPE redis_proxy_requests counter\n"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A module and what it may use of this crate.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("main", &["app", "cli", "config", "generation", "log"]),
+    ("main", &["app", "cli", "config", "generation", "log", "signal"]),
     (
         "app",
         &[
@@ -24,12 +24,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["log"]),
-    ("admin", &["config", "controller", "listener", "reception", "session", "transport"]),
+    (
+        "admin",
+        &["config", "controller", "listener", "metrics", "reception", "session", "transport"],
+    ),
     (
         "controller",
         &["config", "gate", "generation", "limits", "metrics", "notify", "reception", "session"],
     ),
-    ("reception", &["config", "listener", "raw", "session", "worker"]),
+    ("reception", &["config", "generation", "listener", "raw", "session", "worker"]),
     ("listener", &["config", "log", "transport"]),
     ("worker", &[]),
     (
@@ -49,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("roster", &[]),
-    ("raw", &["generation", "log", "metrics", "session", "transport"]),
+    ("raw", &["generation", "log", "metrics", "transport"]),
     ("generation", &["config", "tls", "transport", "uplink"]),
     ("uplink", &["config", "resp", "tls", "transport"]),
     ("tls", &["config"]),

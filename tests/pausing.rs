@@ -157,8 +157,8 @@ fn a_pause_takes_effect_under_an_endless_pipeline() {
         });
         eventually("requests flow", || proxy.metric("redis_proxy_requests_total") > 1000.0);
         proxy.cmd("pause&wait=true").expect_ok();
-        let info = proxy.info();
-        assert_eq!((&info["active_requests"], &info["waiting_requests"]), (&json!(0), &json!(1)));
+        assert_eq!(proxy.info()["active_requests"], 0);
+        proxy.shows("waiting_requests", 1);
         let before = proxy.metric("redis_proxy_requests_total");
         assert_eq!(proxy.metric("redis_proxy_requests_total"), before);
         proxy.cmd("unpause").expect_ok();

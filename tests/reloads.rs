@@ -730,3 +730,160 @@ fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
     }
     assert!(newest >= RELOADS - 1, "{newest}");
 }
+
+#[test]
+fn the_old_redis_may_go_during_a_pause() {
+    let (mut one, two) = (redis(), redis());
+    mark(&one, &two);
+    let proxy = Proxy::start(&to(&one));
+    let (mut idle, mut waiting) = (proxy.client(), proxy.client());
+    assert_eq!((who(&mut idle), who(&mut waiting)), ("one".into(), "one".into()));
+    proxy.cmd("pause&wait=true").expect_ok();
+    waiting.command(&["GET", "who"]);
+    proxy.shows("waiting_requests", 1);
+    one.kill();
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(proxy.info()["waiting_requests"], 1);
+    proxy.cmd("unpause").expect_ok();
+    waiting.expect("$3\r\ntwo\r\n");
+    assert_eq!(who(&mut idle), "two");
+}
+
+#[test]
+fn a_new_uplink_that_dies_while_running_requests_are_waited_for_refuses_the_reload() {
+    let (one, mut two) = (redis(), redis());
+    mark(&one, &two);
+    let proxy = Proxy::start(&to(&one));
+    let (mut client, mut blocked) = (proxy.client(), proxy.client());
+    assert_eq!(who(&mut client), "one");
+    blocked.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    proxy.rewrite(&to(&two));
+    let mut caller = proxy.begin_cmd("reload");
+    eventually("it waits", || {
+        let reloading = &proxy.info()["reloading"];
+        reloading["stage"] == "pausing" && reloading["seconds"].as_f64().unwrap() > 0.5
+    });
+    two.kill();
+    one.client().ask(&["RPUSH", "queue", "v"]);
+    let answer = Answer::read(&mut caller);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.error().contains("could not connect to uplink"), "{answer:?}");
+    blocked.expect("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    assert_eq!(who(&mut client), "one");
+}
+
+#[test]
+fn a_request_that_runs_keeps_the_limit_that_it_began_with() {
+    let redis = redis();
+    let proxy = Proxy::start(&to(&redis));
+    let mut client = proxy.client();
+    client.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    eventually("it has run for longer than the new limit", || {
+        proxy.info()["uptime_seconds"].as_f64().unwrap() > 0.3
+    });
+    let limit = config(&redis.addr(), json!({ "read_time_limit_ms": 100 }));
+    proxy.reload(&limit).expect_ok();
+    proxy.reload(&limit).expect_ok();
+    redis.client().ask(&["RPUSH", "queue", "v"]);
+    client.expect("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    client.command(&["BLPOP", "queue", "0"]);
+    assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 100 ms exceeded\r\n");
+}
+
+#[test]
+fn files_that_never_come_are_given_up_and_hold_up_nobody() {
+    let redis = redis();
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let limit = json!({ "connect_time_limit_ms": 300 });
+    let mut proxy = Proxy::start(&config(&redis.addr(), limit.clone()));
+    let mut slow = config(&redis.addr(), limit);
+    slow["listen"] = json!({
+        "addr": "127.0.0.1:0", "tls": true,
+        "certfile": pipe.display().to_string(), "keyfile": cert("server.key"),
+    });
+    proxy.rewrite(&slow);
+    let mut caller = proxy.begin_cmd("reload");
+    assert_eq!(proxy.get("/healthz").status, 200);
+    assert_eq!(proxy.client().ask(&["PING"]), "+PONG");
+    let error = Answer::read(&mut caller).error();
+    assert!(error.contains("could not be read within 300 ms"), "{error}");
+    // The configuration itself.
+    proxy.remove_file();
+    proxy.link_file(&pipe);
+    let error = proxy.cmd("reload").error();
+    assert!(error.contains("could not read") && error.contains("timed out"), "{error}");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+}
+
+#[test]
+fn too_few_descriptors_for_all_clients_refuse_the_reload_before_it_begins() {
+    let (one, two) = (redis(), redis());
+    mark(&one, &two);
+    let proxy = Proxy::start_limited(&to(&one), 160);
+    let mut clients: Vec<Client> = (0..40).map(|_| proxy.client()).collect();
+    assert!(clients.iter_mut().all(|client| who(client) == "one"));
+    let answer = proxy.reload(&to(&two));
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("too few file descriptors"), "{answer:?}");
+    assert!(clients.iter_mut().all(|client| who(client) == "one"));
+    clients.truncate(10);
+    proxy.shows("clients", 10);
+    proxy.reload(&to(&two)).expect_ok();
+    assert!(clients.iter_mut().all(|client| who(client) == "two"));
+}
+
+#[test]
+fn who_comes_in_at_the_old_address_is_spoken_to_as_there() {
+    let redis = redis();
+    let (plain, encrypted) = (free_port(), free_port());
+    let listen = |port: u16, tls: bool| {
+        let mut listen = json!({ "addr": format!("127.0.0.1:{port}") });
+        if tls {
+            listen["tls"] = json!(true);
+            listen["certfile"] = json!(cert("server.pem"));
+            listen["keyfile"] = json!(cert("server.key"));
+        }
+        config(&redis.addr(), json!({ "listen": listen }))
+    };
+    let proxy = Proxy::start(&listen(plain, false));
+    let done = AtomicBool::new(false);
+    let answered: usize = scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answered = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        // While the address is closed, nobody is there to speak in the wrong way.
+                        let Ok(tcp) = std::net::TcpStream::connect(("127.0.0.1", plain)) else {
+                            continue;
+                        };
+                        let mut client = Client::over(tcp);
+                        if client.try_send(&request(&["PING"])).is_err() {
+                            continue;
+                        }
+                        match client.try_take(7) {
+                            Ok(reply) => assert_eq!(String::from_utf8_lossy(&reply), "+PONG\r\n"),
+                            Err(why) if why.kind() == std::io::ErrorKind::ConnectionReset => {}
+                            Err(why) => panic!("{why}"),
+                        }
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        for _ in 0..20 {
+            proxy.reload(&listen(encrypted, true)).expect_ok();
+            proxy.reload(&listen(plain, false)).expect_ok();
+        }
+        done.store(true, Ordering::Relaxed);
+        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    });
+    assert!(answered > 100, "{answered}");
+}

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::common::{FakeUplink, Proxy, cert, eventually, redis, request};
+use crate::common::{FakeUplink, Proxy, cert, config, eventually, redis, request};
 
 #[test]
 fn running_requests_finish_and_idle_clients_are_closed() {
@@ -84,6 +84,18 @@ fn a_tls_handshake_that_does_not_end_holds_up_nothing() {
         "stop_time_limit_ms": 3_600_000,
     }));
     let _silent = proxy.client();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+}
+
+#[test]
+fn a_stop_during_the_start_is_a_stop() {
+    let fake = FakeUplink::bind();
+    let mut proxy = Proxy::launch(&config(&fake.addr(), json!({})));
+    let mut uplink = fake.accept();
+    uplink.expect(request(&["PING"]));
+    proxy.signal(Signal::HUP);
+    proxy.logged("it goes on", |line| line["message"] == "not running: no reload");
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0));
 }

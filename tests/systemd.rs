@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::common::{PATIENCE, Proxy, config, redis};
+use crate::common::{FakeUplink, PATIENCE, Proxy, config, redis};
 
 /// The end of systemd that services talk to.
 struct Systemd {
@@ -70,12 +70,15 @@ fn systemd_hears_of_start_reload_and_stop() {
     let ready = systemd.hears("READY=1");
     assert!(ready.contains(&format!("uplink {}, generation 2", two.addr())), "{ready}");
 
-    // A refused one is over, too, and says why.
-    proxy.rewrite(&config("127.0.0.1:1", json!({})));
+    // A refused one is over, too, and says why; what it quotes ends no line.
+    let mut refused = config("127.0.0.1:1", json!({}));
+    refused["a\nWATCHDOG=trigger\nb"] = json!(1);
+    proxy.rewrite(&refused);
     proxy.signal(Signal::HUP);
     systemd.hears("RELOADING=1");
     let ready = systemd.hears("READY=1");
     assert!(ready.contains("the last reload failed: the configuration is refused"), "{ready}");
+    assert!(!ready.lines().any(|line| line.starts_with("WATCHDOG")), "{ready}");
     assert!(ready.contains(&format!("uplink {}, generation 2", two.addr())), "{ready}");
 
     proxy.cmd("pause").expect_ok();
@@ -85,6 +88,26 @@ fn systemd_hears_of_start_reload_and_stop() {
     proxy.signal(Signal::TERM);
     systemd.hears("STOPPING=1");
     assert_eq!(proxy.ended().code(), Some(0));
+}
+
+#[test]
+fn a_reload_that_a_stop_ends_is_not_ready_again() {
+    let (redis, fake) = (redis(), FakeUplink::bind());
+    let systemd = Systemd::new();
+    let before = config(&redis.addr(), json!({}));
+    let mut proxy = Proxy::start_in(&[("NOTIFY_SOCKET", &systemd.path())], &before);
+    systemd.hears("READY=1");
+    proxy.rewrite(&config(&fake.addr(), json!({})));
+    proxy.signal(Signal::HUP);
+    let _silent = fake.accept();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+    systemd.hears("STOPPING=1");
+    systemd.socket.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 4096];
+    while let Ok(len) = systemd.socket.recv(&mut buffer) {
+        assert!(!String::from_utf8_lossy(&buffer[..len]).contains("READY=1"));
+    }
 }
 
 #[test]

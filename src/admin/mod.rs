@@ -34,6 +34,7 @@ use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::Fault;
 use crate::controller::{By, Controller, Error, State};
 use crate::listener::{Accepted, Bound, Listener};
+use crate::metrics::as_plain_text;
 use crate::reception::Reception;
 use crate::session::Shared;
 use crate::transport::Peer;
@@ -259,11 +260,11 @@ impl Desk {
     fn metrics(&self, headers: &hyper::HeaderMap) -> Answer {
         const OPENMETRICS: &str = "application/openmetrics-text";
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let kind = match accept.is_some_and(|accept| accept.contains(OPENMETRICS)) {
-            true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            false => "text/plain; version=0.0.4; charset=utf-8",
-        };
-        text(kind, self.shared.metrics.encode(info::gauges(self)))
+        let metrics = self.shared.metrics.encode(info::gauges(self));
+        match accept.is_some_and(|accept| accept.contains(OPENMETRICS)) {
+            true => text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
+            false => text("text/plain; version=0.0.4; charset=utf-8", as_plain_text(&metrics)),
+        }
     }
 }
 

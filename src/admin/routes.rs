@@ -80,17 +80,18 @@ pub(super) fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
 /// whatever is wrong, but for the lengths.
 pub(super) fn is_authorized(headers: &HeaderMap, login: Option<&Login>) -> bool {
     let Some(login) = login else { return true };
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(password);
+    let given = headers.get(AUTHORIZATION).and_then(|value| password(value.as_bytes()));
     given.is_some_and(|given| given.ct_eq(login.pass.expose_secret().as_bytes()).into())
 }
 
-fn password(authorization: &str) -> Option<Vec<u8>> {
-    let (scheme, credentials) = authorization.split_once(' ')?;
-    let credentials = credentials.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(credentials.as_bytes().to_vec());
+fn password(authorization: &[u8]) -> Option<Vec<u8>> {
+    let space = authorization.iter().position(|byte| *byte == b' ')?;
+    let (scheme, credentials) = authorization.split_at(space);
+    let credentials = credentials.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(credentials.to_vec());
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !scheme.eq_ignore_ascii_case(b"basic") {
         return None;
     }
     let decoded = STANDARD.decode(credentials).ok()?;

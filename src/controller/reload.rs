@@ -1,11 +1,12 @@
 //! A reload: verify, bind, prepare, pause, swap, resume, settle. Up to the swap it changes nothing.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::{Controller, Error, REMEMBERED, WOKEN, lock, named, stopping};
@@ -19,6 +20,9 @@ use crate::session::{Order, Preparation, Running};
 
 /// Connections to the new uplink that are made at once.
 const CONNECTS: u32 = 8;
+
+/// For how long it is believed that the new uplink lives.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// Who asked for a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -141,8 +145,9 @@ impl Controller {
             self.stage(Stage::Preparing);
             self.prepare(&generation).await?;
             self.stage(Stage::Pausing);
-            self.swap(&generation, &before, done).await?;
+            self.swap(&generation, &before, &sockets, done).await?;
         } else {
+            self.reception.retire(&sockets, &before);
             self.shared.current.exchange(generation.clone());
             self.shared.roster.announce();
         }
@@ -163,9 +168,11 @@ impl Controller {
                 "it was read from standard input, where there is nothing to read again".to_owned(),
             ));
         };
-        let text = tokio::fs::read_to_string(file)
-            .await
-            .map_err(|why| refused(format!("could not read {}: {why}", file.display())))?;
+        let limit = before.settings.connect_time_limit;
+        let text = timeout(limit, tokio::fs::read_to_string(file)).await;
+        let text = text.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let text =
+            text.map_err(|why| refused(format!("could not read {}: {why}", file.display())))?;
         let draft = config::parse(&text);
         let admin = admin_changes(&draft, before);
         let listen = draft.listen.as_ref().map(|listen| &listen.addr);
@@ -196,6 +203,13 @@ impl Controller {
     /// Every session that has an uplink connection makes one to the new uplink, while the old one
     /// still serves.
     async fn prepare(&self, generation: &Arc<Generation>) -> Result<(), Error> {
+        let needed = self.shared.roster.len() + limits::SPARE;
+        if let Some(left) = limits::descriptors_left().filter(|left| *left < needed) {
+            return Err(Error::Refused(vec![Fault::new(format!(
+                "too few file descriptors to connect all clients to the new uplink: {needed} are \
+                 needed, {left} are left (ulimit -n)"
+            ))]));
+        }
         let preparation = Preparation::new(generation.clone());
         let failed = || preparation.fault().is_some();
         let prepare = |permit| Order::Prepare(preparation.clone(), permit);
@@ -227,7 +241,8 @@ impl Controller {
     async fn swap(
         &self,
         generation: &Arc<Generation>,
-        before: &Generation,
+        before: &Arc<Generation>,
+        sockets: &Sockets,
         done: &mut Done,
     ) -> Result<(), Error> {
         let limit = before.settings.pause_time_limit;
@@ -245,6 +260,15 @@ impl Controller {
                  on; still running: {names}"
             )));
         }
+        if begun.elapsed() > FRESH
+            && let Err(fault) = generation.uplink.verify().await
+        {
+            // It died while a running request was waited for.
+            drop(hold);
+            self.abandon().await;
+            return Err(Error::Refused(vec![fault]));
+        }
+        self.reception.retire(sockets, before);
         self.shared.current.exchange(generation.clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();

@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// What a handover would lose.
-    fn uncarried(&self) -> Option<&'static str> {
+    pub(super) fn uncarried(&self) -> Option<&'static str> {
         if self.intake.queued.is_some() {
             return Some("an open transaction");
         }
@@ -194,7 +194,10 @@ impl Session {
     fn take_generation(&mut self) {
         let generation = self.shared.current.load();
         let replaced = generation.uplink_since != self.generation.uplink_since;
-        self.generation = generation;
+        let before = std::mem::replace(&mut self.generation, generation);
+        if !self.owed.is_empty() && self.earlier.is_none() {
+            self.earlier = Some(Box::new((Instant::now(), before)));
+        }
         let next = self.next.take();
         if self.generation.listen.config.login.is_none() {
             self.intake.authenticate(true);

@@ -106,8 +106,14 @@ impl Shared {
 }
 
 /// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
-pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) {
-    let generation = shared.current.load();
+/// `generation` is that of the listener where it came in.
+pub async fn run(
+    socket: Socket,
+    peer: Peer,
+    generation: Arc<Generation>,
+    shared: Arc<Shared>,
+    shard: usize,
+) {
     let client = {
         let stopping = pin!(shared.stop.begun());
         tokio::select! {
@@ -137,9 +143,9 @@ pub async fn run(socket: Socket, peer: Peer, shared: Arc<Shared>, shard: usize) 
 }
 
 /// Tells a client that there are too many, and closes.
-pub async fn refuse(socket: Socket, peer: Peer, shared: Arc<Shared>) {
+pub async fn refuse(socket: Socket, peer: Peer, generation: Arc<Generation>, shared: Arc<Shared>) {
     debug!(client = %peer, "refused: max_clients are connected");
-    match handshake(socket, &shared.current.load(), &shared).await {
+    match handshake(socket, &generation, &shared).await {
         Ok(mut client) => {
             let text = encode::error("ERR max number of clients reached");
             let told = tokio::io::AsyncWriteExt::write_all(&mut client, &text);
@@ -181,6 +187,8 @@ struct Session {
     uplink: Link,
     shared: Arc<Shared>,
     generation: Arc<Generation>,
+    /// The one before, and until when, for requests that were running then.
+    earlier: Option<Box<(Instant, Arc<Generation>)>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
     /// For the next generation, made ready before it comes.
@@ -233,6 +241,7 @@ impl Session {
             passes: shared.gate.passes(shard),
             intake: Intake::new(generation.listen.config.login.is_none()),
             generation,
+            earlier: None,
             member,
             recorder,
             next: None,
@@ -381,8 +390,14 @@ impl Session {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) {
-        let settings = &self.generation.settings;
-        let request = self.owed.oldest().and_then(|oldest| {
+        let oldest = self.owed.oldest();
+        // A request that runs keeps the limit that it began with.
+        let is_earlier =
+            |taken: Instant| oldest.is_some_and(|it| it.sent.is_none_or(|at| at < taken));
+        self.earlier.take_if(|earlier| !is_earlier(earlier.0));
+        let generation = self.earlier.as_ref().map_or(&self.generation, |earlier| &earlier.1);
+        let settings = &generation.settings;
+        let request = oldest.and_then(|oldest| {
             let limit = match oldest.blocking {
                 true => settings.blocking_time_limit,
                 false => settings.read_time_limit,

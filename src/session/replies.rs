@@ -56,13 +56,25 @@ impl Session {
             let Link::Live(stream) = &mut self.uplink else { return };
             match poll_read(stream, cx, scratch) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(0)) => return self.lose_uplink(Reason::UplinkClosed),
+                Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
                 Poll::Ready(Ok(read)) => {
                     self.recorder.down.add(read as u64);
                     self.on_replies(cx, &scratch[..read]);
                 }
-                Poll::Ready(Err(why)) => return self.lose_uplink(Reason::UplinkLost(why)),
+                Poll::Ready(Err(why)) => return self.uplink_ends(Reason::UplinkLost(why)),
             }
+        }
+    }
+
+    /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
+    /// nothing is owed waits for the next.
+    fn uplink_ends(&mut self, reason: Reason) {
+        let waits = !self.shared.gate.is_open() && self.ending.is_none();
+        let safe = self.owed.is_empty() && !self.replies.in_frame() && self.to_uplink.is_clear();
+        if waits && safe && self.passes.held() == 0 && self.uncarried().is_none() {
+            self.uplink = Link::Absent;
+        } else {
+            self.lose_uplink(reason);
         }
     }
 

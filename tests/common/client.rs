@@ -112,11 +112,15 @@ impl Client {
         self.command(args).line()
     }
 
+    /// Reads this many bytes, or tells what the kernel said.
+    pub fn try_take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).map(|()| bytes)
+    }
+
     /// Reads this many bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes).unwrap();
-        bytes
+        self.try_take(count).unwrap()
     }
 
     /// What comes until the proxy closes; a reset is a close too.

@@ -100,7 +100,21 @@ impl Proxy {
         Proxy::spawn(command, dir, file)
     }
 
-    fn spawn(mut command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
+    fn spawn(command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
+        let proxy = Proxy::fork(command, dir, file);
+        proxy.logged("running", |line| line["message"] == "running");
+        proxy
+    }
+
+    /// Without waiting until it runs.
+    pub fn launch(config: &Value) -> Proxy {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        Proxy::fork(Command::new(BINARY), dir, file)
+    }
+
+    fn fork(mut command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
         let mut child = command
             .args(["--log-format", "json", "-f", file.to_str().unwrap()])
             .env("RUST_LOG", "redis_proxy=debug")
@@ -113,9 +127,7 @@ impl Proxy {
             let log = log.clone();
             move || log.collect(stderr)
         });
-        let proxy = Proxy { child, log, file, _dir: dir };
-        proxy.logged("running", |line| line["message"] == "running");
-        proxy
+        Proxy { child, log, file, _dir: dir }
     }
 
     /// Waits for a line of the log.
@@ -200,6 +212,11 @@ impl Proxy {
         let mut next = tempfile::NamedTempFile::new_in(self.file.parent().unwrap()).unwrap();
         next.write_all(config.to_string().as_bytes()).unwrap();
         next.persist(&self.file).unwrap();
+    }
+
+    /// Puts another file in the place of the configuration.
+    pub fn link_file(&self, to: &std::path::Path) {
+        std::os::unix::fs::symlink(to, &self.file).unwrap();
     }
 
     pub fn remove_file(&self) {
