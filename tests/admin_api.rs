@@ -66,6 +66,18 @@ fn commands_come_as_form_or_query_at_both_paths() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
     }
     assert_eq!(proxy.info()["state"], 2);
+    // curl -F cmd=pause -F wait=true
+    let part = |name: &str, value: &str| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let body = format!("{}{}--x--\r\n", part("cmd", "pause"), part("wait", "true"));
+    caller.send(format!(
+        "POST /cmd/ HTTP/1.1\r\nHost: proxy\r\nContent-Length: {}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\n\r\n{body}",
+        body.len()
+    ));
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(proxy.info()["state"], 4);
 }
 
 #[test]
@@ -170,6 +182,10 @@ fn metrics_keep_their_names_and_are_readable_in_both_formats() {
     let proxy = Proxy::to(&redis.addr());
     let mut client = proxy.client();
     (0..10).for_each(|_| drop(client.ask(&["PING"])));
+    // A reply is recorded when it is written, which is when the client may have it already.
+    eventually("all are recorded", || {
+        proxy.metric("rproxy_request_delays_nanoseconds_count") == 10.0
+    });
     let mut caller = proxy.caller();
     let answer = http(&mut caller, "GET", "/metrics", "", "");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));

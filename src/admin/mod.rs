@@ -16,9 +16,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::ready;
+use futures_util::stream;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -201,7 +203,7 @@ impl Desk {
                     let why = "a page of another origin may not send commands";
                     return Err(Refusal::new(StatusCode::FORBIDDEN, why));
                 }
-                let body = read(body).await?;
+                let body = form(&head.headers, read(body).await?).await?;
                 let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
                 info!(client = %peer, ?command, "command");
                 self.carry_out(command).await?;
@@ -257,7 +259,7 @@ impl Desk {
         answer.map(|()| text("text/plain; charset=utf-8", "ready\n")).map_err(unready)
     }
 
-    fn metrics(&self, headers: &hyper::HeaderMap) -> Answer {
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
         const OPENMETRICS: &str = "application/openmetrics-text";
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let metrics = self.shared.metrics.encode(info::gauges(self));
@@ -278,6 +280,24 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
         Ok(Err(why)) => Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_string())),
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
     }
+}
+
+/// `curl -F` sends its fields in parts; what comes of it here is what `curl -d` sends.
+async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) else {
+        return Ok(body);
+    };
+    let bad = |why: multer::Error| Refusal::new(StatusCode::BAD_REQUEST, why.to_string());
+    let whole = stream::once(ready(Ok::<_, Infallible>(body)));
+    let mut parts = multer::Multipart::new(whole, boundary);
+    let mut fields = Vec::new();
+    while let Some(part) = parts.next_field().await.map_err(bad)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        fields.push((name, part.text().await.map_err(bad)?));
+    }
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    Ok(form.into())
 }
 
 fn page(asset: Asset) -> Answer {
