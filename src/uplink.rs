@@ -46,6 +46,9 @@ pub enum Error {
     /// The uplink did not take the client's state.
     #[error("could not restore the connection's state: {0}")]
     Setup(String),
+    /// The uplink said no, and closed.
+    #[error("refused by the uplink: {0}")]
+    Refused(String),
     /// The connection was lost before it was ready.
     #[error("connection lost: {0}")]
     Lost(io::Error),
@@ -93,22 +96,35 @@ impl Dialler {
     /// Connects, with TLS and AUTH, and sends `setup`, of which nothing may be answered with an
     /// error; all within the time limit.
     pub async fn dial(&self, setup: &[Vec<u8>]) -> Result<Stream, Error> {
+        self.timed(self.set_up(setup)).await
+    }
+
+    /// The same, and asks whether the uplink is ready to serve.
+    pub async fn dial_alive(&self, setup: &[Vec<u8>]) -> Result<Stream, Error> {
         self.timed(async {
-            let mut stream = self.transport().await?;
-            let auth = self.auth();
-            let requests: Vec<&[u8]> =
-                auth.iter().chain(setup).map(|request| request.as_slice()).collect();
-            let answers = ask(&mut stream, &requests).await?;
-            for (number, answer) in answers.into_iter().enumerate() {
-                let Some(error) = answer.strip_prefix('-') else { continue };
-                return Err(match &auth {
-                    Some(_) if number == 0 => self.refused(error),
-                    _ => Error::Setup(error.to_owned()),
-                });
-            }
-            Ok(stream)
+            let mut stream = self.set_up(setup).await?;
+            let answer = ask(&mut stream, &[&encode::request(["PING"])]).await?.concat();
+            // A user without the right to PING is a user all the same.
+            let alive = answer == "+PONG" || answer.starts_with("-NOPERM");
+            if alive { Ok(stream) } else { Err(Error::Ping(answer)) }
         })
         .await
+    }
+
+    async fn set_up(&self, setup: &[Vec<u8>]) -> Result<Stream, Error> {
+        let mut stream = self.transport().await?;
+        let auth = self.auth();
+        let requests: Vec<&[u8]> =
+            auth.iter().chain(setup).map(|request| request.as_slice()).collect();
+        let answers = ask(&mut stream, &requests).await?;
+        for (number, answer) in answers.into_iter().enumerate() {
+            let Some(error) = answer.strip_prefix('-') else { continue };
+            return Err(match &auth {
+                Some(_) if number == 0 => self.refused(error),
+                _ => Error::Setup(error.to_owned()),
+            });
+        }
+        Ok(stream)
     }
 
     /// A server that knows no AUTH repeats its arguments.
@@ -124,15 +140,7 @@ impl Dialler {
 
     /// Connects as for a client, and asks whether the uplink is ready to serve.
     pub async fn verify(&self) -> Result<(), Fault> {
-        let ping = async {
-            let mut stream = self.dial(&[]).await?;
-            let ping = encode::request(["PING"]);
-            let answer = self.timed(ask(&mut stream, &[&ping])).await?.concat();
-            // A user without the right to PING is a user all the same.
-            let alive = answer == "+PONG" || answer.starts_with("-NOPERM");
-            if alive { Ok(()) } else { Err(Error::Ping(answer)) }
-        };
-        ping.await.map_err(|why| {
+        self.dial_alive(&[]).await.map(drop).map_err(|why| {
             let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
             Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
         })
@@ -194,9 +202,16 @@ async fn ask(stream: &mut Stream, requests: &[&[u8]]) -> Result<Vec<String>, Err
         stream.flush().await?;
         answers(stream, requests.len()).await
     };
-    exchange.await.map_err(Error::Lost)
+    match exchange.await.map_err(Error::Lost)? {
+        answers if answers.len() == requests.len() => Ok(answers),
+        cut_off => Err(match cut_off.last().and_then(|answer| answer.strip_prefix('-')) {
+            Some(error) => Error::Refused(error.to_owned()),
+            None => Error::Lost(io::ErrorKind::UnexpectedEof.into()),
+        }),
+    }
 }
 
+/// Fewer than `count` if the uplink closes before that.
 async fn answers(stream: &mut Stream, count: usize) -> io::Result<Vec<String>> {
     /// What an uplink says before it serves is short.
     const MOST: usize = 64 * 1024;
@@ -208,7 +223,7 @@ async fn answers(stream: &mut Stream, count: usize) -> io::Result<Vec<String>> {
             return Err(io::Error::other("the answer is no Redis's"));
         }
         if stream.read_buf(&mut read).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            break;
         }
         while pos < read.len()
             && let reply::Step::End { kind } =
@@ -222,7 +237,7 @@ async fn answers(stream: &mut Stream, count: usize) -> io::Result<Vec<String>> {
             }
         }
     }
-    if answers.len() > count || start < read.len() {
+    if answers.len() > count || (answers.len() == count && start < read.len()) {
         return Err(io::Error::other("more than the answer"));
     }
     Ok(answers)

@@ -90,7 +90,7 @@ fn what_changed_after_the_connection_was_made_ready_is_told_to_it_at_the_switch(
     let ping = request(&["PING"]);
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
     let mut next = fake.accept();
-    next.expect(request(&["SELECT", "3"])).send("+OK\r\n");
+    next.expect(request(&["SELECT", "3"])).send("+OK\r\n").expect(&ping).send("+PONG\r\n");
     // The reload looks once more whether the uplink lives; meanwhile the client goes on.
     let mut last_look = fake.accept();
     last_look.expect(&ping);
@@ -437,6 +437,22 @@ fn one_client_that_cannot_connect_refuses_the_reload_for_all() {
 }
 
 #[test]
+fn an_uplink_with_too_little_room_for_all_clients_refuses_the_reload() {
+    let (one, two) = (redis(), Redis::start(&["--maxclients", "3"]));
+    let proxy = Proxy::start(&to(&one));
+    let mut clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+    let answer = proxy.reload(&to(&two));
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("max number of clients reached"), "{answer:?}");
+    for client in &mut clients {
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+}
+
+#[test]
 fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
     let (one, fake) = (redis(), FakeUplink::bind());
     let proxy = Proxy::start(&to(&one));
@@ -446,7 +462,8 @@ fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    let prepared = fake.accept();
+    let mut prepared = fake.accept();
+    prepared.expect(&ping).send("+PONG\r\n");
     // The last look before the pause.
     drop(fake.accept());
     let answer = Answer::read(&mut caller);
@@ -486,7 +503,7 @@ fn a_connection_that_was_made_ready_and_lost_is_made_again() {
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    drop(fake.accept());
+    fake.accept().expect(&ping).send("+PONG\r\n");
     // The close of the one before comes first, for it was made on the same machine.
     fake.accept().expect(&ping).send("+PONG\r\n");
     Answer::read(&mut caller).expect_ok();

@@ -154,7 +154,9 @@ impl Session {
         let shared = self.shared.clone();
         let link = NextLink::Dialling(Box::pin(async move {
             let _permit = permit;
-            let result = shared.dial(&preparation.generation, &replay::requests(told)).await;
+            // One that says nothing may be refused all the same (`maxclients`).
+            let result = preparation.generation.uplink.dial_alive(&replay::requests(told)).await;
+            shared.count_connect(&result);
             match &result {
                 Ok(_) => {
                     preparation.ready.fetch_add(1, Ordering::Relaxed);

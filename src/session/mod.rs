@@ -100,8 +100,12 @@ impl Shared {
         setup: &[Vec<u8>],
     ) -> Result<Stream, uplink::Error> {
         let result = generation.uplink.dial(setup).await;
-        self.metrics.connects.get_or_create(&Outcome::of(&result)).inc();
+        self.count_connect(&result);
         result
+    }
+
+    fn count_connect(&self, result: &Result<Stream, uplink::Error>) {
+        self.metrics.connects.get_or_create(&Outcome::of(result)).inc();
     }
 }
 
