@@ -217,8 +217,10 @@ async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
         let first = start + every.mul_f64(number as f64 / clients as f64);
         tasks.spawn(client(number, setup.listen, first, every, load.clone()));
     }
-    // All have sent something, and have their uplink connections.
-    sleep_until((start + every + Duration::from_secs(2)).into()).await;
+    // All have sent something, and have their uplink connections: for thousands with TLS, that
+    // takes some seconds.
+    let warm = Duration::from_secs(2 + clients as u64 / 400);
+    sleep_until((start + every + warm).into()).await;
     let cpu = || cpu_seconds(setup.proxy.pid());
     let (calm_begun, cpu_begun) = (Instant::now(), cpu());
     sleep(CALM).await;
