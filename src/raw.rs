@@ -9,7 +9,7 @@ use tokio::io::copy_bidirectional;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::generation::{Endpoint, Generation};
+use crate::generation::{Current, Endpoint};
 use crate::log::RateLimit;
 use crate::metrics::{Metrics, Outcome};
 use crate::transport::{Peer, Socket};
@@ -58,15 +58,15 @@ impl Drop for Open<'_> {
 pub async fn run(
     socket: Socket,
     peer: Peer,
-    generation: &Generation,
+    endpoint: &Endpoint,
+    current: &Current,
     metrics: &Metrics,
     connections: &RawConnections,
 ) {
     let (terminated, _open) = connections.enter();
-    let Some(endpoint) = &generation.listen_raw else { return };
     tokio::select! {
         () = terminated.cancelled() => debug!(client = %peer, "raw connection terminated"),
-        () = serve(socket, peer, endpoint, generation, metrics) => {}
+        () = serve(socket, peer, endpoint, current, metrics) => {}
     }
 }
 
@@ -74,11 +74,11 @@ async fn serve(
     socket: Socket,
     peer: Peer,
     endpoint: &Endpoint,
-    generation: &Generation,
+    current: &Current,
     metrics: &Metrics,
 ) {
     static UPLINK: RateLimit = RateLimit::one_a_second();
-    let limit = generation.settings.connect_time_limit;
+    let limit = current.load().settings.connect_time_limit;
     let mut client = match endpoint.accept(socket, limit).await {
         Ok(client) => client,
         Err(why) => {
@@ -86,7 +86,8 @@ async fn serve(
             return debug!(client = %peer, %why, "raw connection closed");
         }
     };
-    let uplink = generation.uplink.dial_raw().await;
+    // Of what is in force by now, wherever the client came in.
+    let uplink = current.load().uplink.dial_raw().await;
     metrics.connects.get_or_create(&Outcome::of(&uplink)).inc();
     let mut uplink = match uplink {
         Ok(uplink) => uplink,

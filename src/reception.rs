@@ -267,8 +267,12 @@ impl Reception {
         self.workers.spawn(move |seat| async move {
             let _places = (place, seat);
             let peer = accepted.peer();
+            let Some(endpoint) = &generation.listen_raw else { return };
             match accepted.into_socket() {
-                Ok(socket) => raw::run(socket, peer, &generation, &shared.metrics, &raw).await,
+                Ok(socket) => {
+                    let Shared { current, metrics, .. } = &*shared;
+                    raw::run(socket, peer, endpoint, current, metrics, &raw).await;
+                }
                 Err(why) => debug!(client = %peer, %why, "cannot serve"),
             }
         });

@@ -288,6 +288,12 @@ fn callers_are_bounded_and_leave_room_when_they_go() {
         assert_eq!(http(caller, "GET", "/healthz", "", "").status, 200);
     }
     proxy.caller().expect_closed();
+    callers.truncate(10);
+    proxy.shows("state", 2);
+    // Those who connect and say nothing lock nobody out.
+    let _silent: Vec<Client> = (0..200).map(|_| proxy.caller()).collect();
+    assert_eq!(proxy.get("/healthz").status, 200);
+    assert_eq!(http(&mut callers[0], "GET", "/healthz", "", "").status, 200);
     callers.clear();
     eventually("there is room again", || {
         let mut caller = proxy.caller();

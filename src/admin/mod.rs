@@ -8,6 +8,7 @@
 //! | `/metrics` | for Prometheus |
 //! | `/healthz`, `/readyz` | for probes |
 
+mod callers;
 mod info;
 mod routes;
 
@@ -26,12 +27,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
+use self::callers::{Caller, Callers};
 use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::Fault;
 use crate::controller::{By, Controller, Error, State};
@@ -41,8 +43,8 @@ use crate::reception::Reception;
 use crate::session::Shared;
 use crate::transport::Peer;
 
-/// Callers at once; more are closed.
-const CONNECTIONS: usize = 128;
+/// Callers at once.
+const CALLERS: usize = 128;
 /// For a caller to send its request's head, and its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// No caller needs one connection for longer; one that reads nothing must not keep it.
@@ -86,12 +88,12 @@ pub fn serve(
     let admin = Admin { closed: CancellationToken::new(), tasks: TaskTracker::new() };
     let (started, probe) = (Instant::now(), Mutex::default());
     let desk = Arc::new(Desk { shared, reception, controller, started, probe });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let callers = Callers::new(CALLERS);
     for bound in sockets {
         let Bound::New(listener) = bound else { continue };
         info!(block = "admin", addr = listener.addr(), "listening");
         let (tasks, closed) = (admin.tasks.clone(), admin.closed.clone());
-        admin.tasks.spawn(accept(listener, desk.clone(), places.clone(), tasks, closed));
+        admin.tasks.spawn(accept(listener, desk.clone(), callers.clone(), tasks, closed));
     }
     admin
 }
@@ -109,16 +111,18 @@ impl Admin {
 async fn accept(
     listener: Listener,
     desk: Arc<Desk>,
-    places: Arc<Semaphore>,
+    callers: Arc<Callers>,
     tasks: TaskTracker,
     closed: CancellationToken,
 ) {
     let serve = |accepted| {
-        let Ok(place) = places.clone().try_acquire_owned() else { return };
+        let Some(caller) = callers.enter() else { return };
         let (desk, closed) = (desk.clone(), closed.clone());
         tasks.spawn(async move {
-            let _place = place;
-            connection(accepted, desk, closed).await;
+            tokio::select! {
+                () = connection(accepted, desk, &caller, closed) => {}
+                () = caller.sent_away() => debug!("an admin connection made room for another"),
+            }
         });
     };
     if let Err(why) = listener.run(closed.clone(), serve).await {
@@ -126,7 +130,12 @@ async fn accept(
     }
 }
 
-async fn connection(accepted: Accepted, desk: Arc<Desk>, closed: CancellationToken) {
+async fn connection(
+    accepted: Accepted,
+    desk: Arc<Desk>,
+    caller: &Caller,
+    closed: CancellationToken,
+) {
     let peer = accepted.peer();
     let generation = desk.shared.current.load();
     let Some(endpoint) = &generation.admin else { return };
@@ -144,7 +153,13 @@ async fn connection(accepted: Accepted, desk: Arc<Desk>, closed: CancellationTok
     };
     let service = service_fn(|request| {
         let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(peer, request).await) }
+        async move {
+            let answer = desk.answer(peer, request).await;
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                caller.is_known();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -12,8 +12,10 @@ mod process;
 mod report;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use machine::{Setup, Target};
+use redis_proxy::gate::Gate;
 use report::{Sample, Table};
 
 /// One way to load a target with redis-benchmark.
@@ -98,7 +100,32 @@ fn main() -> ExitCode {
         println!();
         report::print_large(machine::large_value_kib());
     }
+    if wanted("gate") {
+        println!();
+        report::print_gate(gate_ns(true), gate_ns(false));
+    }
     ExitCode::SUCCESS
+}
+
+/// What one pass costs, in nanoseconds, with all cores at it: through a shard for each, as workers
+/// have, or through one for all.
+fn gate_ns(own_shards: bool) -> f64 {
+    const PASSES: u32 = 20_000_000;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let gate = Gate::new(cores);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for core in 0..cores {
+            let mut passes = gate.passes(if own_shards { core } else { 0 });
+            scope.spawn(move || {
+                for _ in 0..PASSES {
+                    assert!(passes.enter(), "nobody shuts it");
+                    passes.leave(1);
+                }
+            });
+        }
+    });
+    begun.elapsed().as_nanos() as f64 / f64::from(PASSES)
 }
 
 fn run(setup: &Setup, case: &Case, target: Target, scale: f64) -> Sample {

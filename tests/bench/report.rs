@@ -90,3 +90,10 @@ pub(crate) fn print_idle(figures: &[(Target, f64)]) {
 pub(crate) fn print_large(kib: u64) {
     println!("resident memory grew during SET and GET of 64 MiB: {kib} KiB at most");
 }
+
+pub(crate) fn print_gate(own: f64, shared: f64) {
+    println!(
+        "in and out of the gate, all cores at once: {own:.0} ns each through a shard for each"
+    );
+    println!("core, {shared:.0} ns through one for all ({:.1} times as much)", shared / own);
+}
