@@ -475,6 +475,29 @@ fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
 }
 
 #[test]
+fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_reload() {
+    let (one, fake) = (redis(), FakeUplink::bind());
+    let limit = json!({ "connect_time_limit_ms": 200 });
+    let proxy = Proxy::start(&config(&one.addr(), limit.clone()));
+    let mut client = proxy.client();
+    client.ask(&["PING"]);
+    proxy.rewrite(&config(&fake.addr(), limit));
+    let mut caller = proxy.begin_cmd("reload");
+    let ping = request(&["PING"]);
+    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    let mut silent = fake.accept();
+    silent.expect(&ping);
+    // The old one serves meanwhile.
+    assert_eq!(proxy.info()["reloading"]["stage"], "preparing");
+    assert_eq!(client.ask(&["PING"]), "+PONG");
+    let answer = Answer::read(&mut caller);
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("not connected within 200 ms"), "{answer:?}");
+    assert_eq!(client.ask(&["PING"]), "+PONG");
+    silent.expect_closed();
+}
+
+#[test]
 fn an_uplink_that_answers_nonsense_or_nothing_is_refused() {
     let one = redis();
     let proxy = Proxy::start(&config(&one.addr(), json!({ "connect_time_limit_ms": 200 })));
