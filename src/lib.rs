@@ -4,18 +4,19 @@
 //! The path of a request, which is also the order in which to read the modules:
 //!
 //! ```text
-//! main      argv -> configuration -> runtime -> exit code
-//! app       binds, spawns, hears signals, stops
-//! listener  accepts a client                     raw      ... whose bytes are not looked at
-//! worker    the thread that it is given to
-//! session   one client and its uplink
-//!   resp      where its requests end               command  which of them matter, and why
-//!   gate      lets them in, or holds them
-//!   uplink    dials the Redis behind
+//! main       argv -> configuration -> runtime -> exit code
+//! app        puts the parts together, hears signals, stops
+//! reception  who is let in, and where               listener   accepts
+//! worker     the thread that a client is given to
+//! session    one client and its uplink              raw        ... whose bytes are not looked at
+//!   resp       where its requests end                 command    which of them matter, and why
+//!   gate       lets them in, or holds them            roster     tells it of a reload
+//!   uplink     dials the Redis behind
+//! controller pause, reload, stop                    admin      the HTTP API that asks for them
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`transport`],
-//! [`stop`], [`log`].
+//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`].
 
 pub mod admin;
 pub mod app;
