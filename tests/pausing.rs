@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::common::{
-    Answer, Client, FakeUplink, Proxy, cert, config, eventually, http, redis, request,
+    Answer, Client, FakeUplink, Proxy, Redis, cert, config, eventually, http, redis, request,
 };
 
 /// A request that the uplink has and has not answered.
@@ -184,20 +184,29 @@ fn a_client_that_does_not_read_is_named_and_holds_up_a_pause_no_longer_than_the_
     assert_eq!(answer.status, 503, "{answer:?}");
 }
 
+fn listening(redis: &Redis, with_tls: bool) -> Proxy {
+    let mut listen = json!({ "addr": "127.0.0.1:0" });
+    if with_tls {
+        listen["tls"] = json!(true);
+        listen["certfile"] = json!(cert("server.pem"));
+        listen["keyfile"] = json!(cert("server.key"));
+    }
+    Proxy::start(&config(&redis.addr(), json!({ "listen": listen })))
+}
+
+fn connect(proxy: &Proxy, with_tls: bool) -> Client {
+    match with_tls {
+        true => Client::connect_tls(&proxy.addr(), None).unwrap(),
+        false => proxy.client(),
+    }
+}
+
 #[test]
 fn a_client_that_hangs_up_while_it_waits_is_noticed_and_its_requests_are_dropped() {
     let redis = redis();
-    let tls = json!({
-        "addr": "127.0.0.1:0", "tls": true,
-        "certfile": cert("server.pem"), "keyfile": cert("server.key"),
-    });
-    for listen in [json!({ "addr": "127.0.0.1:0" }), tls] {
-        let with_tls = listen["tls"] == true;
-        let proxy = Proxy::start(&config(&redis.addr(), json!({ "listen": listen })));
-        let connect = || match with_tls {
-            true => Client::connect_tls(&proxy.addr(), None).unwrap(),
-            false => proxy.client(),
-        };
+    for with_tls in [false, true] {
+        let proxy = listening(&redis, with_tls);
+        let connect = || connect(&proxy, with_tls);
         let (mut early, mut late) = (connect(), connect());
         early.ask(&["PING"]);
         proxy.cmd("pause&wait=true").expect_ok();
@@ -219,17 +228,9 @@ fn a_client_that_hangs_up_while_it_waits_is_noticed_and_its_requests_are_dropped
 #[test]
 fn all_that_came_while_waiting_is_served_in_order() {
     let redis = redis();
-    let tls = json!({
-        "addr": "127.0.0.1:0", "tls": true,
-        "certfile": cert("server.pem"), "keyfile": cert("server.key"),
-    });
-    for listen in [json!({ "addr": "127.0.0.1:0" }), tls] {
-        let with_tls = listen["tls"] == true;
-        let proxy = Proxy::start(&config(&redis.addr(), json!({ "listen": listen })));
-        let mut client = match with_tls {
-            true => Client::connect_tls(&proxy.addr(), None).unwrap(),
-            false => proxy.client(),
-        };
+    for with_tls in [false, true] {
+        let proxy = listening(&redis, with_tls);
+        let mut client = connect(&proxy, with_tls);
         redis.client().ask(&["FLUSHALL"]);
         client.ask(&["PING"]);
         proxy.cmd("pause&wait=true").expect_ok();

@@ -90,28 +90,28 @@ impl Proxy {
         file.rewind().unwrap();
         let mut command = Command::new(BINARY);
         command.stdin(file);
-        Proxy::spawn(command, tempfile::tempdir().unwrap(), "-".into())
+        Proxy::fork(command, tempfile::tempdir().unwrap(), "-".into()).running()
     }
 
     fn run(command: Command, config: &Value) -> Proxy {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("config.json");
-        std::fs::write(&file, config.to_string()).unwrap();
-        Proxy::spawn(command, dir, file)
-    }
-
-    fn spawn(command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
-        let proxy = Proxy::fork(command, dir, file);
-        proxy.logged("running", |line| line["message"] == "running");
-        proxy
+        Proxy::with_file(command, config).running()
     }
 
     /// Without waiting until it runs.
     pub fn launch(config: &Value) -> Proxy {
+        Proxy::with_file(Command::new(BINARY), config)
+    }
+
+    fn with_file(command: Command, config: &Value) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        Proxy::fork(Command::new(BINARY), dir, file)
+        Proxy::fork(command, dir, file)
+    }
+
+    fn running(self) -> Proxy {
+        self.logged("running", |line| line["message"] == "running");
+        self
     }
 
     fn fork(mut command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
