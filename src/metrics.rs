@@ -50,7 +50,7 @@ pub struct Metrics {
     /// TLS handshakes of clients that failed.
     pub handshakes_failed: Counter,
     /// Connections to the uplink, made or not.
-    pub connects: Family<Outcome, Counter>,
+    connects: Family<Outcome, Counter>,
     /// Reloads that ended.
     pub reloads: Family<Outcome, Counter>,
     /// How long the gate was shut; recorded by the controller alone.
@@ -71,13 +71,6 @@ pub struct Reason {
 pub struct Outcome {
     /// How it went.
     pub result: &'static str,
-}
-
-impl Outcome {
-    /// As it went.
-    pub fn of<T, E>(result: &Result<T, E>) -> Self {
-        Outcome { result: if result.is_ok() { "ok" } else { "failed" } }
-    }
 }
 
 /// What the sessions of one worker record; nobody else may.
@@ -199,6 +192,12 @@ impl Metrics {
     /// What the sessions of this worker record.
     pub fn recorder(&self, worker: usize) -> Arc<Recorder> {
         self.workers[worker % self.workers.len()].clone()
+    }
+
+    /// A connection to the uplink was made, or not.
+    pub fn count_connect<T, E>(&self, result: &Result<T, E>) {
+        let outcome = Outcome { result: if result.is_ok() { "ok" } else { "failed" } };
+        self.connects.get_or_create(&outcome).inc();
     }
 
     /// In Prometheus's text format, with these gauges: name, help, value.

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::generation::{Current, Endpoint};
 use crate::log::RateLimit;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::Metrics;
 use crate::transport::{Peer, Socket};
 
 /// The connections made through `listen_raw`.
@@ -88,7 +88,7 @@ async fn serve(
     };
     // Of what is in force by now, wherever the client came in.
     let uplink = current.load().uplink.dial_raw().await;
-    metrics.connects.get_or_create(&Outcome::of(&uplink)).inc();
+    metrics.count_connect(&uplink);
     let mut uplink = match uplink {
         Ok(uplink) => uplink,
         Err(why) => {

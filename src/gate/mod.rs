@@ -189,11 +189,17 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// True once no request is in flight; false if that is not so by `deadline`. The future does
-    /// not keep the gate shut: whoever drops the hold must end the waiting, too. Cancel safe.
-    pub fn quiesced_by(&self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+    /// Completes when no request is in flight. The future does not keep the gate shut: whoever
+    /// drops the hold must end the waiting, too. Cancel safe.
+    pub fn quiesced(&self) -> impl Future<Output = ()> + Send + use<> {
         let gate = self.gate.clone();
-        async move { timeout_at(deadline, gate.quiesced()).await.is_ok() }
+        async move { gate.quiesced().await }
+    }
+
+    /// The same: true once it is so, false if it is not by `deadline`.
+    pub fn quiesced_by(&self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        let quiesced = self.quiesced();
+        async move { timeout_at(deadline, quiesced).await.is_ok() }
     }
 }
 

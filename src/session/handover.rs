@@ -156,7 +156,7 @@ impl Session {
             let _permit = permit;
             // One that says nothing may be refused all the same (`maxclients`).
             let result = preparation.generation.uplink.dial_alive(&replay::requests(told)).await;
-            shared.count_connect(&result);
+            shared.metrics.count_connect(&result);
             match &result {
                 Ok(_) => {
                     preparation.ready.fetch_add(1, Ordering::Relaxed);

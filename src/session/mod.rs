@@ -48,7 +48,7 @@ use self::state::State;
 use self::tap::Tap;
 use crate::gate::{Gate, Passes};
 use crate::generation::{Current, Generation};
-use crate::metrics::{self, Metrics, Outcome, Recorder};
+use crate::metrics::{self, Metrics, Recorder};
 use crate::resp::{encode, reply};
 use crate::roster::{Member, Roster};
 use crate::stop::Stop;
@@ -100,12 +100,8 @@ impl Shared {
         setup: &[Vec<u8>],
     ) -> Result<Stream, uplink::Error> {
         let result = generation.uplink.dial(setup).await;
-        self.count_connect(&result);
+        self.metrics.count_connect(&result);
         result
-    }
-
-    fn count_connect(&self, result: &Result<Stream, uplink::Error>) {
-        self.metrics.connects.get_or_create(&Outcome::of(result)).inc();
     }
 }
 
