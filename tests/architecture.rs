@@ -82,6 +82,7 @@ const PURE: &[&str] = &[
     "resp/reply.rs",
     "resp/request.rs",
     "session/auth.rs",
+    "session/awaited.rs",
     "session/owed.rs",
     "session/replay.rs",
     "session/state.rs",

@@ -2,8 +2,8 @@
 
 use super::Session;
 use super::auth;
+use super::awaited::{Awaited, Queued};
 use super::close::Reason;
-use super::owed::{Awaited, Queued};
 use super::tap::Secrecy;
 use crate::command::{self, Class};
 use crate::resp::{Args, encode};

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::awaited::Awaited;
 use super::close::Reason;
 use super::commands::Silence;
 use super::outbox::Outbox;
-use super::owed::{Awaited, Name};
+use super::owed::Name;
 use super::state::Carried;
 use super::{Dial, Link, Session, poll_read, replay};
 use crate::generation::Generation;

@@ -3,7 +3,8 @@
 //! - `requests`: client -> uplink
 //! - `commands`: what becomes of each request
 //! - `replies`: uplink -> client
-//! - `owed`: which reply answers what (pure)
+//! - `owed`: the replies that are owed, in order (pure)
+//! - `awaited`: what the next one means (pure)
 //! - `state`: what the connection carries (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
 //! - `handover`: the uplink is exchanged for that of a new generation
@@ -15,6 +16,7 @@
 //! the thread, write straight out of it, and copy only what the other side did not take.
 
 mod auth;
+mod awaited;
 mod close;
 mod commands;
 mod handover;

@@ -3,8 +3,9 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::awaited::{Reply, Settled};
 use super::close::Reason;
-use super::owed::{Reply, Settled, Timing};
+use super::owed::Timing;
 use super::{Link, Session, poll_read};
 use crate::metrics::Recorder;
 use crate::resp::encode;

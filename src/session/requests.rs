@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::awaited::{Awaited, Queued};
 use super::close::Reason;
 use super::commands::{Route, Silence, Verdict};
-use super::owed::{Awaited, Queued};
 use super::tap::Secrecy;
 use super::{Session, poll_read};
 use crate::command::{self, Class};
