@@ -27,18 +27,29 @@ pub enum Class {
     Watch,
     /// Undoes that.
     Unwatch,
-    /// May wait for long; under `blocking_time_limit_ms`.
-    Blocking,
+    /// May wait for data; under `blocking_time_limit_ms`. Its timeout is at this place.
+    Blocking(Timeout),
     /// Blocking if it has a BLOCK option.
     Read,
+    /// Waits for replicas or for the disk; under `blocking_time_limit_ms`. What it waits for are
+    /// writes that were made on this very connection.
+    Wait,
     /// Answered by one confirmation for each argument.
     Subscribe(Channel),
     /// Answered by one confirmation for each argument, or for each subscription.
     Unsubscribe(Channel),
     /// Makes the uplink send lines that answer nothing.
     Monitor,
-    /// CLIENT, of which REPLY changes what is answered.
+    /// CLIENT, of whose subcommands many change the connection.
     Client,
+    /// The next request may be for a slot that is on its way here.
+    Asking,
+    /// READONLY, or with false READWRITE: how replicas in a cluster treat this connection.
+    Readonly(bool),
+    /// Brings a script, which the server remembers.
+    Eval,
+    /// SCRIPT, of which LOAD does the same.
+    Script,
     /// Speaks another protocol afterwards; refused on this listener.
     Replication,
     /// The first line or a header of an HTTP request, which a web page may have made a browser
@@ -46,8 +57,19 @@ pub enum Class {
     Http,
 }
 
-/// What one can be subscribed to.
+/// Where a blocking command says for how long it may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// The first argument after the name; seconds.
+    First,
+    /// The last argument; seconds.
+    Last,
+    /// Behind BLOCK; milliseconds.
+    Block,
+}
+
+/// What one can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
     /// SUBSCRIBE
     Name,
@@ -59,18 +81,21 @@ pub enum Channel {
 
 const TABLE: &[(&[u8], Class)] = &[
     (b"acl", Class::Secret),
+    (b"asking", Class::Asking),
     (b"auth", Class::Auth),
-    (b"blmove", Class::Blocking),
-    (b"blmpop", Class::Blocking),
-    (b"blpop", Class::Blocking),
-    (b"brpop", Class::Blocking),
-    (b"brpoplpush", Class::Blocking),
-    (b"bzmpop", Class::Blocking),
-    (b"bzpopmax", Class::Blocking),
-    (b"bzpopmin", Class::Blocking),
+    (b"blmove", Class::Blocking(Timeout::Last)),
+    (b"blmpop", Class::Blocking(Timeout::First)),
+    (b"blpop", Class::Blocking(Timeout::Last)),
+    (b"brpop", Class::Blocking(Timeout::Last)),
+    (b"brpoplpush", Class::Blocking(Timeout::Last)),
+    (b"bzmpop", Class::Blocking(Timeout::First)),
+    (b"bzpopmax", Class::Blocking(Timeout::Last)),
+    (b"bzpopmin", Class::Blocking(Timeout::Last)),
     (b"client", Class::Client),
     (b"config", Class::Secret),
     (b"discard", Class::Discard),
+    (b"eval", Class::Eval),
+    (b"eval_ro", Class::Eval),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
     (b"host:", Class::Http),
@@ -82,8 +107,11 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"psync", Class::Replication),
     (b"punsubscribe", Class::Unsubscribe(Channel::Pattern)),
     (b"quit", Class::Quit),
+    (b"readonly", Class::Readonly(true)),
+    (b"readwrite", Class::Readonly(false)),
     (b"replconf", Class::Replication),
     (b"reset", Class::Reset),
+    (b"script", Class::Script),
     (b"select", Class::Select),
     (b"sentinel", Class::Secret),
     (b"ssubscribe", Class::Subscribe(Channel::Shard)),
@@ -92,8 +120,8 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"sync", Class::Replication),
     (b"unsubscribe", Class::Unsubscribe(Channel::Name)),
     (b"unwatch", Class::Unwatch),
-    (b"wait", Class::Blocking),
-    (b"waitaof", Class::Blocking),
+    (b"wait", Class::Wait),
+    (b"waitaof", Class::Wait),
     (b"watch", Class::Watch),
     (b"xread", Class::Read),
     (b"xreadgroup", Class::Read),

@@ -16,6 +16,10 @@ use crate::tls;
 use crate::transport::{Socket, Stream};
 use crate::uplink::Dialler;
 
+/// For the log.
+pub const MAY_NOT_UNBLOCK: &str = "the uplink's user may not use CLIENT UNBLOCK: a reload will wait \
+     for commands that wait for data";
+
 /// What sessions and listeners hold on to.
 #[derive(Debug)]
 pub struct Generation {
@@ -23,6 +27,8 @@ pub struct Generation {
     pub number: u64,
     /// The generation that last changed the uplink: connections made since then are kept.
     pub uplink_since: u64,
+    /// How often the uplink has changed before it was this one.
+    pub epoch: u64,
     /// The way to the uplink.
     pub uplink: Dialler,
     /// Where clients connect.
@@ -76,17 +82,39 @@ pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generatio
     };
     faults.extend(more);
     if let Some(uplink) = &uplink {
-        faults.extend(uplink.verify().await.err());
+        let verified = match before {
+            None => uplink.verify_rights().await,
+            // It is the uplink before that matters, and that is asked when the time comes.
+            Some(_) => uplink.verify().await.map(|()| true),
+        };
+        match verified {
+            Ok(true) => {}
+            Ok(false) => warn!("{MAY_NOT_UNBLOCK}"),
+            Err(fault) => faults.push(fault),
+        }
     }
     let (Some(uplink), Some(listen), true) = (uplink, listen, faults.is_empty()) else {
         return Err(faults);
     };
     let number = before.map_or(1, |before| before.number + 1);
-    let uplink_since = match before {
-        Some(before) if before.uplink.config == uplink.config => before.uplink_since,
-        _ => number,
+    let (uplink_since, epoch) = match before {
+        Some(before) if before.uplink.config == uplink.config => {
+            (before.uplink_since, before.epoch)
+        }
+        Some(before) => (number, before.epoch + 1),
+        None => (number, 0),
     };
-    Ok(Generation { number, uplink_since, uplink, listen, listen_raw, admin, settings, shown })
+    Ok(Generation {
+        number,
+        uplink_since,
+        epoch,
+        uplink,
+        listen,
+        listen_raw,
+        admin,
+        settings,
+        shown,
+    })
 }
 
 /// The generation in force, exchanged whole.

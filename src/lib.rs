@@ -11,7 +11,7 @@
 //! session    one client and its uplink              raw        ... whose bytes are not looked at
 //!   resp       where its requests end                 command    which of them matter, and why
 //!   gate       lets them in, or holds them            roster     tells it of a reload
-//!   uplink     dials the Redis behind
+//!   uplink     dials the Redis behind                 scripts    that went by
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
 //! ```
 //!
@@ -35,6 +35,7 @@ pub mod raw;
 pub mod reception;
 pub mod resp;
 pub mod roster;
+pub mod scripts;
 pub mod session;
 pub mod signal;
 pub mod stop;

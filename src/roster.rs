@@ -4,7 +4,7 @@
 //! gate, tells whether there may be some.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -21,6 +21,7 @@ pub struct Roster<O> {
 struct Entry<O> {
     waker: Waker,
     orders: Vec<O>,
+    marks: Arc<AtomicU32>,
 }
 
 impl<O> fmt::Debug for Roster<O> {
@@ -39,8 +40,19 @@ impl<O> Roster<O> {
     /// Adds a session, which `waker` wakes, until the member is dropped.
     pub fn enrol(self: &Arc<Self>, shard: usize, waker: Waker) -> Member<O> {
         let shard = shard % self.shards.len();
-        let key = self.shard(shard).insert(Entry { waker, orders: Vec::new() });
-        Member { roster: self.clone(), shard, key, seen: 0 }
+        let marks = Arc::<AtomicU32>::default();
+        let entry = Entry { waker, orders: Vec::new(), marks: marks.clone() };
+        let key = self.shard(shard).insert(entry);
+        Member { roster: self.clone(), shard, key, seen: 0, marks }
+    }
+
+    /// The marks of all sessions.
+    pub fn marks(&self) -> Vec<u32> {
+        let shards = 0..self.shards.len();
+        let of = |shard| -> Vec<u32> {
+            self.shard(shard).iter().map(|(_, entry)| entry.marks.load(Ordering::Relaxed)).collect()
+        };
+        shards.flat_map(of).collect()
     }
 
     /// How many sessions there are.
@@ -76,9 +88,26 @@ impl<O> Roster<O> {
         stop: impl Fn() -> bool,
         order: impl Fn(OwnedSemaphorePermit) -> O,
     ) {
+        self.tell_marked(|_| true, at_once, stop, order).await;
+    }
+
+    /// The same for those whose marks are wanted.
+    pub async fn tell_marked(
+        &self,
+        wanted: impl Fn(u32) -> bool,
+        at_once: u32,
+        stop: impl Fn() -> bool,
+        order: impl Fn(OwnedSemaphorePermit) -> O,
+    ) {
         let permits = Arc::new(Semaphore::new(at_once as usize));
         for shard in 0..self.shards.len() {
-            let keys: Vec<usize> = self.shard(shard).iter().map(|(key, _)| key).collect();
+            let marked = |entry: &Entry<O>| wanted(entry.marks.load(Ordering::Relaxed));
+            let keys: Vec<usize> = self
+                .shard(shard)
+                .iter()
+                .filter(|(_, entry)| marked(entry))
+                .map(|(key, _)| key)
+                .collect();
             for key in keys {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 if stop() {
@@ -107,6 +136,7 @@ pub struct Member<O> {
     key: usize,
     /// The news it knows.
     seen: u64,
+    marks: Arc<AtomicU32>,
 }
 
 impl<O> Member<O> {
@@ -114,6 +144,12 @@ impl<O> Member<O> {
     #[inline]
     pub fn has_news(&self) -> bool {
         self.roster.news.load(Ordering::Acquire) != self.seen
+    }
+
+    /// What this session is like, for those who look for such; what the bits mean is theirs.
+    #[inline]
+    pub fn mark(&self, marks: u32) {
+        self.marks.store(marks, Ordering::Relaxed);
     }
 
     /// Takes note of the news, and takes what this session was told, in order.
@@ -184,6 +220,19 @@ mod tests {
         drop(member);
         telling.await.expect("complete");
         assert!(roster.is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_those_with_the_mark_are_told() {
+        let roster = Roster::<()>::new(2);
+        let mut members: Vec<_> =
+            (0..4).map(|shard| roster.enrol(shard, Waker::noop().clone())).collect();
+        members[1].mark(2);
+        members[2].mark(3);
+        roster.tell_marked(|marks| marks & 2 > 0, 8, || false, |_| ()).await;
+        let told: Vec<usize> = members.iter_mut().map(|it| it.read_news().len()).collect();
+        assert_eq!(told, [0, 1, 1, 0]);
+        assert_eq!(roster.marks().iter().sum::<u32>(), 5);
     }
 
     #[test]

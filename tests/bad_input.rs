@@ -197,15 +197,19 @@ fn a_login_refused_after_reset_repeats_no_reply() {
     let proxy = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut uplink = fake.accept();
-            uplink.expect(&login).send("+OK\r\n").expect(request(&["PING"])).send("+PONG\r\n");
+            uplink.expect([&login[..], &request(&["PING"])].concat()).send("+OK\r\n+PONG\r\n");
         });
         start()
     });
     let mut client = proxy.client();
     client.send("GET a\r\nRESET\r\nGET b\r\n");
     let mut uplink = fake.accept();
-    uplink.expect(&login).send("+OK\r\n").expect(request(&["GET", "a"]));
-    uplink.expect(request(&["RESET"])).expect(&login).expect(request(&["GET", "b"]));
+    uplink.expect([&login[..], &request(&["CLIENT", "ID"])].concat()).send("+OK\r\n:7\r\n");
+    uplink
+        .expect(request(&["GET", "a"]))
+        .expect(request(&["RESET"]))
+        .expect(&login)
+        .expect(request(&["GET", "b"]));
     uplink.send("$1\r\na\r\n+RESET\r\n-WRONGPASS changed meanwhile\r\n");
     let told = client.rest();
     assert!(

@@ -13,6 +13,8 @@ mod client_library;
 mod command_line;
 mod commands_under_load;
 mod configuration;
+mod handover_faults;
+mod handovers;
 mod listeners;
 mod log_messages;
 mod page;

@@ -94,6 +94,7 @@ fn what_changed_after_the_connection_was_made_ready_is_told_to_it_at_the_switch(
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    fake.accept_side();
     let mut next = fake.accept();
     next.expect(request(&["SELECT", "3"])).send("+OK\r\n").expect(&ping).send("+PONG\r\n");
     // The reload looks once more whether the uplink lives; meanwhile the client goes on.
@@ -381,6 +382,7 @@ fn one_reload_at_a_time() {
     // A pause during a reload holds beyond it.
     proxy.cmd("pause").expect_ok();
     verified.send("+PONG\r\n");
+    fake.accept_side();
     fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
     Answer::read(&mut caller).expect_ok();
     let info = proxy.info();
@@ -394,25 +396,27 @@ fn a_reload_that_running_requests_hold_up_is_cancelled_and_names_them() {
     let more = || json!({ "pause_time_limit_ms": 100 });
     let proxy = Proxy::start(&config(&one.addr(), more()));
     let mut blocked = proxy.client();
-    blocked.command(&["BLPOP", "queue", "0"]);
+    let id = blocked.ask(&["CLIENT", "ID"]);
+    // It waits for a replica, and there is none.
+    blocked.command(&["WAIT", "1", "0"]);
     let mut client = proxy.client();
     assert_eq!(who(&mut client), "one");
     proxy.shows("active_requests", 1);
     let answer = proxy.reload(&config(&two.addr(), more()));
     assert_eq!(answer.status, 503);
     let error = answer.error();
-    let named = format!("BLPOP of 127.0.0.1:{} for 0.", blocked.port);
+    let named = format!("WAIT of 127.0.0.1:{} for 0.", blocked.port);
     assert!(error.contains("cancelled") && error.contains(&named), "{error}");
     let info = proxy.info();
     assert_eq!((&info["state"], &info["generation"]), (&json!(2), &json!(1)));
     let held = &info["reloads"][0]["held_up_by"][0];
     assert_eq!(
         (&held["command"], info["reloads"][0]["result"].as_str()),
-        (&json!("blpop"), Some("cancelled"))
+        (&json!("wait"), Some("cancelled"))
     );
     assert_eq!(who(&mut client), "one");
-    client.ask(&["RPUSH", "queue", "v"]);
-    blocked.expect("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    assert_eq!(client.ask(&["CLIENT", "UNBLOCK", &id[1..]]), ":1");
+    blocked.expect(":0\r\n");
     has_connections(&two, 1);
     proxy.reload(&config(&two.addr(), more())).expect_ok();
     assert_eq!(who(&mut client), "two");
@@ -467,6 +471,7 @@ fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    fake.accept_side();
     let mut prepared = fake.accept();
     prepared.expect(&ping).send("+PONG\r\n");
     // The last look before the pause.
@@ -490,6 +495,7 @@ fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_relo
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    fake.accept_side();
     let mut silent = fake.accept();
     silent.expect(&ping);
     // The old one serves meanwhile.
@@ -531,6 +537,7 @@ fn a_connection_that_was_made_ready_and_lost_is_made_again() {
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    fake.accept_side();
     fake.accept().expect(&ping).send("+PONG\r\n");
     // The close of the one before comes first, for it was made on the same machine.
     fake.accept().expect(&ping).send("+PONG\r\n");
@@ -550,6 +557,7 @@ fn a_caller_that_hangs_up_does_not_cancel_its_reload() {
     verified.expect(request(&["PING"]));
     drop(caller);
     verified.send("+PONG\r\n");
+    fake.accept_side();
     fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
     proxy.shows("generation", 2);
 }
@@ -580,6 +588,7 @@ fn sighup_reloads_and_a_storm_of_them_is_few_reloads() {
     proxy.info();
     proxy.rewrite(&to(&one));
     verified.send("+PONG\r\n");
+    fake.accept_side();
     fake.accept().expect(&ping).send("+PONG\r\n");
     proxy.shows("generation", 4);
     eventually("it is quiet", || proxy.info()["reloading"] == json!(null));
@@ -621,7 +630,7 @@ fn what_the_proxy_itself_has_to_say_survives_the_switch() {
     let proxy = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut uplink = fake.accept();
-            uplink.expect(&auth).send("+OK\r\n").expect(request(&["PING"])).send("+PONG\r\n");
+            uplink.expect([&auth[..], &request(&["PING"])].concat()).send("+OK\r\n+PONG\r\n");
         });
         Proxy::start(&to(fake.addr()))
     });
@@ -629,12 +638,16 @@ fn what_the_proxy_itself_has_to_say_survives_the_switch() {
     assert_eq!(client.ask(&["AUTH", "pw"]), "+OK");
     client.send([request(&["RESET"]), request(&["AUTH", "pw"])].concat());
     let mut uplink = fake.accept();
-    uplink.expect(&auth).send("+OK\r\n").expect(request(&["RESET"])).expect(&auth);
+    uplink.expect([&auth[..], &request(&["CLIENT", "ID"])].concat()).send("+OK\r\n:7\r\n");
+    uplink.expect(request(&["RESET"])).expect(&auth);
     // The client's AUTH is answered by the proxy, behind the answer to the proxy's own.
     uplink.send("+RESET\r\n");
     client.expect("+RESET\r\n");
     proxy.shows("active_requests", 0);
-    proxy.reload(&to(two.addr())).expect_ok();
+    scope(|scope| {
+        scope.spawn(|| fake.accept_side());
+        proxy.reload(&to(two.addr())).expect_ok();
+    });
     client.expect("+OK\r\n");
     assert_eq!(client.ask(&["ECHO", "x"]), "$1");
 }
@@ -653,61 +666,6 @@ fn a_stop_ends_a_reload_that_has_not_swapped() {
 }
 
 #[test]
-fn what_cannot_be_carried_closes_that_client_with_a_reason_and_never_misleads_it() {
-    let (one, two) = (redis(), redis());
-    let proxy = Proxy::start(&to(&one));
-    let prepare: [&[&[&str]]; 7] = [
-        &[&["MULTI"]],
-        &[&["WATCH", "k"]],
-        &[&["SUBSCRIBE", "news"]],
-        &[&["MONITOR"]],
-        &[&["CLIENT", "REPLY", "OFF"]],
-        &[&["MULTI"], &["SELECT", "1"], &["EXEC"]],
-        &[&["HELLO", "3"], &["MULTI"], &["CLIENT", "TRACKING", "ON"], &["EXEC"]],
-    ];
-    let mut clients: Vec<Client> = prepare
-        .iter()
-        .map(|commands| {
-            let mut client = proxy.client();
-            for command in *commands {
-                client.command(command);
-            }
-            client
-        })
-        .collect();
-    for (client, replies) in clients.iter_mut().zip([
-        "+OK\r\n",
-        "+OK\r\n",
-        "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
-        "+OK\r\n",
-        "",
-        "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n",
-    ]) {
-        client.expect(replies);
-    }
-    let tracking = clients.last_mut().unwrap();
-    while tracking.line() != "*1" {}
-    tracking.expect("+OK\r\n");
-    let mut plain = proxy.client();
-    assert_eq!(plain.ask(&["WATCH", "k"]), "+OK");
-    assert_eq!(plain.ask(&["MULTI"]), "+OK");
-    assert_eq!(plain.ask(&["EXEC"]), "*0");
-    // CLIENT REPLY OFF has arrived, which nothing else tells of.
-    let connects = "redis_proxy_uplink_connects_total{result=\"ok\"}";
-    eventually("all are connected", || proxy.metric(connects) == 8.0);
-    proxy.reload(&to(&two)).expect_ok();
-    let reload = &proxy.info()["reloads"][0];
-    assert_eq!((&reload["sessions_closed"], &reload["sessions_moved"]), (&json!(7), &json!(1)));
-    for client in &mut clients {
-        client.rest();
-    }
-    for reason in ["an open transaction", "watched keys", "subscriptions", "MONITOR"] {
-        proxy.closed(reason);
-    }
-    assert_eq!(plain.ask(&["PING"]), "+PONG");
-}
-
-#[test]
 fn requests_without_replies_are_on_their_way_before_the_pause_is_complete() {
     let fake = FakeUplink::bind();
     let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
@@ -719,6 +677,7 @@ fn requests_without_replies_are_on_their_way_before_the_pause_is_complete() {
         // The kernel has no room for all of it while nobody reads.
         scope.spawn(|| client.send(&wanted));
         let mut uplink = fake.accept();
+        uplink.answer_id();
         let mut caller = proxy.begin_cmd("pause&wait=true");
         proxy.shows("state", 3);
         uplink.expect(&wanted);
@@ -806,7 +765,8 @@ fn a_new_uplink_that_dies_while_running_requests_are_waited_for_refuses_the_relo
     let proxy = Proxy::start(&to(&one));
     let (mut client, mut blocked) = (proxy.client(), proxy.client());
     assert_eq!(who(&mut client), "one");
-    blocked.command(&["BLPOP", "queue", "0"]);
+    let id = blocked.ask(&["CLIENT", "ID"]);
+    blocked.command(&["WAIT", "1", "0"]);
     proxy.shows("active_requests", 1);
     proxy.rewrite(&to(&two));
     let mut caller = proxy.begin_cmd("reload");
@@ -815,11 +775,11 @@ fn a_new_uplink_that_dies_while_running_requests_are_waited_for_refuses_the_relo
         reloading["stage"] == "pausing" && reloading["seconds"].as_f64().unwrap() > 0.5
     });
     two.kill();
-    one.client().ask(&["RPUSH", "queue", "v"]);
+    one.client().ask(&["CLIENT", "UNBLOCK", &id[1..]]);
     let answer = Answer::read(&mut caller);
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.error().contains("could not connect to uplink"), "{answer:?}");
-    blocked.expect("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    blocked.expect(":0\r\n");
     assert_eq!(who(&mut client), "one");
 }
 

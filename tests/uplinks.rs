@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::common::{FakeUplink, Proxy, Redis, check, redis, request};
 use redis_proxy::config::{self, Address};
-use redis_proxy::uplink::Dialler;
+use redis_proxy::uplink::{Answer, Dialler, Script};
 
 #[test]
 fn the_proxy_logs_in_with_a_password_or_as_a_user() {
@@ -98,8 +98,13 @@ fn a_fresh_connection_is_told_the_clients_state_and_its_answers_are_checked() {
     assert!(matches!(uplink.addr, Address::Tcp { .. }));
     let dialler = Dialler::new(uplink, crate::common::PATIENCE).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(dialler.dial(&[request(&["SELECT", "3"])])).unwrap();
-    let refused = runtime.block_on(dialler.dial(&[request(&["SELECT", "99"])])).unwrap_err();
+    let select = |db| {
+        let mut script = Script::default();
+        script.ask("SELECT", &[db], Answer::NoError);
+        script
+    };
+    runtime.block_on(dialler.dial(select(b"3"))).unwrap();
+    let refused = runtime.block_on(dialler.dial(select(b"99"))).unwrap_err();
     assert!(refused.to_string().contains("DB index is out of range"), "{refused}");
 }
 
@@ -112,7 +117,7 @@ fn an_uplink_that_repeats_the_password_does_not_make_the_proxy_repeat_it() {
     let (code, faults) = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut uplink = fake.accept();
-            uplink.expect(request(&["AUTH", "thepass"]));
+            uplink.expect(request(&["AUTH", "thepass"])).expect(request(&["PING"]));
             let answer = "-ERR unknown command 'AUTH', with args beginning with: 'thepass'\r\n";
             uplink.send(answer).expect_closed();
         });

@@ -28,6 +28,7 @@ pub(super) fn json(desk: &Desk) -> String {
         "paused_seconds": paused.map(|paused| paused.since.as_secs_f64()),
         "pause_ends_in_seconds":
             paused.and_then(|paused| paused.ends_in).map(|left| left.as_secs_f64()),
+        "carrying": desk.controller.carried(),
         "reloading": reloading,
         "reloads": desk.controller.history(),
         "config": generation.shown,

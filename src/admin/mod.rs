@@ -26,7 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -221,34 +221,32 @@ impl Desk {
                 let body = form(&head.headers, read(body).await?).await?;
                 let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
                 info!(client = %peer, ?command, "command");
-                self.carry_out(command).await?;
-                text("application/json", "{\"ok\": true}")
+                let answer = match self.carry_out(command).await? {
+                    None => "{\"ok\": true}".to_owned(),
+                    Some(prediction) => format!("{{\"ok\": true, \"prediction\": {prediction}}}"),
+                };
+                text("application/json", answer)
             }
         })
     }
 
-    async fn carry_out(&self, command: Command) -> Result<(), Refusal> {
+    /// What is predicted, if it was that which was asked for.
+    async fn carry_out(&self, command: Command) -> Result<Option<Value>, Refusal> {
         let result = match command {
+            Command::Reload { dry_run: true } => {
+                let prediction = self.controller.predict().await;
+                return prediction.map_err(not_carried_out).map(|it| Some(json!(it)));
+            }
             Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
             Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
             Command::Unpause => self.controller.unpause(),
-            Command::Reload => self.controller.clone().reload(By::Http).await,
+            Command::Reload { dry_run: false } => self.controller.clone().reload(By::Http).await,
             Command::TerminateRawConnections => {
                 self.reception.raw().terminate();
                 Ok(())
             }
         };
-        result.map_err(|why| {
-            let status = match why {
-                Error::Refused(_) => StatusCode::BAD_REQUEST,
-                Error::Conflict(_) => StatusCode::CONFLICT,
-                Error::TimeLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
-                Error::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            let refusal = Refusal::new(status, why.to_string());
-            let Error::Refused(faults) = why else { return refusal };
-            Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
-        })
+        result.map_err(not_carried_out).map(|()| None)
     }
 
     /// A reload's short pause does not count: whoever sends clients elsewhere for that would do
@@ -283,6 +281,18 @@ impl Desk {
             false => text("text/plain; version=0.0.4; charset=utf-8", as_plain_text(&metrics)),
         }
     }
+}
+
+fn not_carried_out(why: Error) -> Refusal {
+    let status = match why {
+        Error::Refused(_) => StatusCode::BAD_REQUEST,
+        Error::Conflict(_) => StatusCode::CONFLICT,
+        Error::TimeLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let refusal = Refusal::new(status, why.to_string());
+    let Error::Refused(faults) = why else { return refusal };
+    Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {

@@ -35,7 +35,7 @@ pub(super) enum Asset {
 pub(super) enum Command {
     Pause { wait: bool, ttl: Option<Duration> },
     Unpause,
-    Reload,
+    Reload { dry_run: bool },
     TerminateRawConnections,
 }
 
@@ -115,29 +115,32 @@ pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
 pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
     let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
     let fields = form_urlencoded::parse(body).chain(form_urlencoded::parse(query.as_bytes()));
-    let (mut cmd, mut wait, mut ttl) = (None, None, None);
+    let (mut cmd, mut wait, mut ttl, mut dry_run) = (None, None, None, None);
     for (name, value) in fields {
         let field = match &*name {
             "cmd" => &mut cmd,
             "wait" => &mut wait,
             "ttl_ms" => &mut ttl,
+            "dry_run" => &mut dry_run,
             _ => return Err(bad(format!("unknown parameter: {name}"))),
         };
         // As in the older program, the form comes before the query.
         field.get_or_insert(value.into_owned());
     }
     let cmd = cmd.ok_or_else(|| bad("missing cmd".to_owned()))?;
-    if cmd != "pause"
-        && let Some((name, _)) =
-            [("wait", &wait), ("ttl_ms", &ttl)].iter().find(|(_, value)| value.is_some())
+    for (name, value, of) in
+        [("wait", &wait, "pause"), ("ttl_ms", &ttl, "pause"), ("dry_run", &dry_run, "reload")]
     {
-        return Err(bad(format!("{name} is for cmd=pause")));
+        if value.is_some() && cmd != of {
+            return Err(bad(format!("{name} is for cmd={of}")));
+        }
     }
-    let wait = match wait.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(bad("wait: expected true or false".to_owned())),
+    let flag = |name: &str, value: Option<String>| match value.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(bad(format!("{name}: expected true or false"))),
     };
+    let (wait, dry_run) = (flag("wait", wait)?, flag("dry_run", dry_run)?);
     let ttl = match ttl.as_deref().map(str::parse) {
         None => None,
         Some(Ok(ms @ 1..)) => Some(Duration::from_millis(ms)),
@@ -146,7 +149,7 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
     Ok(match cmd.as_str() {
         "pause" => Command::Pause { wait, ttl },
         "unpause" => Command::Unpause,
-        "reload" => Command::Reload,
+        "reload" => Command::Reload { dry_run },
         "terminate-raw-connections" => Command::TerminateRawConnections,
         _ => return Err(bad(format!("unknown cmd: {cmd}"))),
     })
@@ -169,6 +172,7 @@ mod tests {
         assert_eq!(command("", b"cmd=pause"), Ok(pause));
         assert_eq!(command("cmd=pause", b""), Ok(pause));
         assert_eq!(command("cmd=unpause", b"cmd=pause"), Ok(pause), "the form counts");
+        assert_eq!(command("", b"cmd=reload&dry_run=true"), Ok(Command::Reload { dry_run: true }));
         let ttl = Some(Duration::from_millis(1500));
         assert_eq!(
             command("wait=true", b"cmd=pause&ttl_ms=1500"),
@@ -191,6 +195,8 @@ mod tests {
             ("cmd=pause&ttl_ms=1s", "ttl_ms: expected a whole number, at least 1"),
             ("cmd=pause&wait=yes", "wait: expected true or false"),
             ("cmd=reload&wait=true", "wait is for cmd=pause"),
+            ("cmd=pause&dry_run=true", "dry_run is for cmd=reload"),
+            ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {
             let refusal = command("", body.as_bytes()).expect_err(body);
             assert_eq!((refusal.status, refusal.text.as_str()), (StatusCode::BAD_REQUEST, why));

@@ -9,7 +9,10 @@
 //! | a reload | holds after it | releases the operator's hold alone | refused | one more, afterwards | ends it; it is cancelled unless it has swapped |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod predict;
 mod reload;
+mod sides;
+mod swap;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use self::predict::{Carried, Prediction};
 pub use self::reload::{By, Record, Reloading, Stage};
 use crate::config::Fault;
 use crate::gate::Hold;

@@ -2,27 +2,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
-use super::{Controller, Error, REMEMBERED, WOKEN, lock, named, stopping};
+use super::predict::Closed;
+use super::sides::Sides;
+use super::swap::{Swap, refused};
+use super::{Controller, Error, REMEMBERED, WOKEN, lock, stopping};
 use crate::config::{self, Draft, Fault};
 use crate::generation::{self, Generation};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::notify;
 use crate::reception::{Place, Sockets};
-use crate::session::{Order, Preparation, Running};
-
-/// Connections to the new uplink that are made at once.
-const CONNECTS: u32 = 8;
-
-/// For how long it is believed that the new uplink lives.
-const FRESH: Duration = Duration::from_millis(100);
+use crate::session::{Moves, Order, Running};
+use crate::transport::Peer;
 
 /// Who asked for a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +70,11 @@ pub struct Record {
     /// How long it kept the gate shut; `None` if it did not.
     pause_ms: Option<f64>,
     sessions_moved: u64,
+    /// What became of them.
+    handed_over: HandedOver,
     sessions_closed: u64,
+    /// Or some of them, and why.
+    closed: Vec<Closed>,
     faults: Vec<String>,
     held_up_by: Vec<HeldUp>,
     /// All of it in a line; empty if it succeeded.
@@ -89,11 +91,13 @@ struct HeldUp {
 
 /// What a reload has done so far.
 #[derive(Debug, Default)]
-struct Done {
-    pause: Option<Duration>,
+pub(super) struct Done {
+    pub(super) pause: Option<Duration>,
     moved: u64,
+    handed_over: HandedOver,
     closed: u64,
-    held_up_by: Vec<Running>,
+    named: Vec<(Peer, &'static str)>,
+    pub(super) held_up_by: Vec<Running>,
 }
 
 impl Controller {
@@ -141,11 +145,14 @@ impl Controller {
         let replaced = generation.uplink_since != before.uplink_since;
         let moves = &self.shared.moves;
         let moved = (moves.moved.load(Ordering::Relaxed), moves.closed.load(Ordering::Relaxed));
+        let handed_over = HandedOver::so_far(moves);
         if replaced {
             self.stage(Stage::Preparing);
-            self.prepare(&generation).await?;
+            let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+            let preparation = self.prepare(&generation, &mut sides).await?;
             self.stage(Stage::Pausing);
-            self.swap(&generation, &before, &sockets, done).await?;
+            let swap = Swap { before: &before, sockets: &sockets, preparation };
+            self.swap(swap, &mut sides, done).await?;
         } else {
             self.reception.retire(&sockets, &before);
             self.shared.current.exchange(generation.clone());
@@ -157,11 +164,16 @@ impl Controller {
         self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
         done.moved = moves.moved.load(Ordering::Relaxed) - moved.0;
         done.closed = moves.closed.load(Ordering::Relaxed) - moved.1;
+        done.handed_over = HandedOver::so_far(moves).since(handed_over);
+        done.named = moves.take_named();
         Ok(())
     }
 
     /// Everything that can be found wrong before anything is touched.
-    async fn verify(&self, before: &Generation) -> Result<(Arc<Generation>, Sockets), Error> {
+    pub(super) async fn verify(
+        &self,
+        before: &Generation,
+    ) -> Result<(Arc<Generation>, Sockets), Error> {
         let refused = |text: String| Error::Refused(vec![Fault::new(text)]);
         let Some(file) = &self.file else {
             return Err(refused(
@@ -200,87 +212,6 @@ impl Controller {
         }
     }
 
-    /// Every session that has an uplink connection makes one to the new uplink, while the old one
-    /// still serves.
-    async fn prepare(&self, generation: &Arc<Generation>) -> Result<(), Error> {
-        let needed = self.shared.roster.len() + limits::SPARE;
-        if let Some(left) = limits::descriptors_left().filter(|left| *left < needed) {
-            return Err(Error::Refused(vec![Fault::new(format!(
-                "too few file descriptors to connect all clients to the new uplink: {needed} are \
-                 needed, {left} are left (ulimit -n)"
-            ))]));
-        }
-        let preparation = Preparation::new(generation.clone());
-        let failed = || preparation.fault().is_some();
-        let prepare = |permit| Order::Prepare(preparation.clone(), permit);
-        self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
-        let mut fault = preparation.fault().map(|why| {
-            let (ready, addr) = (preparation.ready(), &generation.uplink.config.addr);
-            Fault::new(format!(
-                "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
-            ))
-        });
-        if fault.is_none() {
-            // It may have died since it was verified.
-            fault = generation.uplink.verify().await.err();
-        }
-        match fault {
-            None => Ok(()),
-            Some(fault) => {
-                self.abandon().await;
-                Err(Error::Refused(vec![fault]))
-            }
-        }
-    }
-
-    async fn abandon(&self) {
-        self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
-    }
-
-    /// What the clients feel: running requests end, and one pointer is exchanged.
-    async fn swap(
-        &self,
-        generation: &Arc<Generation>,
-        before: &Arc<Generation>,
-        sockets: &Sockets,
-        done: &mut Done,
-    ) -> Result<(), Error> {
-        let limit = before.settings.pause_time_limit;
-        let was_open = self.shared.gate.is_open();
-        let begun = Instant::now();
-        let hold = self.shared.gate.pause();
-        if !hold.quiesced_by(begun + limit).await {
-            let running = self.running().await;
-            drop(hold);
-            self.abandon().await;
-            let (limit, names) = (limit.as_millis(), named(&running));
-            done.held_up_by = running;
-            return Err(Error::TimeLimit(format!(
-                "not paused within {limit} ms; the reload is cancelled and the old uplink goes \
-                 on; still running: {names}"
-            )));
-        }
-        if begun.elapsed() > FRESH
-            && let Err(fault) = generation.uplink.verify().await
-        {
-            // It died while a running request was waited for.
-            drop(hold);
-            self.abandon().await;
-            return Err(Error::Refused(vec![fault]));
-        }
-        self.reception.retire(sockets, before);
-        self.shared.current.exchange(generation.clone());
-        // Before the gate opens: whoever is let in must see it.
-        self.shared.roster.announce();
-        drop(hold);
-        if was_open {
-            let pause = begun.elapsed();
-            self.shared.metrics.reload_pauses.observe(pause, 1);
-            done.pause = Some(pause);
-        }
-        Ok(())
-    }
-
     fn stage(&self, stage: Stage) {
         if let Some(reloading) = &mut *lock(&self.reloading) {
             reloading.stage = stage;
@@ -310,7 +241,9 @@ impl Controller {
             duration_ms: milliseconds(duration),
             pause_ms: done.pause.map(milliseconds),
             sessions_moved: done.moved,
+            handed_over: done.handed_over,
             sessions_closed: done.closed,
+            closed: done.named.iter().map(Closed::from).collect(),
             faults,
             held_up_by,
             error: result.as_ref().err().map(Error::to_string).unwrap_or_default(),
@@ -336,6 +269,56 @@ impl Controller {
         let mut history = lock(&self.history);
         history.push_front(record);
         history.truncate(REMEMBERED);
+    }
+}
+
+/// How sessions were moved, and what they carried.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct HandedOver {
+    /// Their new uplink connection had been made before the pause.
+    made_ready: u64,
+    transactions: u64,
+    watched: u64,
+    touched: u64,
+    blocked: u64,
+    subscribed: u64,
+    tracking: u64,
+    monitors: u64,
+}
+
+impl HandedOver {
+    fn so_far(moves: &Moves) -> Self {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let carrying = &moves.carrying;
+        HandedOver {
+            made_ready: now(&moves.made_ready),
+            transactions: now(&carrying.transactions),
+            watched: now(&carrying.watched),
+            touched: now(&carrying.touched),
+            blocked: now(&carrying.blocked),
+            subscribed: now(&carrying.subscribed),
+            tracking: now(&carrying.tracking),
+            monitors: now(&carrying.monitors),
+        }
+    }
+
+    fn since(self, before: HandedOver) -> Self {
+        HandedOver {
+            made_ready: self.made_ready - before.made_ready,
+            transactions: self.transactions - before.transactions,
+            watched: self.watched - before.watched,
+            touched: self.touched - before.touched,
+            blocked: self.blocked - before.blocked,
+            subscribed: self.subscribed - before.subscribed,
+            tracking: self.tracking - before.tracking,
+            monitors: self.monitors - before.monitors,
+        }
+    }
+}
+
+impl From<&(Peer, &'static str)> for Closed {
+    fn from((client, reason): &(Peer, &'static str)) -> Self {
+        Closed { client: client.to_string(), reason }
     }
 }
 

@@ -97,6 +97,12 @@ pub struct Scanner {
     after_cr: bool,
     peek: bool,
     more_elements: i64,
+    note_errors: bool,
+    /// The reply is a null.
+    null: bool,
+    /// Elements of the reply that have begun.
+    elements: u32,
+    errors: Vec<u32>,
     text: [u8; MAX_TEXT],
     text_len: u8,
     text_done: bool,
@@ -118,6 +124,10 @@ impl Default for Scanner {
             after_cr: false,
             peek: false,
             more_elements: 0,
+            note_errors: false,
+            null: false,
+            elements: 0,
+            errors: Vec::new(),
             text: [0; MAX_TEXT],
             text_len: 0,
             text_done: false,
@@ -145,6 +155,25 @@ impl Scanner {
     pub fn set_more_elements(&mut self, more: i64) {
         debug_assert!(!self.begun, "a reply's header is read already");
         self.more_elements = more;
+    }
+
+    /// Whether to note which elements of the next reply are errors; between replies only.
+    pub fn set_note_errors(&mut self, note: bool) {
+        debug_assert!(!self.begun, "some elements have begun already");
+        self.note_errors = note;
+        self.elements = 0;
+        self.errors = Vec::new();
+    }
+
+    /// The last reply was a null in RESP2: a bulk string or an array that is none.
+    pub fn was_null(&self) -> bool {
+        self.null
+    }
+
+    /// The places of errors among the last reply's elements. Pushes, which are no elements, do not
+    /// count.
+    pub fn errors(&self) -> &[u32] {
+        &self.errors
     }
 
     /// The beginning of the last reply's first text: a status line, or an aggregate's first element.
@@ -211,6 +240,7 @@ impl Scanner {
             if complete && self.value_ends() {
                 self.begun = false;
                 self.more_elements = 0;
+                self.note_errors = false;
                 return Ok(Step::End { kind: self.kind });
             }
         }
@@ -226,6 +256,12 @@ impl Scanner {
             self.text_len = 0;
             self.text_done = false;
             self.last_number = 0;
+            self.null = false;
+        } else if self.note_errors && self.open.len() == 1 && !matches!(byte, b'>' | b'|') {
+            if matches!(byte, b'-' | b'!') {
+                self.errors.push(self.elements);
+            }
+            self.elements += 1;
         }
         match byte {
             b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => {
@@ -283,6 +319,7 @@ impl Scanner {
     fn sized(&mut self, kind: u8, len: i64) -> Result<bool, Error> {
         if len == -1 && matches!(kind, b'$' | b'*') {
             self.text_done = true;
+            self.null = self.open.is_empty();
             return Ok(true);
         }
         let len = u64::try_from(len).map_err(|_| Error::Length)?;

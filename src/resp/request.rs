@@ -154,6 +154,11 @@ impl Scanner {
         &self.name[..usize::from(self.name_len)]
     }
 
+    /// The number of arguments of the present frame, the name included.
+    pub fn args(&self) -> u32 {
+        self.args
+    }
+
     /// Where in the input the present (or just ended) frame began; 0 if in an earlier input.
     pub fn frame_start(&self) -> usize {
         self.frame_start

@@ -38,6 +38,8 @@ pub(super) struct Hello {
     pub(super) authenticated: bool,
     /// The request without its AUTH.
     pub(super) request: Vec<u8>,
+    /// The name that it gives the client.
+    pub(super) name: Option<Box<[u8]>>,
 }
 
 /// Checks a HELLO as Redis does, in the same order. `args` are all arguments, the name included.
@@ -52,7 +54,7 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
         Some(_) => return Err("NOPROTO unsupported protocol version"),
     }
     let mut forwarded = args[..2].to_vec();
-    let mut authenticated = false;
+    let (mut authenticated, mut name_given) = (false, None);
     loop {
         options = match options {
             [] => break,
@@ -63,6 +65,7 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
             }
             [option, name, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
                 forwarded.extend([*option, *name]);
+                name_given = Some(Box::from(*name));
                 rest
             }
             // Redis repeats the option, but it may be a part of a password with a space in it,
@@ -70,11 +73,11 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
             [_, ..] => return Err(HELLO_SYNTAX),
         };
     }
-    Ok(Hello { authenticated, ..plain(&forwarded) })
+    Ok(Hello { authenticated, name: name_given, ..plain(&forwarded) })
 }
 
 fn plain(args: &[&[u8]]) -> Hello {
-    Hello { authenticated: false, request: encode::request(args) }
+    Hello { authenticated: false, request: encode::request(args), name: None }
 }
 
 #[cfg(test)]
@@ -117,6 +120,7 @@ mod tests {
         let hello = hello(Some(&login), &words("HELLO 3 auth default secret SETNAME me"))
             .expect("the right password");
         assert!(hello.authenticated);
+        assert_eq!(hello.name.as_deref(), Some(&b"me"[..]));
         let text = String::from_utf8(hello.request).expect("text");
         assert_eq!(text, "*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$2\r\nme\r\n");
     }

@@ -2,13 +2,16 @@
 
 use super::Session;
 use super::auth;
-use super::awaited::{Awaited, Queued};
+use super::awaited::Awaited;
 use super::close::Reason;
+use super::effect::Effect;
+use super::replay::{self, OneShot};
 use super::tap::Secrecy;
-use crate::command::{self, Class};
-use crate::resp::{Args, encode};
+use super::transaction::Transaction;
+use crate::command::Class;
+use crate::resp::encode;
 
-const OK: &[u8] = b"+OK\r\n";
+pub(super) const OK: &[u8] = b"+OK\r\n";
 const NOT_IN_MULTI: &str = "ERR Command not allowed inside a transaction";
 
 /// What becomes of a request.
@@ -30,6 +33,8 @@ pub(super) enum Verdict {
     Refuse(&'static str),
     /// As an error while queueing, which makes EXEC fail: the uplink is made to see one.
     RefuseInMulti(&'static str),
+    /// EXEC of a transaction that must fail.
+    Touched,
     Quit,
     /// Closed without a word.
     Http,
@@ -76,81 +81,143 @@ impl Session {
                 _ => Route::Discard(Verdict::Refuse(auth::NOAUTH)),
             });
         }
-        let queueing = intake.queued.is_some();
-        let refusal = match class {
-            Class::Auth | Class::Hello if queueing => Some(NOT_IN_MULTI),
-            Class::Replication => Some(unsupported(intake.scanner.name())),
-            _ => None,
-        };
-        match refusal {
-            None => {}
-            Some(text) if !queueing => return Some(Route::Discard(Verdict::Refuse(text))),
-            Some(text) => {
-                return self.admit().then_some(Route::Discard(Verdict::RefuseInMulti(text)));
-            }
+        if class == Class::Quit {
+            return Some(Route::Discard(Verdict::Quit));
+        }
+        if class == Class::Reset {
+            return Some(Route::Collect(class));
+        }
+        if intake.transaction.is_some() {
+            return self.head_in_multi(class, args);
         }
         let awaited = match class {
-            Class::Quit => return Some(Route::Discard(Verdict::Quit)),
+            Class::Replication => {
+                return Some(Route::Discard(Verdict::Refuse(unsupported(intake.scanner.name()))));
+            }
             Class::Auth
             | Class::Hello
             | Class::Select
             | Class::Read
+            | Class::Blocking(_)
             | Class::Client
-            | Class::Reset => return Some(Route::Collect(class)),
+            | Class::Watch
+            | Class::Subscribe(_)
+            | Class::Unsubscribe(_)
+            | Class::Eval
+            | Class::Script => return Some(Route::Collect(class)),
             Class::Secret => Awaited::Secret,
-            Class::Multi if !queueing && args == 1 => Awaited::Multi,
-            Class::Exec if args == 1 => intake.queued.map_or(Awaited::Plain, Awaited::Exec),
-            Class::Discard if queueing => Awaited::Watch(false),
-            Class::Watch if !queueing => Awaited::Watch(true),
-            Class::Unwatch if !queueing => Awaited::Watch(false),
-            Class::Blocking if !queueing => Awaited::Blocking,
-            Class::Subscribe(channel) if !queueing && args > 1 => {
-                Awaited::Subscribed(channel, args - 1)
-            }
-            Class::Unsubscribe(channel) if !queueing => Awaited::Unsubscribed(channel, args - 1),
-            Class::Monitor => Awaited::Monitor,
+            Class::Wait => Awaited::Waiting,
+            Class::Multi if args == 1 => Awaited::Multi,
+            Class::Unwatch => Awaited::Effect(Box::new(Effect::Unwatch)),
+            Class::Monitor => Awaited::Effect(Box::new(Effect::Monitor)),
+            Class::Readonly(on) => Awaited::Effect(Box::new(Effect::Readonly(on))),
             Class::Plain
             | Class::Multi
             | Class::Exec
             | Class::Discard
-            | Class::Watch
-            | Class::Unwatch
-            | Class::Blocking
-            | Class::Subscribe(_)
-            | Class::Unsubscribe(_)
-            | Class::Replication
+            | Class::Asking
+            | Class::Quit
+            | Class::Reset
             | Class::Http => Awaited::Plain,
         };
         if !self.admit() {
             return None;
         }
-        self.queue(class, args);
-        Some(Route::Forward { owed: self.expect(awaited) })
+        self.use_up_one_shot(class);
+        match awaited {
+            Awaited::Multi => {
+                self.intake.transaction = Some(Box::default());
+                self.mark();
+            }
+            _ if class == Class::Asking => self.intake.one_shot = Some(OneShot::Asking),
+            _ => {}
+        }
+        let route = Route::Forward { owed: self.expect(awaited) };
+        self.intake.is_ordinary = self.is_ordinary();
+        Some(route)
     }
 
-    /// A transaction begins, ends, or has one request more.
-    fn queue(&mut self, class: Class, args: u32) {
-        match (&mut self.intake.queued, class) {
-            (queued @ None, Class::Multi) if args == 1 => *queued = Some(Queued::default()),
-            (queued, Class::Exec | Class::Discard) if args == 1 => *queued = None,
-            (Some(queued), Class::Secret) => queued.secrets = true,
-            (Some(queued), Class::Subscribe(_)) if args > 1 => queued.subscribe(args - 1),
-            // Without arguments, as many as there are by then: one, for want of knowledge.
-            (Some(queued), Class::Unsubscribe(_)) => queued.subscribe((args - 1).max(1)),
-            _ => {}
+    /// The same while a transaction is open: most is queued.
+    fn head_in_multi(&mut self, class: Class, args: u32) -> Option<Route> {
+        let refusal = match class {
+            Class::Auth | Class::Hello => Some(NOT_IN_MULTI),
+            Class::Replication => Some(unsupported(self.intake.scanner.name())),
+            _ => None,
+        };
+        let ends = matches!(class, Class::Exec | Class::Discard) && args == 1;
+        let route = match refusal {
+            Some(text) => Route::Discard(Verdict::RefuseInMulti(text)),
+            None if class == Class::Exec && ends && self.state.touched => {
+                Route::Discard(Verdict::Touched)
+            }
+            None if ends => Route::Forward { owed: true },
+            // What is too much to be kept need not wait here for its end.
+            None if class == Class::Plain && self.is_pinned() => Route::Forward { owed: true },
+            None => return Some(Route::Collect(class)),
+        };
+        if !self.admit() {
+            return None;
+        }
+        if !matches!(route, Route::Forward { .. }) {
+            return Some(route);
+        }
+        if !ends {
+            return Some(self.queue_unkept());
+        }
+        self.use_up_one_shot(class);
+        let transaction = self.intake.transaction.take().unwrap_or_default();
+        let awaited = match class {
+            Class::Discard => Awaited::Effect(Box::new(Effect::Unwatch)),
+            _ => Awaited::Exec(Box::new(transaction.executed())),
+        };
+        let route = Route::Forward { owed: self.expect(awaited) };
+        self.intake.is_ordinary = self.is_ordinary();
+        self.mark();
+        Some(route)
+    }
+
+    /// A request that goes up as it comes is queued there, and not kept here.
+    pub(super) fn queue_unkept(&mut self) -> Route {
+        self.push_queued(|transaction| transaction.push(None, None));
+        Route::Forward { owed: self.expect(Awaited::Queued) }
+    }
+
+    pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
+        let Some(transaction) = &mut self.intake.transaction else { return };
+        let was_pinned = transaction.pinned;
+        push(transaction);
+        if transaction.pinned && !was_pinned {
+            // Until it is executed, it is in flight.
+            self.passes.add(1);
+            self.intake.keeps_pass = true;
+        }
+    }
+
+    /// The transaction can only be finished by the uplink that it was begun on.
+    fn is_pinned(&self) -> bool {
+        self.intake.transaction.as_ref().is_some_and(|transaction| transaction.pinned)
+    }
+
+    /// What the next request alone was to have is over with it, or with its transaction.
+    pub(super) fn use_up_one_shot(&mut self, class: Class) {
+        let kept = matches!(class, Class::Client | Class::Asking | Class::Multi);
+        if self.intake.one_shot.is_some() && !kept {
+            self.intake.one_shot = None;
         }
     }
 
     /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
     /// in sees it.
-    fn admit(&mut self) -> bool {
+    pub(super) fn admit(&mut self) -> bool {
         if self.intake.admitted == 0 {
-            if !self.passes.enter() {
+            if self.is_pinned() {
+                self.passes.add(1);
+            } else if !self.passes.enter() {
                 return false;
             }
             if self.member.has_news() {
                 self.read_news();
-                if self.ending.is_some() {
+                if self.ending.is_some() || self.leaving {
                     self.passes.leave(self.passes.held().min(1));
                     return false;
                 }
@@ -160,8 +227,17 @@ impl Session {
         true
     }
 
+    /// The request that was admitted last needs nothing of the uplink.
+    pub(super) fn take_back_admitted(&mut self) {
+        self.intake.admitted -= 1;
+        // The others were not counted at the gate yet.
+        if self.intake.admitted == 0 {
+            self.passes.leave(1);
+        }
+    }
+
     /// An admitted request, next to go up, will be answered, which is what this returns, or not.
-    fn expect(&mut self, awaited: Awaited) -> bool {
+    pub(super) fn expect(&mut self, awaited: Awaited) -> bool {
         if self.intake.silence == Silence::Next {
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "SKIP"]));
         }
@@ -169,10 +245,26 @@ impl Session {
         let push = matches!(awaited, Awaited::Subscribed(..) | Awaited::Unsubscribed(..));
         if self.is_silent() && !push {
             self.intake.unanswered += 1;
+            self.suppose(awaited);
             return false;
         }
         self.owed.push(awaited, self.intake.scanner.name());
         true
+    }
+
+    /// A request without a reply is taken to have succeeded, until the uplink can be asked.
+    fn suppose(&mut self, awaited: Awaited) {
+        match awaited {
+            Awaited::Effect(effect) => self.state.apply(*effect),
+            Awaited::Multi => self.state.begin_queueing(),
+            Awaited::Exec(executed) => {
+                self.state.apply(Effect::Unwatch);
+                executed.apply(&[], &mut self.state);
+            }
+            Awaited::Queued | Awaited::Instead(_) => {}
+            _ => return,
+        }
+        self.state.unsure = true;
     }
 
     /// The next reply is suppressed; used up by asking, where it is for one request only.
@@ -182,6 +274,7 @@ impl Session {
             Silence::Always => true,
             Silence::Next => {
                 self.intake.silence = Silence::No;
+                self.intake.is_ordinary = self.is_ordinary();
                 true
             }
         }
@@ -203,144 +296,22 @@ impl Session {
         match verdict {
             Verdict::Refuse(text) => self.answer(encode::error(text)),
             Verdict::RefuseInMulti(text) => {
-                // An AUTH without arguments: wrong everywhere, and so the transaction is aborted.
+                let refused = replay::refused();
+                self.push_queued(|transaction| transaction.push(Some(&refused), None));
                 self.expect(Awaited::Instead(text));
-                self.to_uplink.push(&encode::request(["AUTH"]));
+                self.to_uplink.push(&refused);
+            }
+            Verdict::Touched => {
+                self.intake.transaction = None;
+                self.expect(Awaited::Touched);
+                self.to_uplink.push(&encode::request(["DISCARD"]));
+                self.intake.is_ordinary = self.is_ordinary();
+                self.mark();
             }
             Verdict::Http => self.end(Reason::SpeaksHttp),
             Verdict::Quit => {
                 self.answer(OK.to_vec());
                 self.end(Reason::Quit);
-            }
-        }
-    }
-
-    /// A collected request is complete; false if the gate is shut to it.
-    pub(super) fn collected(&mut self, class: Class, frame: &[u8]) -> bool {
-        let args: Vec<&[u8]> = Args::new(frame).collect();
-        match class {
-            Class::Auth => {
-                match auth::auth(self.generation.listen.config.login.as_ref(), &args) {
-                    Ok(()) => {
-                        self.intake.authenticate(true);
-                        self.answer(OK.to_vec());
-                    }
-                    Err(text) => self.answer(encode::error(text)),
-                }
-                true
-            }
-            Class::Hello => self.hello(&args),
-            Class::Reset => self.reset(frame, args.len() == 1),
-            Class::Client => self.client_command(frame, &args),
-            _ => {
-                let awaited = self.awaited(class, &args);
-                self.forward(frame, awaited)
-            }
-        }
-    }
-
-    fn awaited(&mut self, class: Class, args: &[&[u8]]) -> Awaited {
-        let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
-        if let Some(queued) = &mut self.intake.queued {
-            queued.selects |= class == Class::Select;
-            return Awaited::Plain;
-        }
-        match (class, args) {
-            (Class::Select, [_, db]) => number(db).map_or(Awaited::Plain, Awaited::Select),
-            (Class::Read, _) if command::blocks(args.iter().copied()) => Awaited::Blocking,
-            _ => Awaited::Plain,
-        }
-    }
-
-    fn forward(&mut self, frame: &[u8], awaited: Awaited) -> bool {
-        if !self.admit() {
-            return false;
-        }
-        self.expect(awaited);
-        self.to_uplink.push(frame);
-        true
-    }
-
-    fn hello(&mut self, args: &[&[u8]]) -> bool {
-        match auth::hello(self.generation.listen.config.login.as_ref(), args) {
-            Err(text) => self.answer(encode::error(text)),
-            Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
-                self.answer(encode::error(auth::NOAUTH));
-            }
-            Ok(hello) => {
-                if !self.forward(&hello.request, Awaited::Hello) {
-                    return false;
-                }
-                self.intake.authenticate(true);
-            }
-        }
-        true
-    }
-
-    /// RESET logs the uplink connection out, and the client too.
-    fn reset(&mut self, frame: &[u8], valid: bool) -> bool {
-        if !valid {
-            return self.forward(frame, Awaited::Plain);
-        }
-        if !self.admit() {
-            return false;
-        }
-        self.intake.queued = None;
-        self.intake.silence = Silence::No;
-        self.to_uplink.push(frame);
-        self.expect(Awaited::Reset);
-        let generation = self.generation.clone();
-        if let Some(auth) = generation.uplink.auth() {
-            self.to_uplink.push(&auth);
-            self.owed.push(Awaited::Own, b"");
-        }
-        self.intake.authenticate(generation.listen.config.login.is_none());
-        true
-    }
-
-    /// CLIENT REPLY has no reply of its own but for ON.
-    fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> bool {
-        let silence = match args {
-            [_, reply, mode] if reply.eq_ignore_ascii_case(b"REPLY") => {
-                match (&mode.to_ascii_uppercase()[..], self.intake.silence) {
-                    (b"ON", _) => Some(Silence::No),
-                    (b"OFF", _) | (b"SKIP", Silence::Always) => Some(Silence::Always),
-                    (b"SKIP", _) => Some(Silence::Next),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        match silence {
-            Some(silence) if self.intake.queued.is_none() => {
-                if silence == Silence::Next {
-                    self.intake.silence = silence;
-                    return true;
-                }
-                if !self.admit() {
-                    return false;
-                }
-                self.intake.silence = silence;
-                self.expect(Awaited::Plain);
-                self.to_uplink.push(frame);
-                true
-            }
-            _ => {
-                let tracking = match args {
-                    [_, tracking, on, ..] if tracking.eq_ignore_ascii_case(b"TRACKING") => {
-                        Some(on.eq_ignore_ascii_case(b"ON"))
-                    }
-                    _ => None,
-                };
-                let awaited = match (tracking, &mut self.intake.queued) {
-                    (Some(on), None) => Awaited::Tracking(on),
-                    (Some(on), Some(queued)) => {
-                        queued.tracks |= on;
-                        Awaited::Plain
-                    }
-                    (None, _) => Awaited::Plain,
-                };
-                self.forward(frame, awaited)
             }
         }
     }

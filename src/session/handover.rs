@@ -1,110 +1,87 @@
 //! A new generation: the uplink is exchanged at a safe point, for one that was made ready before.
 
-use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::awaited::Awaited;
 use super::close::Reason;
 use super::commands::Silence;
+use super::effect::Effect;
+use super::last::At;
+use super::orders::{Marker, Order, Preparation, Prospect, Running, marks};
 use super::outbox::Outbox;
-use super::owed::Name;
-use super::state::Carried;
-use super::{Dial, Link, Session, poll_read, replay};
-use crate::generation::Generation;
-use crate::resp::reply;
-use crate::transport::{Peer, Stream};
+use super::owed::{Name, View};
+use super::replay;
+use super::state::{Carried, INVALIDATIONS};
+use super::swallow::{Meaning, Seen, Swallow};
+use super::{Dial, Link, Session, poll_read};
+use crate::command::Channel;
+use crate::resp::reply::{self, Scanner, Step};
+use crate::uplink::{Answer, Fresh, Id};
 
-/// What a session is told by name. All of them also see a stop and a new generation.
-#[derive(Debug)]
-pub enum Order {
-    /// To connect to the next uplink, while the present one still serves.
-    Prepare(Arc<Preparation>, OwnedSemaphorePermit),
-    /// To forget that.
-    Abandon(OwnedSemaphorePermit),
-    /// To take the new generation now, if it has not yet.
-    Settle(OwnedSemaphorePermit),
-    /// To tell which request it waits for.
-    Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
-}
-
-/// New uplink connections, on their way.
-#[derive(Debug)]
-pub struct Preparation {
-    generation: Arc<Generation>,
-    ready: AtomicU64,
-    fault: OnceLock<String>,
-}
-
-/// A request that keeps the gate from being quiet.
-#[derive(Debug, Clone)]
-pub struct Running {
-    /// The command's name.
-    pub command: String,
-    /// Who sent it.
-    pub client: Peer,
-    /// Since when the uplink has it; `None` while the client has not sent all of it.
-    pub since: Option<Instant>,
-    /// The client does not read its replies.
-    pub unread: bool,
-}
-
-/// What became of the sessions at all reloads so far.
-#[derive(Debug, Default)]
-pub struct Moves {
-    /// Their uplink was exchanged.
-    pub moved: AtomicU64,
-    /// They were closed, for what they had cannot be carried.
-    pub closed: AtomicU64,
-}
-
-impl fmt::Display for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Running { command, client, .. } = self;
-        let command = command.to_ascii_uppercase();
-        match self.since {
-            Some(since) => {
-                write!(f, "{command} of {client} for {:.1} s", since.elapsed().as_secs_f64())?;
-            }
-            None => write!(f, "{command} of {client}, which has not sent all of it")?,
-        }
-        if self.unread { f.write_str(", which does not read its replies") } else { Ok(()) }
-    }
-}
-
-impl Preparation {
-    /// For the uplink of this generation.
-    pub fn new(generation: Arc<Generation>) -> Arc<Self> {
-        Arc::new(Preparation { generation, ready: AtomicU64::new(0), fault: OnceLock::new() })
-    }
-
-    /// Connections that are ready.
-    pub fn ready(&self) -> u64 {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// Why one of them could not be made.
-    pub fn fault(&self) -> Option<&String> {
-        self.fault.get()
-    }
-}
+/// How long an old uplink may take to say what it has to say yet.
+const LAST_MESSAGES: Duration = Duration::from_secs(5);
 
 /// A session's next uplink connection.
 pub(super) struct Next {
     /// Of this generation, and no other of the same number.
-    generation: Arc<Generation>,
+    pub(super) preparation: Arc<Preparation>,
     /// What it was told.
-    told: Carried,
-    link: NextLink,
+    pub(super) told: Carried,
+    pub(super) link: NextLink,
+    /// Its messages are not for the client until the mark.
+    pub(super) listens: Option<Box<Listens>>,
+    /// It is subscribed to the mark.
+    pub(super) marker: Option<Arc<Marker>>,
+    /// It was told whom to send invalidations to, if that is another connection.
+    pub(super) redirected: bool,
 }
 
-enum NextLink {
-    Dialling(Dial),
-    Ready(Stream),
+pub(super) enum NextLink {
+    Busy(Dial),
+    Ready(Box<Fresh>),
+}
+
+impl Next {
+    /// It cannot be told anything now: it is being connected to, or in the middle of a message.
+    pub(super) fn is_busy(&self) -> bool {
+        let in_frame = self.listens.as_ref().is_some_and(|listens| listens.scanner.in_frame());
+        in_frame || matches!(self.link, NextLink::Busy(_))
+    }
+}
+
+/// Looks for the mark.
+pub(super) struct Listens {
+    scanner: Scanner,
+    swallow: Swallow,
+}
+
+impl Listens {
+    pub(super) fn new(mark: Vec<u8>) -> Box<Self> {
+        Box::new(Listens { scanner: Scanner::default(), swallow: Swallow::until(mark) })
+    }
+
+    /// Passes over everything before the mark; gives what comes after it once that is found.
+    fn feed(&mut self, input: &[u8]) -> Result<Option<Vec<u8>>, reply::Error> {
+        let mut pos = 0;
+        while pos < input.len() {
+            let start = pos;
+            if !self.scanner.in_frame() {
+                self.swallow.begin();
+            }
+            let ends = matches!(self.scanner.next(input, &mut pos)?, Step::End { .. });
+            if self.swallow.is_matching()
+                && self.swallow.feed(&input[start..pos], ends) == Seen::Frame(Meaning::Mark)
+            {
+                return Ok(Some(input[pos..].to_vec()));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Session {
@@ -120,14 +97,19 @@ impl Session {
         for order in orders {
             match order {
                 Order::Prepare(preparation, permit) => self.prepare(preparation, permit),
-                Order::Abandon(_permit) => self.next = None,
-                // Done by now.
-                Order::Settle(_permit) => {}
+                Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
+                Order::Finish(finish, permit) => self.begin_last(finish, permit),
+                Order::Abandon(_permit) => self.abandon(),
+                Order::Settle(permit) => self.settling = self.leaving.then_some(permit),
                 Order::Report(to, _permit) => {
                     if let Some(running) = self.running() {
                         // Nobody listens any more: it is too late for the answer.
                         let _ = to.send(running);
                     }
+                }
+                Order::Predict(to, _permit) => {
+                    // As above.
+                    let _ = to.send(self.prospect());
                 }
             }
         }
@@ -141,55 +123,215 @@ impl Session {
         let silent = || (Name::new(self.intake.scanner.name()), None);
         let (name, since) = self.owed.oldest_admitted().unwrap_or_else(silent);
         let unread = !self.to_client.is_clear();
-        Some(Running { command: name.text(), client: self.peer, since, unread })
+        let command = match self.intake.keeps_pass && self.owed.is_empty() {
+            true => "a transaction that is too large to be carried".to_owned(),
+            false => name.text(),
+        };
+        Some(Running { command, client: self.peer, since, unread })
+    }
+
+    fn prospect(&self) -> Prospect {
+        Prospect {
+            client: self.peer,
+            db: self.state.db,
+            connected: self.is_connected(),
+            closed_for: self.uncarried().filter(|_| self.is_connected()),
+            waits: self.owed.is_blocked() && !self.can_be_interrupted(),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.uplink, Link::Live(_) | Link::Dialling(_))
+    }
+
+    /// Tells those who look for such sessions what this one is like.
+    pub(super) fn mark(&self) {
+        let state = &self.state;
+        let last = self.is_connected() && self.needs_last();
+        let bits = [
+            (self.intake.transaction.is_some(), marks::TRANSACTION),
+            (state.watching(), marks::WATCHING),
+            (self.blocked.is_some() || self.intake.resumed.is_some(), marks::BLOCKED),
+            (state.subscribed(), marks::SUBSCRIBED),
+            (state.tracking().is_some(), marks::TRACKING),
+            (state.monitor, marks::MONITOR),
+            (self.intake.silence == Silence::Always, marks::SILENT),
+            (last, marks::LAST),
+        ];
+        let set = bits.iter().filter(|(is, _)| *is);
+        self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));
     }
 
     fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
         // For an earlier generation that did not come.
         self.next = None;
-        let needed = matches!(self.uplink, Link::Live(_) | Link::Dialling(_));
-        if !needed || self.ending.is_some() || self.uncarried().is_some() {
+        let ends = self.ending.is_some() || self.uncarried().is_some();
+        // What is not known yet is asked when nothing is in flight.
+        if !self.is_connected() || ends || self.state.unsure {
             return;
         }
-        let (generation, told) = (preparation.generation.clone(), self.state.carried());
-        let shared = self.shared.clone();
-        let link = NextLink::Dialling(Box::pin(async move {
+        let told = self.state.carried();
+        let mut script = replay::prepared(&told);
+        let marker = preparation.marker().filter(|_| told.subscribed()).cloned();
+        let listens = marker.as_ref().map(|marker| {
+            script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
+            preparation.listen();
+            Listens::new(marker.message(told.resp3))
+        });
+        if let Some(marker) = marker.clone().filter(|_| self.may_subscribe_mark()) {
+            self.subscribe_mark(marker);
+        }
+        // One that says nothing may be refused all the same (`maxclients`).
+        script.ask("PING", &[], Answer::Pong);
+        let (shared, ready) = (self.shared.clone(), preparation.clone());
+        let link = NextLink::Busy(Box::pin(async move {
             let _permit = permit;
-            // One that says nothing may be refused all the same (`maxclients`).
-            let result = preparation.generation.uplink.dial_alive(&replay::requests(told)).await;
-            shared.metrics.count_connect(&result);
-            match &result {
-                Ok(_) => {
-                    preparation.ready.fetch_add(1, Ordering::Relaxed);
-                }
-                // The first one counts.
-                Err(why) => drop(preparation.fault.set(why.to_string())),
-            }
+            let result = shared.dial(ready.generation(), script).await;
+            ready.note(&result);
             result
         }));
-        self.next = Some(Box::new(Next { generation, told, link }));
+        let redirected = false;
+        self.next = Some(Box::new(Next { preparation, told, link, listens, marker, redirected }));
+        self.mark();
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) {
+    /// Nothing that the client has sent can be shifted or counted wrongly by it.
+    fn may_subscribe_mark(&self) -> bool {
+        self.owed.is_empty()
+            && self.intake.transaction.is_none()
+            && !self.intake.is_in_forwarded()
+            && self.shards() == 0
+    }
+
+    /// Has the mark sent to this client's present uplink connection, too.
+    pub(super) fn subscribe_mark(&mut self, marker: Arc<Marker>) {
+        self.unsubscribe_mark();
+        let (resp3, shards) = (self.state.resp3, self.shards());
+        self.to_uplink.push(&marker.subscribe());
+        let swallow = self.swallow.get_or_insert_default();
+        swallow.expect(marker.confirmation(resp3, true, shards + 1), Meaning::Noise);
+        swallow.expect(marker.message(resp3), Meaning::Mark);
+        self.marker = Some(marker);
+    }
+
+    /// Ends that. Not in the middle of a request, nor in a transaction, where it would be queued.
+    pub(super) fn unsubscribe_mark(&mut self) {
+        let free = self.intake.transaction.is_none() && !self.intake.is_in_forwarded();
+        let Some(marker) = self.marker.take_if(|_| free) else { return };
+        let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
+        self.to_uplink.push(&marker.unsubscribe());
+        let swallow = self.swallow.get_or_insert_default();
+        // On the next uplink, it may be on its way yet.
+        if !swallow.drops {
+            swallow.forget_mark();
+        }
+        swallow.expect(confirmation, Meaning::Noise);
+        self.mark();
+    }
+
+    /// Before the next request, if nobody needs it any more.
+    pub(super) fn unsubscribe_late(&mut self) {
+        if self.next.is_none() && self.last.is_none() {
+            self.unsubscribe_mark();
+        }
+    }
+
+    /// RESET ends all subscriptions, without a word.
+    pub(super) fn forget_mark(&mut self) {
+        self.marker = None;
+        self.swallow.iter_mut().for_each(|swallow| swallow.forget_mark());
+    }
+
+    /// The present uplink will send this mark.
+    pub(super) fn is_marked_by(&self, marker: &Arc<Marker>) -> bool {
+        self.marker.as_ref().is_some_and(|it| Arc::ptr_eq(it, marker))
+    }
+
+    fn shards(&self) -> i64 {
+        self.state.subscriptions(Channel::Shard)
+    }
+
+    /// What will be the uplink. True if there is more to be done, for the present one, too.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        if let Some(revive) = &mut self.revive
+            && Pin::new(revive).poll(cx).is_ready()
+        {
+            self.revive = None;
+            if matches!(self.uplink, Link::Absent) && self.ending.is_none() {
+                self.dial();
+                return true;
+            }
+        }
+        if self.next.is_some() {
+            self.poll_next_link(cx, scratch);
+            self.mark();
+        }
+        self.poll_last()
+    }
+
+    fn poll_next_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
         let Some(next) = &mut self.next else { return };
-        let NextLink::Dialling(dial) = &mut next.link else { return };
-        match dial.as_mut().poll(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(stream)) => next.link = NextLink::Ready(stream),
-            // The reload knows.
-            Poll::Ready(Err(_)) => self.next = None,
+        if let NextLink::Busy(dial) = &mut next.link {
+            match dial.as_mut().poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(mut fresh)) => {
+                    if let (Some(seen), Id::Is(id)) = (self.id, fresh.id) {
+                        self.shared.ids.prepared(seen, id);
+                    }
+                    let early = std::mem::take(&mut fresh.early);
+                    next.link = NextLink::Ready(Box::new(fresh));
+                    self.overhear(&early);
+                }
+                Poll::Ready(Err(why)) => {
+                    self.next = None;
+                    self.last_failed(&why);
+                }
+            }
+        }
+        while let Some(next) = &mut self.next {
+            let (NextLink::Ready(fresh), Some(_)) = (&mut next.link, &next.listens) else { break };
+            match poll_read(&mut fresh.stream, cx, scratch) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(read)) if read > 0 => self.overhear(&scratch[..read]),
+                Poll::Ready(_) => self.next = None,
+            }
+        }
+    }
+
+    /// What the next uplink says already. Messages before the mark come from the present one.
+    fn overhear(&mut self, input: &[u8]) {
+        let Some(next) = &mut self.next else { return };
+        let NextLink::Ready(fresh) = &mut next.link else { return };
+        match next.listens.as_mut().map(|listens| listens.feed(input)) {
+            None => fresh.early.extend_from_slice(input),
+            Some(Ok(None)) => {}
+            Some(Ok(Some(after))) => {
+                fresh.early = after;
+                next.listens = None;
+            }
+            Some(Err(_)) => self.next = None,
         }
     }
 
     /// What a handover would lose.
     pub(super) fn uncarried(&self) -> Option<&'static str> {
-        if self.intake.queued.is_some() {
-            return Some("an open transaction");
-        }
-        if self.intake.silence == Silence::Always {
-            return Some("CLIENT REPLY OFF");
+        if self.intake.silence == Silence::Always && self.intake.transaction.is_some() {
+            return Some("a transaction under CLIENT REPLY OFF");
         }
         self.state.uncarried()
+    }
+
+    fn abandon(&mut self) {
+        self.next = None;
+        self.undo_last();
+        if self.marker.is_none() {
+            self.swallow.iter_mut().for_each(|swallow| swallow.ignore_mark());
+        } else {
+            self.unsubscribe_mark();
+        }
+        // What came after the mark is for the client now.
+        self.marked = false;
+        self.mark();
     }
 
     /// Takes the generation in force. The gate was quiet when it came, so this session is at a
@@ -201,50 +343,190 @@ impl Session {
         if !self.owed.is_empty() && self.earlier.is_none() {
             self.earlier = Some(Box::new((Instant::now(), before)));
         }
-        let next = self.next.take();
         if self.generation.listen.config.login.is_none() {
             self.intake.authenticate(true);
         }
         self.set_taps();
-        if replaced && !matches!(self.uplink, Link::Absent | Link::Lost) {
-            match self.uncarried() {
-                None => self.exchange(next),
-                Some(what) => {
-                    self.shared.moves.closed.fetch_add(1, Ordering::Relaxed);
-                    self.lose_uplink(Reason::NotCarried(what));
-                }
-            }
+        if !replaced || matches!(self.uplink, Link::Lost) {
+            return;
+        }
+        if let Some(what) = self.uncarried().filter(|_| self.is_connected()) {
+            self.shared.moves.close(self.peer, what);
+            return self.lose_uplink(Reason::NotCarried(what));
+        }
+        if self.may_leave() {
+            self.exchange();
+        } else {
+            self.leaving = true;
+            self.leave_by = Some(Instant::now() + LAST_MESSAGES);
         }
     }
 
-    fn exchange(&mut self, next: Option<Box<Next>>) {
+    /// The old uplink has said all that it has to say.
+    fn may_leave(&self) -> bool {
+        let awaits_mark = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_mark());
+        let published = self.next.as_ref().is_some_and(|next| {
+            next.preparation.marker().is_none() || next.preparation.is_published()
+        });
+        !(self.replies.in_frame() || (awaits_mark && published && self.is_connected()))
+    }
+
+    /// True if the uplink was exchanged now.
+    pub(super) fn poll_leave(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.leaving {
+            return false;
+        }
+        let late = self.leave_by.is_some_and(|at| self.poll_timer(at, cx).is_ready());
+        if !late && !self.may_leave() {
+            return false;
+        }
+        if self.partial {
+            self.lose_uplink(Reason::UplinkClosed);
+            return false;
+        }
+        self.exchange();
+        true
+    }
+
+    /// The present uplink is gone, or is let go; nothing is owed to the client.
+    pub(super) fn let_go(&mut self) {
+        self.forget_uplink();
+        // Nobody can be asked any more.
+        self.state.touched |= self.state.watching();
+        if self.leaving {
+            self.exchange();
+        } else if self.hears_unasked() {
+            self.revive = Some(self.shared.gate.wait());
+        }
+        self.mark();
+    }
+
+    fn forget_uplink(&mut self) {
+        if self.is_connected() {
+            // Requests may come before it is dialled, and change what is to be told.
+            let mut script = self.whole_script(At::Present, |_| ());
+            self.silence(&mut script);
+            self.restore = Some(Box::new(script)).filter(|script| !script.is_empty());
+        }
         // What is still owed are replies to the proxy's own requests, and what waits behind them.
         for local in std::mem::take(&mut self.owed).into_locals() {
             self.send_local(&local);
         }
         self.to_uplink = Outbox::default();
         self.replies = reply::Scanner::default();
-        (self.hiding, self.partial) = (false, false);
-        self.uplink = Link::Absent;
-        self.shared.moves.moved.fetch_add(1, Ordering::Relaxed);
+        (self.view, self.kept, self.partial) = (View::Shown, None, false);
+        (self.swallow, self.marker, self.marked) = (None, None, false);
+        self.unread = Vec::new();
+        (self.uplink, self.uplink_id) = (Link::Absent, None);
+    }
+
+    /// An uplink may have something to say to this client that it did not ask for.
+    fn hears_unasked(&self) -> bool {
+        self.state.subscribed() || self.state.monitor || self.state.tracking().is_some()
+    }
+
+    fn exchange(&mut self) {
+        let was_connected = self.is_connected();
+        (self.leaving, self.leave_by, self.revive) = (false, None, None);
+        self.note_touched();
+        self.forget_uplink();
+        self.settling = None;
         // Without one that is ready, the next request will dial.
-        let made_ready = next.filter(|next| Arc::ptr_eq(&next.generation, &self.generation));
-        let Some(next) = made_ready else { return };
-        if let NextLink::Ready(mut stream) = next.link
-            && is_quiet(&mut stream)
-        {
-            for request in replay::difference(next.told, self.state.carried()) {
-                self.to_uplink.push(&request);
-                self.owed.push(Awaited::Own, b"");
+        let next = self.next.take();
+        let made_ready =
+            next.filter(|it| Arc::ptr_eq(it.preparation.generation(), &self.generation));
+        let redirected = made_ready.as_ref().is_some_and(|next| next.redirected);
+        if let Some(next) = made_ready {
+            self.take_next(*next);
+        }
+        self.last = None;
+        if was_connected {
+            self.count_move();
+        }
+        self.drop_cache(redirected && matches!(self.uplink, Link::Live(_)));
+        if matches!(self.uplink, Link::Absent) && self.hears_unasked() {
+            self.dial();
+        }
+        self.exchanged = true;
+        self.mark();
+    }
+
+    fn take_next(&mut self, next: Next) {
+        let NextLink::Ready(mut fresh) = next.link else { return };
+        // It was told all that there is, but for what goes up ahead of the next request.
+        let Some(rest) = replay::difference(&next.told, &self.state).filter(|rest| rest.is_empty())
+        else {
+            return;
+        };
+        drop(rest);
+        if !read_ahead(&mut fresh) {
+            return;
+        }
+        let early = std::mem::take(&mut fresh.early);
+        self.connect(*fresh);
+        self.restore = None;
+        match next.listens {
+            Some(listens) => {
+                self.replies = listens.scanner;
+                self.view = View::Hidden;
+                self.swallow = Some(Box::new(listens.swallow));
             }
-            self.uplink = Link::Live(stream);
-            self.exchanged = true;
+            None => self.view = View::Shown,
+        }
+        self.unread = early;
+        self.marker = next.marker;
+        self.unsubscribe_mark();
+    }
+
+    fn count_move(&self) {
+        let add = |counter: &AtomicU64, when: bool| {
+            counter.fetch_add(u64::from(when), Ordering::Relaxed);
+        };
+        let moves = &self.shared.moves;
+        add(&moves.moved, true);
+        add(&moves.made_ready, matches!(self.uplink, Link::Live(_)));
+        let carrying = &moves.carrying;
+        add(&carrying.transactions, self.intake.transaction.is_some());
+        add(&carrying.watched, self.state.watching() && !self.state.touched);
+        add(&carrying.touched, self.state.touched);
+        add(&carrying.blocked, self.is_interrupted());
+        add(&carrying.subscribed, self.state.subscribed());
+        add(&carrying.tracking, self.state.tracking().is_some());
+        add(&carrying.monitors, self.state.monitor);
+    }
+
+    /// What the client has cached, the new uplink knows nothing of.
+    fn drop_cache(&mut self, redirected: bool) {
+        let redirect = self.state.tracking().map(|tracking| tracking.redirect);
+        if let Some(Some(target)) = redirect.filter(|_| !redirected) {
+            // As Redis does when the other connection is gone.
+            if self.state.resp3 {
+                let broken = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{target}\r\n");
+                self.send_local(broken.as_bytes());
+            }
+            self.state.apply(Effect::NoTracking);
+        }
+        let is_target = self.id.is_some_and(|id| self.shared.ids.is_target(id));
+        if self.state.resp3 && (redirect == Some(None) || is_target) {
+            self.send_local(b">2\r\n$10\r\ninvalidate\r\n_\r\n");
+        } else if self.state.hears_invalidations() {
+            let (channel, len) = (String::from_utf8_lossy(INVALIDATIONS), INVALIDATIONS.len());
+            let all = format!("*3\r\n$7\r\nmessage\r\n${len}\r\n{channel}\r\n*-1\r\n");
+            self.send_local(all.as_bytes());
         }
     }
 }
 
-/// Nothing came since it was made ready, and it is not closed.
-fn is_quiet(stream: &mut Stream) -> bool {
+/// Reads what came since it was made ready; false if it was closed.
+fn read_ahead(fresh: &mut Fresh) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
-    poll_read(stream, &mut cx, &mut [0]).is_pending()
+    let mut chunk = [0; 1024];
+    match poll_read(&mut fresh.stream, &mut cx, &mut chunk) {
+        Poll::Pending => true,
+        Poll::Ready(Ok(read)) if read > 0 => {
+            fresh.early.extend_from_slice(&chunk[..read]);
+            true
+        }
+        Poll::Ready(_) => false,
+    }
 }

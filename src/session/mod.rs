@@ -1,13 +1,20 @@
 //! One client and its uplink: the loop that carries requests up and replies down.
 //!
 //! - `requests`: client -> uplink
-//! - `commands`: what becomes of each request
+//! - `commands`: what becomes of each request; `collected`: by its arguments, too
 //! - `replies`: uplink -> client
 //! - `owed`: the replies that are owed, in order (pure)
 //! - `awaited`: what the next one means (pure)
 //! - `state`: what the connection carries (pure)
+//! - `effect`: what a request changes of that (pure)
+//! - `transaction`: what is queued since MULTI (pure)
+//! - `blocking`: commands that wait, and how to ask again (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
 //! - `handover`: the uplink is exchanged for that of a new generation
+//! - `last`: what of that can only be done while nothing is in flight
+//! - `orders`: what sessions are told at a reload, and what they tell
+//! - `swallow`: where the one uplink's messages end and the other's begin (pure)
+//! - `ids`: the ids of clients, which stay valid (pure)
 //! - `auth`: AUTH and HELLO (pure)
 //! - `close`: why it ended, and who is told
 //! - `tap`: `log_messages`
@@ -17,16 +24,24 @@
 
 mod auth;
 mod awaited;
+mod blocking;
 mod close;
+mod collected;
 mod commands;
+mod effect;
 mod handover;
+mod ids;
+mod last;
+mod orders;
 mod outbox;
 mod owed;
 mod replay;
 mod replies;
 mod requests;
 mod state;
+mod swallow;
 mod tap;
+mod transaction;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -37,25 +52,36 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::debug;
 
+use self::awaited::{Awaited, Question};
+use self::blocking::Blocked;
+pub use self::blocking::Ticket;
 use self::close::Reason;
 use self::handover::Next;
-pub use self::handover::{Moves, Order, Preparation, Running};
+use self::ids::Ids;
+use self::last::Last;
+pub use self::last::{Finish, Watching};
+pub use self::orders::{
+    Carrying, Interrupt, Marker, Moves, Order, Preparation, Prospect, Running, marks,
+};
 use self::outbox::Outbox;
-use self::owed::Owed;
+use self::owed::{Owed, View};
 use self::requests::Intake;
 use self::state::State;
+use self::swallow::Swallow;
 use self::tap::Tap;
-use crate::gate::{Gate, Passes};
+use crate::gate::{Gate, Passes, Waiting};
 use crate::generation::{Current, Generation};
 use crate::metrics::{self, Metrics, Recorder};
 use crate::resp::{encode, reply};
 use crate::roster::{Member, Roster};
+use crate::scripts::Scripts;
 use crate::stop::Stop;
 use crate::transport::{Peer, Socket, Stream, close_gently};
-use crate::uplink;
+use crate::uplink::{self, Fresh, Id, Script};
 
 /// What one read may bring. One buffer of this size exists for each thread.
 const READ_BUFFER: usize = 64 * 1024;
@@ -79,6 +105,10 @@ pub struct Shared {
     pub roster: Arc<Roster<Order>>,
     /// What became of them at reloads.
     pub moves: Moves,
+    /// Their ids.
+    pub ids: Ids,
+    /// Scripts that went by.
+    pub scripts: Scripts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -92,16 +122,14 @@ impl Shared {
             current: Current::new(generation),
             roster: Roster::new(workers),
             moves: Moves::default(),
+            ids: Ids::default(),
+            scripts: Scripts::default(),
             metrics: Metrics::new(workers),
         })
     }
 
-    async fn dial(
-        &self,
-        generation: &Generation,
-        setup: &[Vec<u8>],
-    ) -> Result<Stream, uplink::Error> {
-        let result = generation.uplink.dial(setup).await;
+    async fn dial(&self, generation: &Generation, script: Script) -> Result<Fresh, uplink::Error> {
+        let result = generation.uplink.dial(script).await;
         self.metrics.count_connect(&result);
         result
     }
@@ -134,6 +162,9 @@ pub async fn run(
         let mut session = Session::new(client, peer, &shared, generation, member, shard);
         let reason =
             poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
+        if let Some(id) = session.id {
+            shared.ids.forget(id);
+        }
         (session.client, reason)
     };
     reason.log(peer);
@@ -171,7 +202,7 @@ async fn handshake(
     })
 }
 
-type Dial = Pin<Box<dyn Future<Output = Result<Stream, uplink::Error>> + Send>>;
+type Dial = Pin<Box<dyn Future<Output = Result<Fresh, uplink::Error>> + Send>>;
 
 /// The connection to the uplink.
 enum Link {
@@ -193,8 +224,31 @@ struct Session {
     earlier: Option<Box<(Instant, Arc<Generation>)>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
+    /// The id that the client has seen, or will; and that of the present uplink connection.
+    id: Option<u64>,
+    uplink_id: Option<u64>,
     /// For the next generation, made ready before it comes.
     next: Option<Box<Next>>,
+    /// What is to be done while the gate is shut.
+    last: Option<Box<Last>>,
+    /// The old uplink has something to say yet before it is exchanged.
+    leaving: bool,
+    /// It has said all.
+    marked: bool,
+    /// What an uplink said, and was not looked at.
+    unread: Vec<u8>,
+    /// Frames that are not for the client.
+    swallow: Option<Box<Swallow>>,
+    /// The proxy's own channel, while the present uplink sends what is published there.
+    marker: Option<Arc<Marker>>,
+    /// Somebody waits until the old uplink is let go.
+    settling: Option<OwnedSemaphorePermit>,
+    /// When it is let go, whatever it may have to say yet.
+    leave_by: Option<Instant>,
+    /// What the uplink must be told first, where another one was lost or let go.
+    restore: Option<Box<Script>>,
+    /// Waits until the gate opens, to dial without a request.
+    revive: Option<Waiting>,
     /// The uplink is another one since it was last looked at.
     exchanged: bool,
     passes: Passes,
@@ -203,9 +257,13 @@ struct Session {
     intake: Intake,
     owed: Owed,
     state: State,
+    /// A command that waits for data.
+    blocked: Option<Box<Blocked>>,
     replies: reply::Scanner,
-    /// The present reply is not for the client.
-    hiding: bool,
+    /// What becomes of the present reply.
+    view: View,
+    /// Of one that is kept; an error if that was too long.
+    kept: Option<Result<Vec<u8>, ()>>,
     /// A part of the present reply went down.
     partial: bool,
     to_uplink: Outbox,
@@ -246,13 +304,27 @@ impl Session {
             earlier: None,
             member,
             recorder,
+            id: None,
+            uplink_id: None,
             next: None,
+            last: None,
+            leaving: false,
+            marked: false,
+            unread: Vec::new(),
+            swallow: None,
+            marker: None,
+            settling: None,
+            leave_by: None,
+            restore: None,
+            revive: None,
             exchanged: false,
             arrived: Instant::now(),
             owed: Owed::default(),
             state: State::default(),
             replies: reply::Scanner::default(),
-            hiding: false,
+            blocked: None,
+            view: View::Shown,
+            kept: None,
             partial: false,
             to_uplink: Outbox::default(),
             to_client: Outbox::default(),
@@ -288,12 +360,15 @@ impl Session {
             self.poll_requests(cx, scratch);
             // A link that has just come up may have something to read, and requests may have
             // waited for the client to take the proxy's own replies.
-            let exchanged = std::mem::take(&mut self.exchanged);
-            if !exchanged && !self.poll_dial(cx) && !self.poll_flush(cx) {
+            let exchanged = std::mem::take(&mut self.exchanged) | self.poll_leave(cx);
+            if !exchanged
+                && !self.poll_dial(cx)
+                && !self.poll_flush(cx)
+                && !self.poll_next(cx, scratch)
+            {
                 break;
             }
         }
-        self.poll_next(cx);
         self.poll_deadline(cx);
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
@@ -306,8 +381,8 @@ impl Session {
         let Link::Dialling(dial) = &mut self.uplink else { return false };
         match dial.as_mut().poll(cx) {
             Poll::Pending => false,
-            Poll::Ready(Ok(stream)) => {
-                self.uplink = Link::Live(stream);
+            Poll::Ready(Ok(fresh)) => {
+                self.connect(fresh);
                 self.send_up(cx, &[]);
                 true
             }
@@ -316,6 +391,27 @@ impl Session {
                 false
             }
         }
+    }
+
+    /// This is the uplink from now on.
+    fn connect(&mut self, fresh: Fresh) {
+        let Fresh { stream, id, early } = fresh;
+        self.uplink = Link::Live(stream);
+        self.unread = early;
+        match id {
+            Id::Is(id) => self.is_known_as(id),
+            Id::Secret => self.uplink_id = None,
+            Id::Unasked => {
+                self.owed.push_ahead(Awaited::Asked(Question::Id));
+                self.to_uplink.push_ahead(&encode::request(["CLIENT", "ID"]));
+            }
+        }
+    }
+
+    /// The uplink has told the connection's id.
+    fn is_known_as(&mut self, id: u64) {
+        self.uplink_id = Some(id);
+        self.id = Some(self.shared.ids.connected(self.generation.epoch, self.id, id));
     }
 
     /// True when the client has just taken all there was.
@@ -335,8 +431,9 @@ impl Session {
 
     fn dial(&mut self) {
         let (shared, generation) = (self.shared.clone(), self.generation.clone());
-        let setup = replay::requests(self.state.carried());
-        let dial = async move { shared.dial(&generation, &setup).await };
+        // Before the first one, there was nothing to be remembered.
+        let script = self.restore.take().map(|script| *script).unwrap_or_default();
+        let dial = async move { shared.dial(&generation, script).await };
         self.uplink = Link::Dialling(Box::pin(dial));
     }
 
@@ -375,6 +472,8 @@ impl Session {
 
     fn forget_owed(&mut self) {
         self.owed.clear();
+        self.blocked = None;
+        self.intake.keeps_pass = false;
         self.intake.unanswered = 0;
         self.passes.leave(self.passes.held());
     }
@@ -410,6 +509,12 @@ impl Session {
             && self.poll_timer(at, cx).is_ready()
         {
             self.lose_uplink(Reason::TimeLimit(limit));
+            self.poll_flush(cx);
+        }
+        if let Some(until) = self.intake.resumed.as_ref().and_then(|resumed| resumed.until)
+            && self.poll_timer(until, cx).is_ready()
+        {
+            self.end_interrupted(self.timed_out());
             self.poll_flush(cx);
         }
         if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {

@@ -37,6 +37,12 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Adds before all that waits; nothing of it may have been written.
+    pub(super) fn push_ahead(&mut self, bytes: &[u8]) {
+        let rest = std::mem::replace(&mut self.bytes, bytes.into());
+        self.push(&rest);
+    }
+
     /// Forgets everything: the stream is lost.
     pub(super) fn clear(&mut self) {
         *self = Outbox::default();

@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::awaited::{Awaited, Reply, Settled, confirmation, is_unasked, learn};
+use super::awaited::{Awaited, Confirmed, Reply, Settled, confirmation, is_unasked, learn};
+use super::ids::Place;
 use super::state::State;
+use super::transaction::Executed;
+use crate::command;
 
 /// A command's name, or its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +35,17 @@ impl Name {
     fn is(&self, name: &[u8]) -> bool {
         &self.bytes[..usize::from(self.len)] == name
     }
+}
+
+/// What becomes of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// The client gets it as it comes.
+    Shown,
+    /// It is not for the client.
+    Hidden,
+    /// Nor is this one, but it is kept.
+    Kept,
 }
 
 /// What is known of the oldest request.
@@ -103,8 +117,7 @@ impl Owed {
         }
         match self.runs.back_mut() {
             Some(run)
-                if matches!(awaited, Awaited::Plain)
-                    && matches!(run.awaited, Awaited::Plain)
+                if are_alike(&run.awaited, &awaited)
                     && (crowded || (run.timing.sent.is_none() && run.name.is(name))) =>
             {
                 run.count += 1;
@@ -112,6 +125,11 @@ impl Owed {
             }
             _ => self.runs.push_back(Run::new(awaited, Name::new(name))),
         }
+    }
+
+    /// Adds one request of the proxy's own, ahead of all that were not sent either.
+    pub(super) fn push_ahead(&mut self, awaited: Awaited) {
+        self.runs.push_front(Run::new(awaited, Name::new(b"")));
     }
 
     /// Gives back the memory of a long queue that is over.
@@ -131,7 +149,7 @@ impl Owed {
             && run.count > 1
         {
             run.count -= 1;
-            let last = Run::new(Awaited::Plain, run.name);
+            let last = Run::new(run.awaited.again(), run.name);
             self.runs.push_back(last);
         }
         let skipped = usize::from(last_incomplete);
@@ -145,13 +163,15 @@ impl Owed {
     /// The oldest request.
     pub(super) fn oldest(&self) -> Option<Oldest> {
         let run = self.runs.front()?;
-        let blocking = run.awaited == Awaited::Blocking;
+        let blocking = matches!(run.awaited, Awaited::Blocking | Awaited::Waiting);
         Some(Oldest { sent: run.timing.sent, blocking })
     }
 
     /// The oldest request that has a pass, and since when the uplink has it.
     pub(super) fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
-        let has_pass = |run: &&Run| !matches!(run.awaited, Awaited::Own | Awaited::Local(_));
+        let has_pass = |run: &&Run| {
+            !matches!(run.awaited, Awaited::Own | Awaited::Asked(_) | Awaited::Local(_))
+        };
         self.runs.iter().find(has_pass).map(|run| (run.name, run.timing.sent))
     }
 
@@ -163,6 +183,11 @@ impl Owed {
         })
     }
 
+    /// No reply is owed to the client but for those that are made here.
+    pub(super) fn is_for_the_proxy(&self) -> bool {
+        self.oldest_admitted().is_none()
+    }
+
     /// When the oldest request came and went.
     #[inline]
     pub(super) fn timing(&self) -> Timing {
@@ -171,7 +196,12 @@ impl Owed {
 
     /// The oldest request may wait for long.
     pub(super) fn is_blocked(&self) -> bool {
-        self.runs.front().is_some_and(|run| run.awaited == Awaited::Blocking)
+        self.oldest().is_some_and(|oldest| oldest.blocking)
+    }
+
+    /// It does so for data, and there is no other.
+    pub(super) fn is_only_blocked(&self) -> bool {
+        self.runs.len() == 1 && matches!(self.runs[0].awaited, Awaited::Blocking)
     }
 
     /// Takes back the newest request, whose last byte will never come; false if there is none.
@@ -189,34 +219,43 @@ impl Owed {
         *self = Owed::default();
     }
 
-    /// The next reply, which begins with this byte, is not for the client.
+    /// What becomes of the next reply, which begins with this byte.
     #[inline]
-    pub(super) fn hides(&self, kind: u8) -> bool {
-        match self.runs.front() {
-            Some(run) => match run.awaited {
-                // Nothing else comes between a RESET and this, but pushes.
-                Awaited::Own => kind != b'>',
-                // Always an error.
-                Awaited::Instead(_) => kind == b'-',
-                _ => false,
-            },
-            None => false,
+    pub(super) fn view(&self, kind: u8) -> View {
+        let Some(run) = self.runs.front() else { return View::Shown };
+        match &run.awaited {
+            // Nothing else comes between a RESET and this, but pushes.
+            Awaited::Own | Awaited::Touched if kind != b'>' => View::Hidden,
+            // Always an error.
+            Awaited::Instead(_) if kind == b'-' => View::Hidden,
+            Awaited::Asked(_) | Awaited::Ids(..) if kind != b'>' => View::Kept,
+            Awaited::Exec(executed) if !executed.ids.is_empty() && kind == b'*' => View::Kept,
+            _ => View::Shown,
         }
     }
 
-    /// How many elements the next reply has beyond what its header says.
-    #[inline]
-    pub(super) fn more_elements(&self, state: &State) -> i64 {
+    /// EXEC's reply comes next, and it is for it to say which requests succeeded.
+    pub(super) fn executes(&self) -> Option<&Executed> {
         match self.runs.front() {
-            Some(Run { awaited: Awaited::Exec(queued), .. }) => queued.more_elements(state.resp3),
-            _ => 0,
+            Some(Run { awaited: Awaited::Exec(executed), .. }) if executed.has_effects() => {
+                Some(executed)
+            }
+            _ => None,
+        }
+    }
+
+    /// The ids in EXEC's reply, which comes next.
+    pub(super) fn ids(&self) -> Vec<(u32, Place)> {
+        match self.runs.front() {
+            Some(Run { awaited: Awaited::Exec(executed), .. }) => executed.ids.clone(),
+            _ => Vec::new(),
         }
     }
 
     /// The next reply may hold a secret.
     pub(super) fn is_secret(&self) -> bool {
-        self.runs.front().is_some_and(|run| match run.awaited {
-            Awaited::Exec(queued) => queued.secrets,
+        self.runs.front().is_some_and(|run| match &run.awaited {
+            Awaited::Exec(executed) => executed.secrets,
             Awaited::Secret => true,
             _ => false,
         })
@@ -272,17 +311,11 @@ impl Owed {
         let confirmation = confirmation(reply.text)
             .filter(|_| reply.kind == b'>' || (reply.kind == b'*' && !state.resp3));
         if let Some((channel, on)) = confirmation {
-            let awaited = self.runs.front().is_some_and(|run| match run.awaited {
-                Awaited::Subscribed(awaited, _) => on && awaited == channel,
-                Awaited::Unsubscribed(awaited, _) => !on && awaited == channel,
-                _ => false,
-            });
-            let before = state.subscriptions(channel);
-            if awaited || state.subscribed() || reply.kind == b'>' {
-                state.confirmed(channel, reply.number);
+            if let Some(settled) = self.confirm(channel, on, reply, state) {
+                return settled;
             }
-            if awaited {
-                return self.confirm(before);
+            if state.subscribed() || reply.kind == b'>' {
+                state.confirmed(channel, on, Confirmed::Unknown, reply.number);
             }
         }
         if is_unasked(reply, state, confirmation.is_some()) {
@@ -290,29 +323,50 @@ impl Owed {
         }
         let Some(run) = self.runs.front_mut() else { return Settled::Fault };
         run.count -= 1;
-        let settled = learn(&run.awaited, reply, state);
-        if run.count == 0 {
-            self.runs.pop_front();
+        if run.count > 0 {
+            return learn(run.awaited.again(), reply, state);
         }
-        settled
+        self.runs.pop_front().map_or(Settled::Fault, |run| learn(run.awaited, reply, state))
     }
 
-    /// The oldest request got one of its confirmations; `before` it there were that many
-    /// subscriptions of its kind.
-    fn confirm(&mut self, before: i64) -> Settled {
-        let Some(run) = self.runs.front_mut() else { return Settled::Fault };
-        let (Awaited::Subscribed(_, left) | Awaited::Unsubscribed(_, left)) = &mut run.awaited
-        else {
-            return Settled::Fault;
+    /// If the oldest request awaits this confirmation, it got one of its.
+    fn confirm(
+        &mut self,
+        confirmed: command::Channel,
+        on: bool,
+        reply: Reply<'_>,
+        state: &mut State,
+    ) -> Option<Settled> {
+        let names = match &mut self.runs.front_mut()?.awaited {
+            Awaited::Subscribed(channel, names) if on && *channel == confirmed => names,
+            Awaited::Unsubscribed(channel, names) if !on && *channel == confirmed => names,
+            _ => return None,
         };
-        if *left == 0 {
-            *left = u32::try_from(before).unwrap_or(0).max(1);
+        if names.left == 0 {
+            names.left = u32::try_from(state.subscriptions(confirmed)).unwrap_or(0).max(1);
         }
-        *left -= 1;
-        if *left > 0 {
-            return Settled::Confirmed;
+        state.confirmed(confirmed, on, names.next(), reply.number);
+        names.left -= 1;
+        if names.left > 0 {
+            return Some(Settled::Confirmed);
         }
         self.runs.pop_front();
-        Settled::Answered
+        Some(Settled::Answered)
+    }
+}
+
+/// Requests that are counted together.
+#[inline]
+fn are_alike(one: &Awaited, other: &Awaited) -> bool {
+    matches!((one, other), (Awaited::Plain, Awaited::Plain) | (Awaited::Queued, Awaited::Queued))
+}
+
+impl Awaited {
+    /// Of requests that are counted together.
+    fn again(&self) -> Awaited {
+        match self {
+            Awaited::Queued => Awaited::Queued,
+            _ => Awaited::Plain,
+        }
     }
 }

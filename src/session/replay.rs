@@ -1,41 +1,328 @@
-//! What a fresh uplink must be told before it can serve a client in this state. Pure.
+//! What another uplink must be told before it can serve a client in this state. Pure.
+//!
+//! Most is told ahead of time, while the old uplink serves (`prepared`, and `difference` where
+//! something changed since). The rest only once nothing is in flight any more (`last`): it would
+//! make the connection unfit to be told anything else, or its time matters.
 
-use super::state::Carried;
+use super::state::{Carried, Extras, State, Tracking};
+use super::transaction::Transaction;
+use crate::command::Channel;
 use crate::resp::encode;
+use crate::uplink::{Answer, Script};
 
-/// What a connection that nobody has used yet is like.
-const FRESH: Carried = Carried { resp3: false, db: 0 };
-
-/// Requests in their order, none of which may be answered with an error.
-pub(super) fn requests(state: Carried) -> Vec<Vec<u8>> {
-    difference(FRESH, state)
+/// A request that concerns the next one alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OneShot {
+    /// CLIENT CACHING, with YES or NO.
+    Caching(bool),
+    Asking,
 }
 
-/// The same, for a connection that was told of an earlier state.
-pub(super) fn difference(told: Carried, state: Carried) -> Vec<Vec<u8>> {
-    let mut requests = Vec::new();
+/// What a connection that nobody has used yet is told.
+pub(super) fn prepared(state: &Carried) -> Script {
+    let mut script = Script::default();
+    let fresh = Extras::default();
+    changes(&mut script, &Carried::default(), &fresh, state, state.extras().unwrap_or(&fresh));
+    script
+}
+
+/// The same, but for subscriptions, which are all that a connection in RESP2 listens to afterwards.
+pub(super) fn without_channels(state: &Carried) -> Script {
+    let mut script = Script::default();
+    let fresh = Extras::default();
+    let mut extras = state.extras().cloned().unwrap_or_default();
+    extras.channels.clear();
+    changes(&mut script, &Carried::default(), &fresh, state, &extras);
+    script
+}
+
+/// Nothing but those.
+pub(super) fn channels_of(state: &Carried) -> Script {
+    let mut script = Script::default();
+    let mut before = state.extras().cloned().unwrap_or_default();
+    before.channels.clear();
+    changes(&mut script, state, &before, state, state.extras().unwrap_or(&before));
+    script
+}
+
+/// What one lacks that was told of an earlier state; `None` if it cannot be told any more.
+pub(super) fn difference(told: &Carried, state: &State) -> Option<Script> {
+    let mut script = Script::default();
+    if told.is(state) {
+        return Some(script);
+    }
+    let fresh = Extras::default();
+    let (before, after) = (told.extras().unwrap_or(&fresh), state.extras().unwrap_or(&fresh));
+    let state = state.carried();
+    // In RESP2, it listens to nothing but subscriptions now.
+    if told.subscribed() && !told.resp3 && !is_same_but_channels(told, before, &state, after) {
+        return None;
+    }
+    changes(&mut script, told, before, &state, after);
+    Some(script)
+}
+
+fn is_same_but_channels(told: &Carried, before: &Extras, state: &Carried, after: &Extras) -> bool {
+    let mut before = before.clone();
+    before.channels.clone_from(&after.channels);
+    let mut rest = Script::default();
+    changes(&mut rest, told, &before, state, after);
+    rest.is_empty()
+}
+
+fn changes(script: &mut Script, told: &Carried, before: &Extras, state: &Carried, after: &Extras) {
     if told.resp3 != state.resp3 {
-        requests.push(encode::request(["HELLO", if state.resp3 { "3" } else { "2" }]));
+        let version: &[u8] = if state.resp3 { b"3" } else { b"2" };
+        script.ask("HELLO", &[version], Answer::NoError);
+    }
+    if before.name != after.name {
+        script.ask("CLIENT SETNAME", &[&after.name[..]], Answer::NoError);
+    }
+    // A server that knows no such thing does without.
+    for (name, before, after) in [
+        (&b"LIB-NAME"[..], &before.lib_name, &after.lib_name),
+        (b"LIB-VER", &before.lib_ver, &after.lib_ver),
+    ] {
+        if before != after {
+            script.ask("CLIENT SETINFO", &[name, after], Answer::Anything);
+        }
+    }
+    for (name, before, after) in [
+        ("NO-EVICT", before.no_evict, after.no_evict),
+        ("NO-TOUCH", before.no_touch, after.no_touch),
+        ("IMPORT-SOURCE", before.import_source, after.import_source),
+    ] {
+        if before != after {
+            let on: &[u8] = if after { b"ON" } else { b"OFF" };
+            script.ask(&format!("CLIENT {name}"), &[on], Answer::NoError);
+        }
+    }
+    for name in after.capabilities.difference(&before.capabilities) {
+        script.ask("CLIENT CAPA", &[&name[..]], Answer::Anything);
+    }
+    if before.readonly != after.readonly {
+        script.ask(if after.readonly { "READONLY" } else { "READWRITE" }, &[], Answer::NoError);
     }
     if told.db != state.db {
-        requests.push(encode::request(["SELECT", &state.db.to_string()]));
+        select(script, state.db);
     }
-    requests
+    if before.tracking != after.tracking {
+        if before.tracking.as_ref().is_some_and(|tracking| tracking.redirect.is_none()) {
+            script.ask("CLIENT TRACKING", &[b"OFF"], Answer::NoError);
+        }
+        // Whom to send invalidations to is known when all are connected.
+        if let Some(tracking) = after.tracking.as_ref().filter(|it| it.redirect.is_none()) {
+            track(script, tracking, None);
+        }
+    }
+    for (channel, begin, end) in [
+        (Channel::Name, "SUBSCRIBE", "UNSUBSCRIBE"),
+        (Channel::Pattern, "PSUBSCRIBE", "PUNSUBSCRIBE"),
+        (Channel::Shard, "SSUBSCRIBE", "SUNSUBSCRIBE"),
+    ] {
+        channels(script, begin, channel, after, before);
+        channels(script, end, channel, before, after);
+    }
+}
+
+/// Those that `these` have and `others` have not.
+fn channels(script: &mut Script, name: &str, kind: Channel, these: &Extras, others: &Extras) {
+    let names: Vec<&[u8]> = these
+        .channels
+        .difference(&others.channels)
+        .filter(|(channel, _)| *channel == kind)
+        .map(|(_, name)| &name[..])
+        .collect();
+    for names in names.chunks(1000) {
+        let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        script.ask(name, names, Answer::Confirmations(count));
+    }
+}
+
+fn select(script: &mut Script, db: u32) {
+    script.ask("SELECT", &[db.to_string().as_bytes()], Answer::NoError);
+}
+
+fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
+    let redirect = redirect.map(|id| id.to_string());
+    let mut args: Vec<&[u8]> = vec![b"ON"];
+    if let Some(id) = &redirect {
+        args.extend([b"REDIRECT", id.as_bytes()]);
+    }
+    args.extend(tracking.options.iter().map(|option| &option[..]));
+    for prefix in &tracking.prefixes {
+        args.extend([b"PREFIX", &prefix[..]]);
+    }
+    script.ask("CLIENT TRACKING", &args, Answer::NoError);
+}
+
+/// What is told last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Last<'a> {
+    pub(super) state: &'a State,
+    pub(super) transaction: Option<&'a Transaction>,
+    pub(super) one_shot: Option<OneShot>,
+    /// CLIENT REPLY OFF.
+    pub(super) silent: bool,
+    /// The id, there, of the connection to which invalidations go.
+    pub(super) redirect: Option<u64>,
+}
+
+impl Last<'_> {
+    /// Whether there is anything that can only be told last.
+    pub(super) fn is_needed(&self) -> bool {
+        self.state.watching()
+            || self.state.monitor
+            || self.silent
+            || self.one_shot.is_some()
+            || self.transaction.is_some()
+            || self.state.tracking().is_some_and(|tracking| tracking.redirect.is_some())
+    }
+
+    /// Keys are watched before the old uplink is asked whether they were touched.
+    pub(super) fn script(&self, script: &mut Script) {
+        if let Some(tracking) = self.state.tracking()
+            && tracking.redirect.is_some()
+            && self.redirect.is_some()
+        {
+            track(script, tracking, self.redirect);
+        }
+        self.watch(script);
+        // Where these were refused before, they will be again.
+        match self.one_shot {
+            Some(OneShot::Caching(on)) => {
+                let on: &[u8] = if on { b"YES" } else { b"NO" };
+                script.ask("CLIENT CACHING", &[on], Answer::Anything);
+            }
+            Some(OneShot::Asking) => script.ask("ASKING", &[], Answer::Anything),
+            None => {}
+        }
+        if let Some(transaction) = self.transaction {
+            self.queue(script, transaction);
+        }
+        if self.state.monitor {
+            script.ask("MONITOR", &[], Answer::NoError);
+        }
+    }
+
+    fn watch(&self, script: &mut Script) {
+        let Some(watched) = self.state.watched() else { return };
+        let mut db = self.state.db;
+        for keys in watched.keys.chunk_by(|one, other| one.0 == other.0) {
+            if keys[0].0 != db {
+                db = keys[0].0;
+                select(script, db);
+            }
+            for keys in keys.chunks(1000) {
+                let names: Vec<&[u8]> = keys.iter().map(|(_, key)| &key[..]).collect();
+                script.ask("WATCH", &names, Answer::NoError);
+            }
+        }
+        if db != self.state.db {
+            select(script, self.state.db);
+        }
+    }
+
+    /// One that is aborted already needs nothing of what was queued.
+    fn queue(&self, script: &mut Script, transaction: &Transaction) {
+        script.ask("MULTI", &[], Answer::NoError);
+        if self.state.is_aborted() {
+            script.repeat(&refused(), "AUTH", Answer::Error);
+            return;
+        }
+        for (frame, queued) in transaction.frames() {
+            let answer = if *queued { Answer::Queued } else { Answer::Anything };
+            script.repeat(frame, "a request in a transaction", answer);
+        }
+    }
+}
+
+/// A request that every server refuses, so that a transaction is aborted.
+pub(super) fn refused() -> Vec<u8> {
+    encode::request(["AUTH"])
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::effect::Effect;
     use super::*;
 
+    fn text(script: Script) -> String {
+        String::from_utf8_lossy(&script.into_bytes()).replace("\r\n", " ")
+    }
+
+    fn state(effects: impl IntoIterator<Item = Effect>) -> State {
+        let mut state = State::default();
+        effects.into_iter().for_each(|effect| state.apply(effect));
+        state
+    }
+
+    fn channels(names: &[&str]) -> Vec<Box<[u8]>> {
+        names.iter().map(|name| name.as_bytes().into()).collect()
+    }
+
     #[test]
-    fn protocol_and_database_are_chosen_again() {
-        let state = Carried { resp3: true, db: 7 };
-        assert!(requests(FRESH).is_empty());
-        let hello = encode::request(["HELLO", "3"]);
-        let select = encode::request(["SELECT", "7"]);
-        assert_eq!(requests(state), [&hello[..], &select[..]]);
-        assert!(difference(state, state).is_empty());
-        let (hello, select) = (encode::request(["HELLO", "2"]), encode::request(["SELECT", "0"]));
-        assert_eq!(difference(state, FRESH), [&hello[..], &select[..]]);
+    fn a_fresh_connection_is_told_everything() {
+        let mut state = state([
+            Effect::Select(7),
+            Effect::Name(b"me".as_slice().into()),
+            Effect::Subscribe(Channel::Name, channels(&["a", "b"])),
+        ]);
+        state.resp3 = true;
+        assert_eq!(
+            text(prepared(&state.carried())),
+            "*2 $5 HELLO $1 3 *3 $6 CLIENT $7 SETNAME $2 me *2 $6 SELECT $1 7 \
+             *3 $9 SUBSCRIBE $1 a $1 b "
+        );
+        assert!(prepared(&State::default().carried()).is_empty());
+        let nothing = difference(&state.carried(), &state).expect("it can be told");
+        assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn one_that_knows_an_earlier_state_is_told_what_changed() {
+        let before = state([Effect::Select(7), Effect::Name(b"me".as_slice().into())]);
+        let mut after = state([Effect::Name(b"you".as_slice().into())]);
+        let script = difference(&before.carried(), &after).expect("it can be told");
+        assert_eq!(text(script), "*3 $6 CLIENT $7 SETNAME $3 you *2 $6 SELECT $1 0 ");
+        after.apply(Effect::Subscribe(Channel::Pattern, channels(&["a*"])));
+        let told = after.carried();
+        after.apply(Effect::Subscribe(Channel::Shard, channels(&["s"])));
+        after.apply(Effect::Unsubscribe(Channel::Pattern, channels(&["a*"])));
+        let script = difference(&told, &after).expect("it listens to that");
+        assert_eq!(text(script), "*2 $12 PUNSUBSCRIBE $2 a* *2 $10 SSUBSCRIBE $1 s ");
+        after.apply(Effect::Select(3));
+        assert!(difference(&told, &after).is_none(), "it listens to nothing but subscriptions");
+    }
+
+    #[test]
+    fn keys_are_watched_in_their_databases_before_the_queue() {
+        let mut state = state([]);
+        for (db, key) in [(0, "a"), (2, "b"), (2, "c")] {
+            state.apply(Effect::Select(db));
+            state.apply(Effect::Watch(channels(&[key])));
+        }
+        let mut transaction = Transaction::default();
+        transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), None);
+        let last = |state: &State| {
+            let mut script = Script::default();
+            let last = Last {
+                state,
+                transaction: Some(&transaction),
+                one_shot: None,
+                silent: true,
+                redirect: None,
+            };
+            last.script(&mut script);
+            text(script)
+        };
+        let watches = "*2 $6 SELECT $1 0 *2 $5 WATCH $1 a *2 $6 SELECT $1 2 *3 $5 WATCH $1 b $1 c ";
+        assert_eq!(last(&state), format!("{watches}*1 $5 MULTI *1 $4 PING "));
+        state.queued(false);
+        assert_eq!(
+            last(&state),
+            format!("{watches}*1 $5 MULTI *1 $4 AUTH "),
+            "what was refused must not be executed"
+        );
     }
 }

@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::awaited::{Reply, Settled};
 use super::close::Reason;
-use super::owed::Timing;
+use super::owed::{Timing, View};
+use super::swallow::{Meaning, Seen};
 use super::{Link, Session, poll_read};
 use crate::metrics::Recorder;
 use crate::resp::encode;
 use crate::resp::reply::{Step, short_reply};
+
+const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
+
+const LONG_REPLY: &str = "ERR redis-proxy: the reply is too long to replace the ids in it";
 
 /// The requests that one read of replies has answered.
 struct Answered {
@@ -54,7 +59,16 @@ impl Session {
                     Poll::Ready(Err(why)) => return self.lose_client(why),
                 }
             }
+            if self.marked {
+                // What comes after the mark is taken from the next uplink.
+                return;
+            }
             let Link::Live(stream) = &mut self.uplink else { return };
+            if !self.unread.is_empty() {
+                let unread = std::mem::take(&mut self.unread);
+                self.on_replies(cx, &unread);
+                continue;
+            }
             match poll_read(stream, cx, scratch) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
@@ -70,23 +84,30 @@ impl Session {
     /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
     /// nothing is owed waits for the next.
     fn uplink_ends(&mut self, reason: Reason) {
-        let waits = !self.shared.gate.is_open() && self.ending.is_none();
-        let safe = self.owed.is_empty() && !self.replies.in_frame() && self.to_uplink.is_clear();
-        if waits && safe && self.passes.held() == 0 && self.uncarried().is_none() {
-            self.uplink = Link::Absent;
+        let replaced = self.leaving || !self.shared.gate.is_open();
+        let safe = self.owed.is_for_the_proxy() && !self.partial && self.to_uplink.is_clear();
+        let waits = replaced && self.ending.is_none() && safe && self.passes.held() == 0;
+        if waits && self.uncarried().is_none() {
+            self.let_go();
         } else {
             self.lose_uplink(reason);
         }
     }
 
-    fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
+    pub(super) fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
         let mut answered = Answered::begin();
         let (tail, fault) = self.settle(input, &mut answered);
+        if self.state.take_changed() {
+            self.mark();
+        }
         // The pass goes back before the client is written to: one that does not read must not
         // hold up a pause.
         if answered.requests > 0 {
             self.passes.leave(answered.requests);
             self.owed.trim();
+        }
+        if self.intake.keeps_pass {
+            self.unpin();
         }
         let sent = self.to_client.send(&mut self.client, cx, tail);
         answered.end(&self.recorder);
@@ -94,6 +115,14 @@ impl Session {
             self.lose_client(why);
         } else if let Some(reason) = fault {
             self.lose_uplink(reason);
+        }
+    }
+
+    /// A transaction that was too large to be carried is over.
+    fn unpin(&mut self) {
+        if self.owed.is_empty() && self.intake.transaction.is_none() {
+            self.intake.keeps_pass = false;
+            self.passes.leave(1);
         }
     }
 
@@ -119,16 +148,10 @@ impl Session {
             }
             let start = pos;
             if !self.replies.in_frame() {
-                self.partial = false;
-                self.hiding = self.owed.hides(input[pos]);
-                if self.hiding {
+                self.reply_begins(input[pos]);
+                if self.view != View::Shown {
                     self.to_client.push(&input[from..start]);
                     from = start;
-                }
-                let looks_into = self.owed.looks_into(&self.state);
-                self.replies.set_peek(looks_into);
-                if looks_into && input[pos] == b'*' {
-                    self.replies.set_more_elements(self.owed.more_elements(&self.state));
                 }
             }
             let step = self.replies.next(input, &mut pos);
@@ -136,34 +159,185 @@ impl Session {
                 taps.down.feed(&input[start..pos]);
             }
             let kind = match step {
-                Ok(Step::End { kind }) => kind,
-                Ok(Step::More) => break,
+                Ok(Step::End { kind }) => Some(kind),
+                Ok(Step::More) => None,
                 Err(why) => return (&input[from..start], Some(why.into())),
             };
+            if self.swallow.is_some() && self.swallows(&input[start..pos], kind.is_some()) {
+                from = pos;
+                if self.marked {
+                    self.unread = input[pos..].to_vec();
+                    break;
+                }
+                continue;
+            }
+            if self.view == View::Kept {
+                self.keep(&input[start..pos]);
+            }
+            let Some(kind) = kind else { break };
             self.log_reply();
-            let reply =
-                Reply { kind, text: self.replies.first_text(), number: self.replies.last_number() };
-            let timing = self.owed.timing();
-            match self.owed.settle(reply, &mut self.state) {
-                Settled::Answered => answered.add(1, timing, &self.recorder),
-                Settled::Confirmed | Settled::Unasked => {}
-                Settled::NoMulti => {
-                    answered.add(1, timing, &self.recorder);
-                    self.intake.queued = None;
-                }
-                Settled::Own => from = pos,
-                Settled::Instead(text) => {
-                    answered.add(1, timing, &self.recorder);
-                    from = pos;
-                    self.send_local(&encode::error(text));
-                }
-                Settled::Fault => return (&input[from..start], Some(Reason::Unasked)),
+            if let Err(reason) = self.reply_ends(kind, &mut from, pos, answered) {
+                return (&input[from..start], Some(reason));
             }
             self.send_locals(input, &mut from, pos);
         }
-        let hidden = self.hiding && self.replies.in_frame();
+        if self.marked {
+            return (&[], None);
+        }
+        let hidden = self.view != View::Shown && self.replies.in_frame();
         self.partial = self.replies.in_frame() && !hidden;
         (if hidden { &[] } else { &input[from..] }, None)
+    }
+
+    /// Decides, by its first byte, what becomes of the next reply.
+    fn reply_begins(&mut self, kind: u8) {
+        self.partial = false;
+        self.view = self.view_of(kind);
+        let looks_into = self.owed.looks_into(&self.state);
+        self.replies.set_peek(looks_into);
+        if looks_into
+            && kind == b'*'
+            && let Some(executed) = self.owed.executes()
+        {
+            self.replies.set_more_elements(executed.more_elements(&self.state));
+            self.replies.set_note_errors(true);
+        }
+        if let Some(swallow) = &mut self.swallow {
+            swallow.begin();
+            if swallow.is_matching() && self.view == View::Shown {
+                self.view = View::Hidden;
+            }
+        }
+    }
+
+    fn view_of(&self, kind: u8) -> View {
+        // Perhaps the answer to having been interrupted.
+        let interrupted = || self.blocked.as_ref().is_some_and(|it| it.ticket.is_some());
+        if kind == b'-' && interrupted() { View::Kept } else { self.owed.view(kind) }
+    }
+
+    /// More of the present frame, which may be one that is not for the client. True if it is, or
+    /// may be.
+    fn swallows(&mut self, bytes: &[u8], ends: bool) -> bool {
+        let Some(swallow) = &mut self.swallow else { return false };
+        if !swallow.is_matching() {
+            return swallow.drops;
+        }
+        let drops = swallow.drops;
+        match swallow.feed(bytes, ends) {
+            Seen::Perhaps => true,
+            Seen::Other(_) if drops => true,
+            Seen::Other(held) => {
+                // It is looked at as if it began only now.
+                let kind = *held.first().unwrap_or(&bytes[0]);
+                self.view = self.view_of(kind);
+                match self.view {
+                    View::Shown => self.to_client.push(&held),
+                    View::Kept => self.keep(&held),
+                    View::Hidden => {}
+                }
+                false
+            }
+            Seen::Frame(meaning) => {
+                if swallow.is_over() {
+                    self.swallow = None;
+                }
+                self.marked |= meaning == Meaning::Mark && !drops;
+                true
+            }
+        }
+    }
+
+    /// Keeps some of a reply that the client gets, if at all, in another form.
+    fn keep(&mut self, bytes: &[u8]) {
+        /// The ids of some 50,000 clients.
+        const MOST: usize = 16 * 1024 * 1024;
+        let kept = self.kept.get_or_insert_with(|| Ok(Vec::new()));
+        match kept {
+            Ok(kept) if kept.len() + bytes.len() <= MOST => kept.extend_from_slice(bytes),
+            _ => *kept = Err(()),
+        }
+    }
+
+    fn take_kept(&mut self) -> Option<Vec<u8>> {
+        Some(self.kept.take()?.unwrap_or_else(|()| encode::error(LONG_REPLY)))
+    }
+
+    /// A reply is complete.
+    fn reply_ends(
+        &mut self,
+        kind: u8,
+        from: &mut usize,
+        pos: usize,
+        answered: &mut Answered,
+    ) -> Result<(), Reason> {
+        let reply = Reply {
+            kind,
+            text: self.replies.first_text(),
+            number: self.replies.last_number(),
+            null: self.replies.was_null(),
+            errors: self.replies.errors(),
+        };
+        let timing = self.owed.timing();
+        let ids = if self.view == View::Kept { self.owed.ids() } else { Vec::new() };
+        let unblocked = self.blocked.is_some() && reply.is_unblocked();
+        let settled = self.owed.settle(reply, &mut self.state);
+        let kept = self.take_kept();
+        if settled == Settled::Fault {
+            return Err(Reason::Unasked);
+        }
+        if self.view != View::Shown {
+            *from = pos;
+        }
+        match settled {
+            Settled::Confirmed | Settled::Unasked | Settled::Own => return Ok(()),
+            Settled::Asked(question) => {
+                self.hear(question, &kept.unwrap_or_default());
+                return Ok(());
+            }
+            Settled::Fault | Settled::Answered | Settled::Executed => {}
+            Settled::Returned => {
+                let blocked = self.blocked.take();
+                match (blocked, kept) {
+                    (Some(blocked), Some(_)) if unblocked => {
+                        // It is in flight no more, and not answered either.
+                        self.passes.leave(1);
+                        self.interrupted(*blocked);
+                        self.mark();
+                        return Ok(());
+                    }
+                    (_, Some(kept)) => self.send_local(&kept),
+                    (_, None) => {}
+                }
+                self.mark();
+            }
+            Settled::Ids(place) => {
+                let kept = kept.unwrap_or_default();
+                let reply = self.shared.ids.reply(self.generation.epoch, place, &kept);
+                self.send_local(&reply);
+            }
+            Settled::IdsInExec => {
+                let kept = kept.unwrap_or_default();
+                let reply = self.shared.ids.replies(self.generation.epoch, &ids, &kept);
+                self.send_local(&reply);
+            }
+            Settled::NoMulti => {
+                self.intake.transaction = None;
+                self.intake.is_ordinary = self.is_ordinary();
+                self.mark();
+            }
+            Settled::Touched => {
+                let aborted = encode::error(EXECABORT);
+                let failed: &[u8] = match self.state.is_aborted() {
+                    true => &aborted,
+                    false => self.timed_out(),
+                };
+                self.send_local(failed);
+            }
+            Settled::Instead(text) => self.send_local(&encode::error(text)),
+        }
+        answered.add(1, timing, &self.recorder);
+        Ok(())
     }
 
     /// The usual case: whole replies to plain requests, which need no more than to be counted.
@@ -204,7 +378,8 @@ impl Session {
 
     fn log_reply(&mut self) {
         if let Some(taps) = &mut self.taps {
-            taps.down.reply(self.peer, self.hiding || self.owed.is_secret());
+            let hidden = self.view == View::Hidden;
+            taps.down.reply(self.peer, hidden || self.owed.is_secret());
         }
     }
 }

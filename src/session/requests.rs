@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::awaited::{Awaited, Queued};
+use super::awaited::Awaited;
+use super::blocking::{Blocked, Ticket, UNBLOCKED, Unblocked};
 use super::close::Reason;
-use super::commands::{Route, Silence, Verdict};
+use super::commands::{Route, Silence};
+use super::replay::OneShot;
 use super::tap::Secrecy;
+use super::transaction::Transaction;
 use super::{Session, poll_read};
 use crate::command::{self, Class};
 use crate::gate::Waiting;
@@ -27,30 +31,56 @@ pub(super) struct Intake {
     pub(super) route: Route,
     /// The beginning of a request that is not decided yet, or all of one that is collected.
     held: Vec<u8>,
-    /// Where the gate was shut to a request.
+    /// Where no more could be taken in.
     parked: Option<Box<Parked>>,
+    /// What is parked begins with a blocking command that was interrupted.
+    pub(super) resumed: Option<Box<Resumed>>,
     pub(super) authenticated: bool,
     /// What of the present request is for the log.
     pub(super) secrecy: Secrecy,
     /// Something was read.
     begun: bool,
     /// After MULTI: what was queued.
-    pub(super) queued: Option<Queued>,
+    pub(super) transaction: Option<Box<Transaction>>,
+    /// The next request is to be treated in a way of its own.
+    pub(super) one_shot: Option<OneShot>,
     pub(super) silence: Silence,
+    /// Nothing of the above keeps a plain request from just being counted.
+    pub(super) is_ordinary: bool,
+    /// One pass more is held, for a transaction that is too large to be carried.
+    pub(super) keeps_pass: bool,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
     /// Those that nobody answers, and that are not on their way yet.
     pub(super) unanswered: u32,
 }
 
-/// Waiting at the gate.
+/// What more that was read waits for.
+enum Waits {
+    /// The gate.
+    Gate(Waiting),
+    /// The reply to the blocking command before it.
+    Reply,
+}
+
+/// Input that waits.
 struct Parked {
-    opened: Waiting,
+    waits: Waits,
     since: Instant,
     /// What the present request was found to be; its bytes so far are in `held`.
     head: Option<(Class, u32)>,
     /// What was read after that.
     input: Vec<u8>,
+}
+
+/// A blocking command that was interrupted.
+pub(super) struct Resumed {
+    /// When it will have waited long enough; `None` for never.
+    pub(super) until: Option<Instant>,
+    pub(super) since: Instant,
+    /// Its bytes.
+    len: usize,
+    ticket: Option<Arc<Ticket>>,
 }
 
 impl Intake {
@@ -60,11 +90,15 @@ impl Intake {
             route: Route::None,
             held: Vec::new(),
             parked: None,
+            resumed: None,
             authenticated,
             secrecy: Secrecy::All,
             begun: false,
-            queued: None,
+            transaction: None,
+            one_shot: None,
             silence: Silence::No,
+            is_ordinary: authenticated,
+            keeps_pass: false,
             admitted: 0,
             unanswered: 0,
         }
@@ -73,6 +107,11 @@ impl Intake {
     /// A request was begun to be sent on, and is owed, and its end was not read yet.
     pub(super) fn is_incomplete(&self) -> bool {
         self.is_in(Route::Forward { owed: true })
+    }
+
+    /// Some of a request has gone up, and its end was not read yet.
+    pub(super) fn is_in_forwarded(&self) -> bool {
+        self.is_incomplete() || self.is_in(Route::Forward { owed: false })
     }
 
     /// Takes those that nobody answers, and that are on their way now.
@@ -89,6 +128,7 @@ impl Intake {
     pub(super) fn authenticate(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
         self.scanner.set_limits(limits(authenticated));
+        self.is_ordinary = false;
     }
 }
 
@@ -111,13 +151,19 @@ impl Session {
             if self.owed.is_full() || self.to_client.len() > MAX_WAITING {
                 return;
             }
-            if let Some(parked) = &mut self.intake.parked {
-                if Pin::new(&mut parked.opened).poll(cx).is_pending() {
-                    if self.client.poll_hangup(cx).is_ready() {
-                        self.end(Reason::ClientClosed);
-                    }
-                    return;
+            let waits = self.blocked.is_some() || self.leaving || self.last.is_some();
+            let waits = waits
+                || match self.intake.parked.as_mut().map(|parked| &mut parked.waits) {
+                    Some(Waits::Gate(opened)) => Pin::new(opened).poll(cx).is_pending(),
+                    Some(Waits::Reply) | None => false,
+                };
+            if waits {
+                if self.client.poll_hangup(cx).is_ready() {
+                    self.end(Reason::ClientClosed);
                 }
+                return;
+            }
+            if self.intake.parked.is_some() {
                 self.resume(cx);
                 continue;
             }
@@ -143,12 +189,16 @@ impl Session {
             self.intake.route = Route::None;
         }
         self.intake.parked = None;
+        self.intake.resumed = None;
     }
 
     fn resume(&mut self, cx: &mut Context<'_>) {
+        self.refuse_interrupted();
         let Some(parked) = self.intake.parked.take() else { return };
-        let Parked { since, head, input, .. } = *parked;
-        self.recorder.parked.observe(since.elapsed(), 1);
+        let Parked { waits, since, head, input } = *parked;
+        if matches!(waits, Waits::Gate(_)) {
+            self.recorder.parked.observe(since.elapsed(), 1);
+        }
         if let Some((class, args)) = head {
             match self.head(class, args) {
                 Some(route) => self.begin(route),
@@ -158,14 +208,61 @@ impl Session {
         self.on_input(cx, &input);
     }
 
-    fn park(&mut self, head: Option<(Class, u32)>, input: &[&[u8]]) {
+    pub(super) fn park(&mut self, head: Option<(Class, u32)>, input: &[&[u8]]) {
         self.intake.route = Route::None;
         if self.ending.is_some() {
             // It was not the gate that refused.
             return;
         }
-        let (opened, since) = (self.shared.gate.wait(), Instant::now());
-        self.intake.parked = Some(Box::new(Parked { opened, since, head, input: input.concat() }));
+        self.park_until(Waits::Gate(self.shared.gate.wait()), head, input);
+    }
+
+    fn park_until(&mut self, waits: Waits, head: Option<(Class, u32)>, input: &[&[u8]]) {
+        let since = Instant::now();
+        self.intake.parked = Some(Box::new(Parked { waits, since, head, input: input.concat() }));
+    }
+
+    /// A blocking command waits: what came behind it does, too.
+    fn park_behind(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.park_until(Waits::Reply, None, &[input]);
+        }
+    }
+
+    /// A blocking command was interrupted: it comes to the gate again, ahead of what is behind it.
+    pub(super) fn interrupted(&mut self, blocked: Blocked) {
+        let frame = blocked.request();
+        let behind = self.intake.parked.take().map(|parked| parked.input).unwrap_or_default();
+        let Blocked { until, since, ticket, .. } = blocked;
+        self.intake.resumed = Some(Box::new(Resumed { until, since, len: frame.len(), ticket }));
+        self.park(None, &[&frame, &behind]);
+    }
+
+    /// It was another client that had it interrupted.
+    fn refuse_interrupted(&mut self) {
+        let resumed = self.intake.resumed.as_ref();
+        let ticket = resumed.and_then(|resumed| resumed.ticket.as_ref());
+        if ticket.is_some_and(|ticket| ticket.answered() == Unblocked::No) {
+            self.end_interrupted(&encode::error(UNBLOCKED));
+        }
+    }
+
+    /// One that was interrupted has waited long enough.
+    pub(super) fn end_interrupted(&mut self, reply: &[u8]) {
+        let Some(resumed) = self.intake.resumed.take() else { return };
+        if let Some(mut parked) = self.intake.parked.take() {
+            parked.input.drain(..resumed.len);
+            if !parked.input.is_empty() {
+                self.intake.parked = Some(parked);
+            }
+        }
+        self.answer(reply.to_vec());
+        self.mark();
+    }
+
+    /// Since when the blocking command that was interrupted waits, if there is one.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.intake.resumed.is_some()
     }
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {
@@ -233,6 +330,12 @@ impl Session {
             match step {
                 Step::More => break,
                 Step::Head { args } => {
+                    // The proxy may have something to say ahead of it.
+                    if self.swallow.is_some() || self.marker.is_some() {
+                        self.to_uplink.push(&input[from..start]);
+                        from = start;
+                        self.unsubscribe_late();
+                    }
                     let class = command::class(self.intake.scanner.name());
                     let Some(route) = self.head(class, args) else {
                         self.to_uplink.push(&input[from..start]);
@@ -263,6 +366,10 @@ impl Session {
                     self.take_line(&input[start..pos])?;
                     if let Some(parked) = &mut self.intake.parked {
                         parked.input.extend_from_slice(&input[pos..]);
+                        return Ok(pos..pos);
+                    }
+                    if self.blocked.is_some() {
+                        self.park_behind(&input[pos..]);
                         return Ok(pos..pos);
                     }
                     if self.ending.is_some() {
@@ -296,6 +403,10 @@ impl Session {
         if let Some(taps) = &mut self.taps {
             taps.up.request(self.peer, self.intake.secrecy);
         }
+        if self.blocked.is_some() {
+            self.park_behind(&input[pos..]);
+            return false;
+        }
         self.ending.is_none()
     }
 
@@ -317,7 +428,8 @@ impl Session {
             Route::Discard(_) => end..end,
             Route::Collect(class) => {
                 intake.held.extend_from_slice(&input[from..]);
-                if intake.held.len() > MAX_HELD {
+                let room = intake.transaction.as_ref().map_or(0, |transaction| transaction.room());
+                if intake.held.len() > MAX_HELD.max(room) {
                     self.too_long(class);
                 }
                 end..end
@@ -329,14 +441,21 @@ impl Session {
     #[inline]
     fn is_fast(&self) -> bool {
         self.intake.admitted > 0
-            && self.intake.authenticated
-            && self.intake.silence == Silence::No
+            && self.intake.is_ordinary
             && self.intake.held.is_empty()
             && self.taps.is_none()
     }
 
+    /// Plain requests change nothing, and nothing is to be done for them.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.intake.authenticated
+            && self.intake.silence == Silence::No
+            && self.intake.transaction.is_none()
+            && self.intake.one_shot.is_none()
+    }
+
     /// Deals with the bytes of the present request so far, where they came in an earlier input.
-    fn begin(&mut self, route: Route) {
+    pub(super) fn begin(&mut self, route: Route) {
         self.intake.route = route;
         match route {
             Route::None => {}
@@ -353,27 +472,6 @@ impl Session {
                 self.intake.held = Vec::new();
             }
         }
-    }
-
-    /// A request that was collected is longer than may be held.
-    fn too_long(&mut self, class: Class) {
-        let class = match class {
-            Class::Auth | Class::Hello => {
-                return self.begin_refusal("ERR redis-proxy: request too long");
-            }
-            // It may have BLOCK, further on.
-            Class::Read => Class::Blocking,
-            _ => Class::Plain,
-        };
-        match self.head(class, 0) {
-            Some(route) => self.begin(route),
-            None => self.park(Some((class, 0)), &[]),
-        }
-    }
-
-    fn begin_refusal(&mut self, text: &'static str) {
-        self.intake.route = Route::Discard(Verdict::Refuse(text));
-        self.intake.held = Vec::new();
     }
 
     /// An inline command goes up as an array, so that the uplink sees the words that were seen

@@ -1,54 +1,137 @@
-//! What the connection to the uplink carries, learnt from its replies. Pure.
+//! What the connection to the uplink carries, learnt from requests and replies. Pure.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::awaited::Confirmed;
+use super::effect::Effect;
 use crate::command::Channel;
+
+/// Bytes of names of channels that are remembered for one client.
+const MAX_CHANNELS: usize = 16 * 1024 * 1024;
+/// Bytes of keys that one client watches; with more, they are taken for touched at a handover.
+const MAX_WATCHED: usize = 1024 * 1024;
+/// Bytes of prefixes of keys that one client tracks.
+const MAX_PREFIXES: usize = 1024 * 1024;
+
+/// Where invalidations go to a client that speaks RESP2.
+pub(super) const INVALIDATIONS: &[u8] = b"__redis__:invalidate";
 
 /// The state of one client's connection to Redis.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// HELLO 3 was accepted.
     pub(super) resp3: bool,
-    /// The database that SELECT chose.
-    pub(super) db: u32,
     /// MONITOR was accepted.
     pub(super) monitor: bool,
-    /// WATCH was accepted, and nothing since has ended it.
-    pub(super) watching: bool,
-    /// CLIENT TRACKING was turned on.
-    pub(super) tracking: bool,
-    /// A transaction held a SELECT, and whether that succeeded is not known.
-    pub(super) db_unknown: bool,
-    /// A transaction subscribed; how often is not known until the next confirmation.
-    pub(super) subscribed_by_exec: bool,
+    /// A watched key was touched before a handover: the next EXEC must fail.
+    pub(super) touched: bool,
+    /// Requests that may have changed the database or the name were not answered.
+    pub(super) unsure: bool,
+    /// More channels than are remembered.
+    channels_unknown: bool,
+    /// More prefixes than are remembered.
+    prefixes_unknown: bool,
+    /// Something of this is another than when [`State::take_changed`] was asked last.
+    changed: bool,
+    /// The database that SELECT chose.
+    pub(super) db: u32,
     channels: i64,
     patterns: i64,
     shards: i64,
+    extras: Option<Arc<Extras>>,
+    watched: Option<Box<Watched>>,
+    /// A request of the transaction that was answered last was refused.
+    aborted: bool,
 }
 
-/// What a handover carries to another uplink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Keys that are watched.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// Each with its database.
+    pub(super) keys: Vec<(u32, Box<[u8]>)>,
+    /// There are more than are remembered.
+    pub(super) more: bool,
+    bytes: usize,
+}
+
+/// What a connection can be told before the client's uplink is exchanged for it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Carried {
     pub(super) resp3: bool,
     pub(super) db: u32,
+    extras: Option<Arc<Extras>>,
+}
+
+/// What most clients do not have.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Extras {
+    pub(super) name: Box<[u8]>,
+    pub(super) lib_name: Box<[u8]>,
+    pub(super) lib_ver: Box<[u8]>,
+    pub(super) no_evict: bool,
+    pub(super) no_touch: bool,
+    pub(super) readonly: bool,
+    pub(super) import_source: bool,
+    pub(super) capabilities: BTreeSet<Box<[u8]>>,
+    pub(super) tracking: Option<Tracking>,
+    pub(super) channels: BTreeSet<(Channel, Box<[u8]>)>,
+    /// Bytes of their names.
+    channel_bytes: usize,
+}
+
+/// CLIENT TRACKING ON.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Tracking {
+    /// The options, but for these two.
+    pub(super) options: Vec<Box<[u8]>>,
+    pub(super) prefixes: BTreeSet<Box<[u8]>>,
+    /// The id that the client named.
+    pub(super) redirect: Option<u64>,
+}
+
+impl Tracking {
+    pub(super) fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|it| it.eq_ignore_ascii_case(option.as_bytes()))
+    }
+}
+
+impl Carried {
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
+    /// Cheap, and true only if there is no difference at all.
+    pub(super) fn is(&self, state: &State) -> bool {
+        let same = match (&self.extras, &state.extras) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same && self.resp3 == state.resp3 && self.db == state.db
+    }
+
+    pub(super) fn subscribed(&self) -> bool {
+        self.extras().is_some_and(|extras| !extras.channels.is_empty())
+    }
 }
 
 impl State {
-    /// What a handover carries.
+    /// What a connection can be told at any time.
     pub(super) fn carried(&self) -> Carried {
-        Carried { resp3: self.resp3, db: self.db }
+        Carried { resp3: self.resp3, db: self.db, extras: self.extras.clone() }
+    }
+
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
     }
 
     /// What a handover would lose.
     pub(super) fn uncarried(&self) -> Option<&'static str> {
-        if self.watching {
-            Some("watched keys")
-        } else if self.subscribed() {
-            Some("subscriptions")
-        } else if self.monitor {
-            Some("MONITOR")
-        } else if self.tracking {
-            Some("client-side caching")
-        } else if self.db_unknown {
-            Some("a SELECT inside a transaction")
+        if self.channels_unknown {
+            Some("more subscriptions than are remembered")
+        } else if self.prefixes_unknown {
+            Some("more prefixes to track than are remembered")
         } else {
             None
         }
@@ -56,7 +139,7 @@ impl State {
 
     /// In RESP2, published messages come as arrays that answer nothing.
     pub(super) fn subscribed(&self) -> bool {
-        self.subscribed_by_exec || self.channels + self.patterns + self.shards > 0
+        self.channels + self.patterns + self.shards > 0
     }
 
     /// How many subscriptions of a kind there are.
@@ -68,18 +151,213 @@ impl State {
         }
     }
 
+    pub(super) fn watched(&self) -> Option<&Watched> {
+        self.watched.as_deref()
+    }
+
+    /// WATCH was accepted, and nothing since has ended it.
+    pub(super) fn watching(&self) -> bool {
+        self.watched.is_some() || self.touched
+    }
+
+    pub(super) fn tracking(&self) -> Option<&Tracking> {
+        self.extras()?.tracking.as_ref()
+    }
+
+    /// Invalidations come to this client from others, as messages.
+    pub(super) fn hears_invalidations(&self) -> bool {
+        !self.resp3
+            && self.extras().is_some_and(|extras| {
+                extras.channels.contains(&(Channel::Name, INVALIDATIONS.into()))
+            })
+    }
+
+    /// Whether anything changed since this was asked last.
+    #[inline]
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// A confirmation came; it tells how many subscriptions there are now: those to shard
     /// channels alone, or those to channels and patterns together.
-    pub(super) fn confirmed(&mut self, channel: Channel, now: i64) {
+    pub(super) fn confirmed(&mut self, channel: Channel, on: bool, name: Confirmed, now: i64) {
         match channel {
             Channel::Name => self.channels = now - self.patterns,
             Channel::Pattern => self.patterns = now - self.channels,
             Channel::Shard => self.shards = now,
         }
+        match name {
+            Confirmed::Is(name) => self.note_channel(channel, on, name),
+            Confirmed::OneOfAll | Confirmed::Unknown if self.subscriptions(channel) == 0 => {
+                self.forget_channels(channel);
+            }
+            Confirmed::OneOfAll => {}
+            Confirmed::Unknown => self.channels_unknown = true,
+        }
+        self.channels_unknown &= self.subscribed();
+        self.changed = true;
     }
 
-    /// RESET was accepted.
+    fn note_channel(&mut self, channel: Channel, on: bool, name: Box<[u8]>) {
+        let len = name.len() + 64;
+        self.change(|extras| {
+            if on {
+                if extras.channels.insert((channel, name)) {
+                    extras.channel_bytes += len;
+                }
+            } else if extras.channels.remove(&(channel, name)) {
+                extras.channel_bytes -= len;
+            }
+        });
+        if self.extras().is_some_and(|extras| extras.channel_bytes > MAX_CHANNELS) {
+            self.channels_unknown = true;
+            self.change(|extras| {
+                extras.channels.clear();
+                extras.channel_bytes = 0;
+            });
+        }
+    }
+
+    fn forget_channels(&mut self, channel: Channel) {
+        self.change(|extras| {
+            extras.channels.retain(|(kind, _)| *kind != channel);
+            extras.channel_bytes = extras.channels.iter().map(|(_, name)| name.len() + 64).sum();
+        });
+    }
+
+    /// One that is empty takes no memory.
+    fn change(&mut self, how: impl FnOnce(&mut Extras)) {
+        how(Arc::make_mut(self.extras.get_or_insert_default()));
+        if self.extras().is_some_and(|extras| *extras == Extras::default()) {
+            self.extras = None;
+        }
+        self.changed = true;
+    }
+
+    /// What was asked for has happened.
+    pub(super) fn apply(&mut self, effect: Effect) {
+        self.changed = true;
+        match effect {
+            Effect::Select(db) => self.db = db,
+            Effect::Name(name) => self.change(|extras| extras.name = name),
+            Effect::LibName(name) => self.change(|extras| extras.lib_name = name),
+            Effect::LibVer(version) => self.change(|extras| extras.lib_ver = version),
+            Effect::NoEvict(on) => self.change(|extras| extras.no_evict = on),
+            Effect::NoTouch(on) => self.change(|extras| extras.no_touch = on),
+            Effect::Readonly(on) => self.change(|extras| extras.readonly = on),
+            Effect::ImportSource(on) => self.change(|extras| extras.import_source = on),
+            Effect::Capabilities(names) => {
+                self.change(|extras| extras.capabilities.extend(names));
+            }
+            Effect::Track(tracking) => self.track(*tracking),
+            Effect::NoTracking => {
+                self.prefixes_unknown = false;
+                self.change(|extras| extras.tracking = None);
+            }
+            Effect::Watch(keys) => self.watch(keys),
+            Effect::WatchMany => self.watch_many(),
+            Effect::Unwatch => {
+                self.watched = None;
+                self.touched = false;
+            }
+            Effect::Monitor => self.monitor = true,
+            Effect::Subscribe(channel, names) => {
+                for name in names {
+                    self.note_channel(channel, true, name);
+                }
+                self.count_channels();
+            }
+            Effect::Unsubscribe(channel, names) => {
+                if names.is_empty() {
+                    self.forget_channels(channel);
+                }
+                for name in names {
+                    self.note_channel(channel, false, name);
+                }
+                self.count_channels();
+            }
+        }
+    }
+
+    /// MULTI was accepted.
+    pub(super) fn begin_queueing(&mut self) {
+        self.aborted = false;
+    }
+
+    /// A request in a transaction was queued, or refused.
+    pub(super) fn queued(&mut self, accepted: bool) {
+        self.aborted |= !accepted;
+    }
+
+    /// The transaction that is open cannot be executed any more.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted
+    }
+
+    /// After subscriptions that nobody counted.
+    fn count_channels(&mut self) {
+        if self.channels_unknown {
+            return;
+        }
+        let count = |kind| {
+            let names = self.extras().into_iter().flat_map(|extras| &extras.channels);
+            i64::try_from(names.filter(|(channel, _)| *channel == kind).count()).unwrap_or(i64::MAX)
+        };
+        (self.channels, self.patterns, self.shards) =
+            (count(Channel::Name), count(Channel::Pattern), count(Channel::Shard));
+    }
+
+    /// Prefixes add up; other options are as the last request says.
+    fn track(&mut self, mut tracking: Tracking) {
+        self.change(|extras| {
+            if let Some(before) = extras.tracking.take()
+                && tracking.has("BCAST")
+            {
+                tracking.prefixes.extend(before.prefixes);
+            }
+            extras.tracking = Some(tracking);
+        });
+        let prefixes = self.tracking().into_iter().flat_map(|tracking| &tracking.prefixes);
+        if prefixes.map(|prefix| prefix.len() + 32).sum::<usize>() > MAX_PREFIXES {
+            self.change(|extras| extras.tracking = None);
+            self.prefixes_unknown = true;
+        }
+    }
+
+    fn watch(&mut self, keys: Vec<Box<[u8]>>) {
+        let db = self.db;
+        let watched = self.watched.get_or_insert_default();
+        for key in keys {
+            watched.bytes += key.len() + 64;
+            watched.keys.push((db, key));
+        }
+        if watched.bytes > MAX_WATCHED {
+            self.watch_many();
+        }
+    }
+
+    fn watch_many(&mut self) {
+        self.watched = Some(Box::new(Watched { more: true, ..Watched::default() }));
+    }
+
+    /// RESET was accepted. What the client said of its library stays.
     pub(super) fn reset(&mut self) {
+        let library = self.extras.take().map(|extras| Extras {
+            lib_name: extras.lib_name.clone(),
+            lib_ver: extras.lib_ver.clone(),
+            ..Extras::default()
+        });
         *self = State::default();
+        self.extras = library.filter(|library| *library != Extras::default()).map(Arc::new);
+        self.changed = true;
+    }
+
+    /// HELLO was accepted.
+    pub(super) fn hello(&mut self, resp3: bool, name: Option<Box<[u8]>>) {
+        self.resp3 = resp3;
+        self.changed = true;
+        if let Some(name) = name {
+            self.apply(Effect::Name(name));
+        }
     }
 }

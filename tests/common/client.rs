@@ -20,7 +20,12 @@ pub struct Client {
     stream: Box<dyn Duplex>,
     tcp: Option<TcpStream>,
     pub port: u16,
+    /// It is a scripted uplink's, and was not asked for its id yet.
+    asks_id: bool,
 }
+
+/// What every connection of the proxy for a client asks first.
+const ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
 
 impl Client {
     pub fn connect(addr: &str) -> Client {
@@ -31,13 +36,69 @@ impl Client {
     pub fn over(tcp: TcpStream) -> Client {
         prepare(&tcp);
         let port = tcp.local_addr().unwrap().port();
-        Client { stream: Box::new(tcp.try_clone().unwrap()), tcp: Some(tcp), port }
+        Client { stream: Box::new(tcp.try_clone().unwrap()), tcp: Some(tcp), port, asks_id: false }
+    }
+
+    /// The other side of one, which answers the question for its id by itself.
+    pub fn of_uplink(tcp: TcpStream) -> Client {
+        Client { asks_id: true, ..Client::over(tcp) }
+    }
+
+    /// Answers that question, if it is what comes first.
+    pub fn answer_id(&mut self) {
+        let Some(tcp) = self.tcp.as_ref().filter(|_| self.asks_id) else { return };
+        self.asks_id = false;
+        let mut peeked = [0; ID.len()];
+        while let Ok(seen @ 1..) = tcp.peek(&mut peeked)
+            && ID.starts_with(&peeked[..seen])
+        {
+            if seen == ID.len() {
+                self.stream.read_exact(&mut peeked).unwrap();
+                self.stream.write_all(b":7\r\n").unwrap();
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.answer_id();
+        self.stream.read(into)
+    }
+
+    fn read_exact(&mut self, mut into: &mut [u8]) -> io::Result<()> {
+        while !into.is_empty() {
+            match self.read(into)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => into = &mut into[read..],
+            }
+        }
+        Ok(())
+    }
+
+    /// The next request, if the other side is a client; `None` if it closes.
+    pub fn try_request(&mut self) -> Option<Vec<String>> {
+        let mut line = || {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                let mut byte = [0];
+                self.read_exact(&mut byte).ok()?;
+                line.push(byte[0]);
+            }
+            Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+        };
+        let count: usize = line()?.strip_prefix('*')?.parse().ok()?;
+        let mut args = Vec::new();
+        for _ in 0..count {
+            line()?;
+            args.push(line()?);
+        }
+        Some(args)
     }
 
     pub fn connect_unix(path: &str) -> Client {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: Box::new(stream), tcp: None, port: 0 }
+        Client { stream: Box::new(stream), tcp: None, port: 0, asks_id: false }
     }
 
     /// TLS, trusting the test CA; `identity` names a certificate of the client's own.
@@ -59,7 +120,7 @@ impl Client {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         let kind = stream.conn.handshake_kind();
-        Ok((Client { stream: Box::new(stream), tcp: Some(tcp), port }, kind))
+        Ok((Client { stream: Box::new(stream), tcp: Some(tcp), port, asks_id: false }, kind))
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -83,7 +144,7 @@ impl Client {
         let mut got = Vec::new();
         while got.len() < wanted.len() {
             let mut chunk = vec![0; wanted.len() - got.len()];
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(read) => got.extend_from_slice(&chunk[..read]),
                 Err(why) => panic!("{why}: got {:?}, wanted {:?}", show(&got), show(wanted)),
@@ -91,6 +152,12 @@ impl Client {
             if !wanted.starts_with(&got) {
                 break;
             }
+        }
+        let at = got.iter().zip(wanted).position(|(one, other)| one != other);
+        if let Some(at) = at {
+            let (got, wanted) = (&got[at..], &wanted[at..]);
+            let some = |bytes: &[u8]| show(&bytes[..bytes.len().min(100)]);
+            panic!("from byte {at} on: got {:?}, wanted {:?}", some(got), some(wanted));
         }
         assert_eq!(show(&got), show(wanted));
         self
@@ -101,10 +168,42 @@ impl Client {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
-            self.stream.read_exact(&mut byte).unwrap_or_else(|why| panic!("{why}: {line:?}"));
+            self.read_exact(&mut byte).unwrap_or_else(|why| panic!("{why}: {line:?}"));
             line.push(byte[0]);
         }
         String::from_utf8(line).unwrap().trim_end().to_owned()
+    }
+
+    /// A whole reply or push, in a form that is the same in RESP2 and RESP3: `OK`, `1`, `text`,
+    /// `nil`, `[a, b]`, `>[a, b]` (a push), `-ERR ...`.
+    pub fn reply(&mut self) -> String {
+        let line = self.line();
+        let (kind, rest) = line.split_at(1);
+        let mut many = |count: usize| {
+            let elements: Vec<String> = (0..count).map(|_| self.reply()).collect();
+            format!("[{}]", elements.join(", "))
+        };
+        match kind {
+            "+" | ":" | "," | "#" => rest.to_owned(),
+            "_" => "nil".to_owned(),
+            "$" | "*" if rest == "-1" => "nil".to_owned(),
+            "$" | "=" => {
+                let bytes = self.take(rest.parse().unwrap());
+                self.take(2);
+                let text = String::from_utf8(bytes).unwrap();
+                // A verbatim string begins with its format.
+                if kind == "=" { text[4..].to_owned() } else { text }
+            }
+            "*" | "~" => many(rest.parse().unwrap()),
+            ">" => format!(">{}", many(rest.parse().unwrap())),
+            "%" => many(rest.parse::<usize>().unwrap() * 2),
+            _ => line,
+        }
+    }
+
+    /// Sends a command, its words parted by spaces, and takes a reply.
+    pub fn run(&mut self, command: &str) -> String {
+        self.command(&command.split(' ').collect::<Vec<_>>()).reply()
     }
 
     /// Sends a command and takes a reply of one line.
@@ -115,7 +214,7 @@ impl Client {
     /// Reads this many bytes, or tells what the kernel said.
     pub fn try_take(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes).map(|()| bytes)
+        self.read_exact(&mut bytes).map(|()| bytes)
     }
 
     /// Reads this many bytes.

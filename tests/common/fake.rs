@@ -27,14 +27,31 @@ impl FakeUplink {
     /// The next connection of the proxy; both sides are one kind of client here.
     pub fn accept(&self) -> Client {
         let (stream, _) = self.listener.accept().unwrap();
-        Client::over(stream)
+        Client::of_uplink(stream)
+    }
+
+    /// The next connection is a reload's own, and may do nothing.
+    pub fn accept_side(&self) {
+        let mut side = self.accept();
+        std::thread::spawn(move || {
+            while side.try_request().is_some() {
+                if side.try_send(b"-NOPERM\r\n").is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Answers a start's PING in the background, while the caller starts the proxy.
     pub fn expect_start<T>(&self, start: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                self.accept().expect("*1\r\n$4\r\nPING\r\n").send("+PONG\r\n").expect_closed();
+                let mut verified = self.accept();
+                verified.expect("*1\r\n$4\r\nPING\r\n").send("+PONG\r\n");
+                // Whether CLIENT UNBLOCK is allowed.
+                while verified.try_request().is_some() {
+                    verified.send(":0\r\n");
+                }
             });
             start()
         })
@@ -51,9 +68,15 @@ impl FakeUplink {
         let (stream, _) = self.listener.accept().map_err(|why| why.to_string())?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
-        let mut ping = [0; 14];
-        stream.read_exact(&mut ping).map_err(|why| why.to_string())?;
-        stream.write_all(b"+PONG\r\n").map_err(|why| why.to_string())?;
+        // A connection for a client is asked for its id before.
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"PING\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).map_err(|why| why.to_string())?;
+            asked.push(byte[0]);
+        }
+        let answer: &[u8] = if asked.len() > 14 { b":7\r\n+PONG\r\n" } else { b"+PONG\r\n" };
+        stream.write_all(answer).map_err(|why| why.to_string())?;
         Ok(stream.conn.handshake_kind())
     }
 }

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Client, eventually};
+use super::{Client, cert, eventually};
 
 /// A running redis-server with an address of its own; it ends with the test.
 pub struct Redis {
@@ -39,6 +39,38 @@ impl Redis {
         });
         eventually("redis-server listens", || TcpStream::connect((&*host, Self::PORT)).is_ok());
         Redis { child, host, dir }
+    }
+
+    /// One that speaks TLS, too.
+    pub fn with_tls(args: &[&str]) -> Redis {
+        let (key, pem, ca) = (cert("server.key"), cert("server.pem"), cert("ca.pem"));
+        let tls = [
+            "--tls-port",
+            "6380",
+            "--tls-cert-file",
+            &pem,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            "no",
+        ];
+        Redis::start(&[&tls, args].concat())
+    }
+
+    /// `host:port`, for TLS.
+    pub fn tls_addr(&self) -> String {
+        format!("{}:6380", self.host)
+    }
+
+    /// Makes it a replica, and waits until it is one.
+    pub fn follow(&self, master: &Redis) {
+        let mut client = self.client();
+        client.run(&format!("REPLICAOF {} {}", master.host, Self::PORT));
+        eventually("it is a replica", || {
+            client.run("INFO replication").contains("master_link_status:up")
+        });
     }
 
     /// `host:port`.

@@ -1,0 +1,138 @@
+//! `cmd=reload&dry_run=true`: everything that can be said of a reload before there is one.
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::sides::Sides;
+use super::swap::{few_descriptors, refused};
+use super::{ASKING, Controller, Error, WOKEN};
+use crate::config::Fault;
+use crate::session::{Order, Prospect, marks};
+
+/// What a reload would do, as things are.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    uplink: String,
+    /// Otherwise, uplink connections are kept.
+    uplink_changes: bool,
+    clients: usize,
+    /// Clients that would be moved to another uplink connection.
+    moved: usize,
+    carrying: Carried,
+    closed: Vec<Closed>,
+    /// Commands that wait, and would be waited for.
+    waited_for: usize,
+    /// The present uplink's user may use CLIENT UNBLOCK.
+    may_unblock: bool,
+    /// And CLIENT LIST.
+    may_list: bool,
+    /// No message would be lost or doubled for subscribers.
+    exact_messages: bool,
+    /// The new uplink is a replica of the present one: it would be waited for.
+    replica: bool,
+}
+
+/// How many sessions have what.
+#[derive(Debug, Default, Serialize)]
+pub struct Carried {
+    transactions: usize,
+    watching: usize,
+    blocked: usize,
+    subscribed: usize,
+    tracking: usize,
+    monitors: usize,
+    silent: usize,
+}
+
+/// A client that a reload closes, or has closed.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Closed {
+    pub(super) client: String,
+    pub(super) reason: &'static str,
+}
+
+impl Controller {
+    /// How many sessions have what, now.
+    pub fn carried(&self) -> Carried {
+        let all = self.shared.roster.marks();
+        let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
+        Carried {
+            transactions: count(marks::TRANSACTION),
+            watching: count(marks::WATCHING),
+            blocked: count(marks::BLOCKED),
+            subscribed: count(marks::SUBSCRIBED),
+            tracking: count(marks::TRACKING),
+            monitors: count(marks::MONITOR),
+            silent: count(marks::SILENT),
+        }
+    }
+
+    /// Verifies the configuration file as a reload would, and says what that would do. Nothing is
+    /// changed.
+    pub async fn predict(&self) -> Result<Prediction, Error> {
+        let before = self.shared.current.load();
+        let (generation, sockets) = self.verify(&before).await?;
+        // They were bound to see whether they can be.
+        drop(sockets);
+        let uplink_changes = generation.uplink_since != before.uplink_since;
+        let prospects = self.prospects().await;
+        let moving = || prospects.iter().filter(|it| uplink_changes && it.connected);
+        let closed: Vec<Closed> = moving().filter_map(Closed::of).collect();
+        let mut prediction = Prediction {
+            uplink: generation.uplink.config.addr.to_string(),
+            uplink_changes,
+            clients: prospects.len(),
+            moved: moving().count() - closed.len(),
+            carrying: self.carried(),
+            closed,
+            waited_for: moving().filter(|it| it.waits).count(),
+            may_unblock: true,
+            may_list: true,
+            exact_messages: true,
+            replica: false,
+        };
+        if !uplink_changes {
+            return Ok(prediction);
+        }
+        few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
+        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        let deepest = moving().max_by_key(|it| it.db);
+        let databases = sides.databases(generation.settings.connect_time_limit).await;
+        if let (Some(deepest), Some(databases)) = (deepest, databases)
+            && deepest.db >= databases
+        {
+            return Err(refused(Fault::new(format!(
+                "client {} uses database {}, and uplink: {} has {databases}",
+                deepest.client, deepest.db, prediction.uplink
+            ))));
+        }
+        if !sides.may_unblock {
+            prediction.waited_for = prediction.carrying.blocked.max(prediction.waited_for);
+        }
+        (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
+        (prediction.exact_messages, prediction.replica) =
+            (sides.marker.is_some(), sides.is_replica());
+        Ok(prediction)
+    }
+
+    async fn prospects(&self) -> Vec<Prospect> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let order = |permit| Order::Predict(tell.clone(), permit);
+        let asking = self.shared.roster.tell_each(WOKEN, || false, order);
+        // A busy worker must not hold up the answer.
+        let _ = timeout(ASKING, asking).await;
+        let mut prospects = Vec::new();
+        while let Ok(prospect) = told.try_recv() {
+            prospects.push(prospect);
+        }
+        prospects
+    }
+}
+
+impl Closed {
+    fn of(prospect: &Prospect) -> Option<Closed> {
+        let reason = prospect.closed_for?;
+        Some(Closed { client: prospect.client.to_string(), reason })
+    }
+}

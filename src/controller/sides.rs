@@ -1,0 +1,277 @@
+//! A reload's own connections to the old uplink and to the new one, beside those of the clients.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
+
+use crate::config::Fault;
+use crate::generation::{Generation, MAY_NOT_UNBLOCK};
+use crate::resp::encode;
+use crate::session::{Interrupt, Marker, Watching};
+use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
+
+/// Ids that are asked about at once, and scripts that are loaded at once.
+const BATCH: usize = 200;
+
+/// Both of them, and what they may do.
+#[derive(Debug)]
+pub(super) struct Sides {
+    /// `None` if it cannot be had: the old uplink may be on its last legs.
+    old: Option<Fresh>,
+    new: Fresh,
+    /// Where the mark can be published.
+    pub(super) marker: Option<Arc<Marker>>,
+    relation: Relation,
+    /// The old uplink's user may use CLIENT UNBLOCK.
+    pub(super) may_unblock: bool,
+    /// And CLIENT LIST.
+    pub(super) may_list: bool,
+    /// Scripts up to this stamp were loaded.
+    scripts: u64,
+}
+
+/// Who replicates whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    None,
+    /// It is one server, by two addresses.
+    Same,
+    /// What is published at the old uplink reaches the new one.
+    NewFollowsOld,
+    /// The same, but nothing arrives.
+    Broken,
+    /// The other way round.
+    OldFollowsNew,
+}
+
+impl Sides {
+    /// Connects, and finds out what is allowed.
+    pub(super) async fn open(before: &Generation, generation: &Generation) -> Result<Self, Fault> {
+        let limit = generation.settings.connect_time_limit;
+        let hello = || {
+            let mut script = Script::default();
+            // In RESP3, one can be subscribed and ask. A server without it has no marker, either.
+            script.ask("HELLO", &[b"3"], Answer::Anything);
+            script
+        };
+        let addr = &generation.uplink.config.addr;
+        let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
+        let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
+        let mut old = match before.uplink.dial(hello()).await {
+            Ok(old) => Some(old),
+            Err(why) => {
+                let addr = &before.uplink.config.addr;
+                warn!(%addr, %why, "no connection of the reload's own to the present uplink");
+                None
+            }
+        };
+        let relation =
+            timeout(limit, relation(old.as_mut(), &mut new)).await.unwrap_or(Relation::None);
+        if relation == Relation::Broken {
+            return Err(Fault::new(format!(
+                "uplink: {addr} is a replica of the present one, and its link to that is down"
+            )));
+        }
+        let rights = timeout(limit, rights(old.as_mut())).await;
+        let (may_unblock, may_list) = rights.unwrap_or_default();
+        if !may_unblock {
+            warn!("{MAY_NOT_UNBLOCK}");
+        }
+        let mut sides =
+            Sides { old, new, marker: None, relation, may_unblock, may_list, scripts: 0 };
+        let marker = Marker::new();
+        let can_mark = timeout(limit, sides.can_mark(&marker)).await;
+        sides.marker = can_mark.unwrap_or(false).then_some(marker);
+        Ok(sides)
+    }
+
+    /// Whether what is published at the old uplink reaches the new one, after everything that was
+    /// written there before.
+    pub(super) fn is_replica(&self) -> bool {
+        self.relation == Relation::NewFollowsOld
+    }
+
+    /// Both users may have a channel of the proxy's own.
+    async fn can_mark(&mut self, marker: &Marker) -> bool {
+        let Some(old) = &mut self.old else { return false };
+        for side in [old, &mut self.new] {
+            let mut script = Script::default();
+            script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
+            script.repeat(&marker.try_publishing(), "SPUBLISH", Answer::NoError);
+            if side.tell(script).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Has these commands interrupted, those that wait for longest first, and tells who was.
+    pub(super) async fn interrupt(&mut self, mut commands: Vec<Interrupt>, deadline: Instant) {
+        let Some(old) = self.old.as_mut().filter(|_| self.may_unblock) else { return };
+        commands.sort_by_key(|command| command.since);
+        let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
+        match timeout_at(deadline, old.ask(&requests)).await {
+            Ok(Ok(answers)) => {
+                for (command, answer) in commands.iter().zip(answers) {
+                    command.ticket.answer(answer == b":1\r\n");
+                }
+            }
+            // What was not answered may yet be carried out: the sessions know that.
+            Ok(Err(_)) | Err(_) => self.old = None,
+        }
+    }
+
+    /// Tells of each whether its keys were touched; whoever is not told takes it that they were.
+    pub(super) async fn ask_watched(&mut self, watching: Vec<Watching>, deadline: Instant) {
+        let Some(old) = &mut self.old else { return };
+        for some in watching.chunks(BATCH) {
+            let asked = timeout_at(deadline, untouched(old, some)).await;
+            let Ok(Ok(untouched)) = asked else { return };
+            for one in some.iter().filter(|one| untouched.get(&one.id) == Some(&true)) {
+                one.untouched.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Loads the scripts that it has not loaded yet, by what `since` says.
+    pub(super) async fn load_scripts(
+        &mut self,
+        since: impl Fn(u64) -> (Vec<Box<[u8]>>, u64),
+    ) -> io::Result<()> {
+        let (scripts, stamp) = since(self.scripts);
+        for some in scripts.chunks(BATCH) {
+            let load = |script: &[u8]| encode::request([b"SCRIPT", &b"LOAD"[..], script]);
+            let requests: Vec<_> = some.iter().map(|script| load(script)).collect();
+            // One that is refused would have been refused there, too.
+            self.new.ask(&requests).await?;
+        }
+        self.scripts = stamp;
+        Ok(())
+    }
+
+    /// Publishes the mark so that it comes to both uplinks, and waits until it is at the new one:
+    /// what was published before it is there, too.
+    pub(super) async fn publish_mark(&mut self) -> io::Result<()> {
+        let Some(marker) = &self.marker else { return Ok(()) };
+        let at_old = match (&mut self.old, self.relation) {
+            (Some(old), Relation::None | Relation::Same | Relation::NewFollowsOld) => {
+                old.ask(&[marker.publish()]).await.is_ok()
+            }
+            _ => false,
+        };
+        let arrives = matches!(self.relation, Relation::Same | Relation::NewFollowsOld);
+        if !(at_old && arrives) {
+            self.new.send(&marker.publish()).await?;
+        }
+        self.new.await_frame(&marker.message(true)).await
+    }
+
+    /// How many databases the new uplink has, if it tells.
+    pub(super) async fn databases(&mut self, limit: Duration) -> Option<u32> {
+        let request = encode::request(["CONFIG", "GET", "databases"]);
+        let answer = timeout(limit, self.new.ask(&[request])).await.ok()?.ok()?;
+        let text = String::from_utf8_lossy(answer.first()?).into_owned();
+        text.lines().rev().find(|line| !line.is_empty())?.parse().ok()
+    }
+}
+
+/// Which of these were not touched, by their ids.
+async fn untouched(old: &mut Fresh, watching: &[Watching]) -> io::Result<HashMap<u64, bool>> {
+    // A key whose time is over counts as touched once somebody has looked at it.
+    let mut requests = Vec::new();
+    for (db, key) in watching.iter().flat_map(|one| &one.keys) {
+        requests.push(encode::request(["SELECT", &db.to_string()]));
+        requests.push(encode::request([&b"EXISTS"[..], key]));
+    }
+    let ids: Vec<String> = watching.iter().map(|one| one.id.to_string()).collect();
+    let list = ["CLIENT", "LIST", "ID"].into_iter().chain(ids.iter().map(String::as_str));
+    requests.push(encode::request(list.collect::<Vec<_>>()));
+    let answers = old.ask(&requests).await?;
+    let Some((list, looked)) = answers.split_last() else { return Ok(HashMap::new()) };
+    let mut looked = looked.chunks(2);
+    let mut untouched = HashMap::new();
+    for one in watching {
+        let seen: Vec<_> = looked.by_ref().take(one.keys.len()).collect();
+        let all_seen =
+            seen.iter().all(|it| it.last().is_some_and(|answer| answer.starts_with(b":")));
+        untouched.insert(one.id, all_seen && is_clean(list, one.id));
+    }
+    Ok(untouched)
+}
+
+/// Whether CLIENT LIST shows this client without the flag for a transaction that must fail.
+fn is_clean(list: &[u8], id: u64) -> bool {
+    let text = String::from_utf8_lossy(list);
+    let id = format!("id={id}");
+    text.lines().any(|line| {
+        let mut words = line.split(' ');
+        // In RESP3, the first line may begin with the text's format.
+        let is_it = words.next().is_some_and(|word| word.trim_start_matches("txt:") == id);
+        let flags = words.find_map(|word| word.strip_prefix("flags="));
+        is_it && flags.is_some_and(|flags| !flags.contains('d'))
+    })
+}
+
+async fn rights(old: Option<&mut Fresh>) -> (bool, bool) {
+    let Some(old) = old else { return (false, false) };
+    let id = match old.id {
+        Id::Is(id) => id.to_string(),
+        Id::Secret | Id::Unasked => return (false, false),
+    };
+    let requests = [unblock(0), encode::request(["CLIENT", "LIST", "ID", &id])];
+    match old.ask(&requests).await.as_deref() {
+        Ok([unblock, list]) => (unblock.starts_with(b":"), !list.starts_with(b"-")),
+        _ => (false, false),
+    }
+}
+
+async fn relation(old: Option<&mut Fresh>, new: &mut Fresh) -> Relation {
+    let Some(old) = old else { return Relation::None };
+    let (Some(old), Some(new)) = (replication(old).await, replication(new).await) else {
+        return Relation::None;
+    };
+    match (old, new) {
+        (old, new) if old.run_id == new.run_id => Relation::Same,
+        (old, new) if old.id != new.id => Relation::None,
+        (Replication { is_master: true, .. }, Replication { is_master: false, is_up, .. }) => {
+            if is_up {
+                Relation::NewFollowsOld
+            } else {
+                Relation::Broken
+            }
+        }
+        (Replication { is_master: false, .. }, Replication { is_master: true, .. }) => {
+            Relation::OldFollowsNew
+        }
+        _ => Relation::None,
+    }
+}
+
+/// What a server says of it.
+struct Replication {
+    /// Of this server, since it was started.
+    run_id: String,
+    /// What is replicated: a master's and its replicas' is the same.
+    id: String,
+    is_master: bool,
+    /// As a replica, it is connected to its master.
+    is_up: bool,
+}
+
+async fn replication(side: &mut Fresh) -> Option<Replication> {
+    let requests = ["server", "replication"].map(|section| encode::request(["INFO", section]));
+    let answers = side.ask(&requests).await.ok()?;
+    let text = String::from_utf8_lossy(&answers.concat()).into_owned();
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Some(Replication {
+        run_id: field("run_id")?.to_owned(),
+        id: field("master_replid")?.to_owned(),
+        is_master: field("role")? == "master",
+        is_up: field("master_link_status") == Some("up"),
+    })
+}

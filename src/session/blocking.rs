@@ -1,0 +1,214 @@
+//! Blocking commands: for how long they wait, and how to ask again for the time that is left. Pure.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::command::Timeout;
+use crate::resp::{Args, encode};
+
+/// The error by which a command that was interrupted is known.
+pub(super) const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
+/// What became of a CLIENT UNBLOCK.
+#[derive(Debug, Default)]
+pub struct Ticket(AtomicU8);
+
+/// Its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unblocked {
+    /// Not known (yet).
+    Perhaps,
+    /// The command was interrupted.
+    Yes,
+    /// It was not waiting any more.
+    No,
+}
+
+impl Ticket {
+    /// Tells the session that asked.
+    pub fn answer(&self, unblocked: bool) {
+        self.0.store(if unblocked { 1 } else { 2 }, Ordering::Release);
+    }
+
+    pub(super) fn answered(&self) -> Unblocked {
+        match self.0.load(Ordering::Acquire) {
+            1 => Unblocked::Yes,
+            2 => Unblocked::No,
+            _ => Unblocked::Perhaps,
+        }
+    }
+}
+
+/// A blocking command that is owed a reply.
+#[derive(Debug)]
+pub(super) struct Blocked {
+    /// The request, as the client sent it.
+    frame: Vec<u8>,
+    pub(super) since: Instant,
+    /// When it will have waited long enough; `None` for never.
+    pub(super) until: Option<Instant>,
+    /// Where an XREAD says `$`, and what that meant when it was sent.
+    positions: Vec<(usize, Option<Box<[u8]>>)>,
+    /// Somebody was asked to interrupt it.
+    pub(super) ticket: Option<Arc<Ticket>>,
+}
+
+impl Blocked {
+    /// `None` if the server will not take it.
+    pub(super) fn new(frame: &[u8], timeout: Timeout, now: Instant) -> Option<Self> {
+        let args: Vec<&[u8]> = Args::new(frame).collect();
+        let wait = wait(timeout, &args)?;
+        let until = (!wait.is_zero()).then(|| now.checked_add(wait)).flatten();
+        let positions = new_entries(&args).into_iter().map(|(at, _)| (at, None)).collect();
+        Some(Blocked { frame: frame.to_vec(), since: now, until, positions, ticket: None })
+    }
+
+    /// What `$` at this place meant is known.
+    pub(super) fn resolve(&mut self, at: usize, position: Option<Box<[u8]>>) {
+        if let Some((_, known)) = self.positions.iter_mut().find(|(place, _)| *place == at) {
+            *known = position;
+        }
+    }
+
+    /// It can be asked again without a change of its meaning.
+    pub(super) fn can_be_repeated(&self) -> bool {
+        self.positions.iter().all(|(_, position)| position.is_some())
+    }
+
+    /// The same request with `$` replaced by what it meant.
+    pub(super) fn request(&self) -> Vec<u8> {
+        let mut args: Vec<&[u8]> = Args::new(&self.frame).collect();
+        for (at, position) in &self.positions {
+            if let (Some(arg), Some(position)) = (args.get_mut(*at), position) {
+                *arg = position;
+            }
+        }
+        encode::request(args)
+    }
+}
+
+/// The request, for the time that is left; `None` if none is.
+pub(super) fn with_time_left(frame: &[u8], timeout: Timeout, left: Duration) -> Option<Vec<u8>> {
+    // In full milliseconds, of which a part is none: 0 would mean for ever.
+    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    if millis == 0 {
+        return None;
+    }
+    let text = match timeout {
+        Timeout::First | Timeout::Last => format!("{}.{:03}", millis / 1000, millis % 1000),
+        Timeout::Block => millis.to_string(),
+    };
+    let mut args: Vec<&[u8]> = Args::new(frame).collect();
+    let at = place(timeout, &args)?;
+    args[at] = text.as_bytes();
+    Some(encode::request(args))
+}
+
+/// Where the timeout is.
+fn place(timeout: Timeout, args: &[&[u8]]) -> Option<usize> {
+    let at = match timeout {
+        Timeout::First => 1,
+        Timeout::Last => args.len().checked_sub(1)?,
+        Timeout::Block => args.iter().position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))? + 1,
+    };
+    (at > 0 && at < args.len()).then_some(at)
+}
+
+fn wait(timeout: Timeout, args: &[&[u8]]) -> Option<Duration> {
+    let text = std::str::from_utf8(args.get(place(timeout, args)?)?).ok()?;
+    match timeout {
+        Timeout::First | Timeout::Last => Duration::try_from_secs_f64(text.parse().ok()?).ok(),
+        Timeout::Block => text.parse().ok().map(Duration::from_millis),
+    }
+}
+
+/// Where an XREAD says `$`, and of which stream.
+pub(super) fn new_entries<'a>(args: &[&'a [u8]]) -> Vec<(usize, &'a [u8])> {
+    let Some(at) = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS")) else {
+        return Vec::new();
+    };
+    let count = (args.len() - at - 1) / 2;
+    let ids = at + 1 + count..args.len();
+    ids.filter(|id| args[*id] == b"$").map(|id| (id, args[id - count])).collect()
+}
+
+/// What `$` means, by the answer to an XINFO STREAM that was sent ahead.
+pub(super) fn position(reply: &[u8]) -> Option<Box<[u8]>> {
+    const NAME: &[u8] = b"$17\r\nlast-generated-id\r\n";
+    if reply.starts_with(b"-ERR no such key") {
+        return Some(b"0-0".as_slice().into());
+    }
+    let at = memchr::memmem::find(reply, NAME)? + NAME.len();
+    let mut lines = reply[at..].split(|byte| *byte == b'\n');
+    let id = lines.nth(1)?.strip_suffix(b"\r")?;
+    let digits = |byte: &u8| byte.is_ascii_digit() || *byte == b'-';
+    (!id.is_empty() && id.iter().all(digits)).then(|| id.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(line: &str) -> Vec<u8> {
+        encode::request(line.split(' ').collect::<Vec<_>>())
+    }
+
+    fn text(frame: &[u8]) -> String {
+        let args: Vec<_> = Args::new(frame).map(String::from_utf8_lossy).collect();
+        args.join(" ")
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_asked_for() {
+        let left = Duration::from_micros(1_234_567);
+        for (line, timeout, wanted) in [
+            ("BLPOP a b 0.5", Timeout::Last, "BLPOP a b 1.234"),
+            ("BLMPOP 3 1 a LEFT", Timeout::First, "BLMPOP 1.234 1 a LEFT"),
+            (
+                "XREAD COUNT 2 block 9 STREAMS s 0",
+                Timeout::Block,
+                "XREAD COUNT 2 block 1234 STREAMS s 0",
+            ),
+        ] {
+            let asked = with_time_left(&frame(line), timeout, left).expect("time is left");
+            assert_eq!(text(&asked), wanted);
+        }
+        let (pop, nothing) = (frame("BLPOP a 1"), Duration::from_micros(900));
+        assert_eq!(with_time_left(&pop, Timeout::Last, nothing), None, "0 would be for ever");
+    }
+
+    #[test]
+    fn a_timeout_is_seconds_or_milliseconds_and_0_is_for_ever() {
+        let now = Instant::now();
+        let until = |line: &str, timeout| {
+            let blocked = Blocked::new(&frame(line), timeout, now)?;
+            Some(blocked.until.map(|until| until - now))
+        };
+        assert_eq!(until("BLPOP a 1.5", Timeout::Last), Some(Some(Duration::from_millis(1500))));
+        assert_eq!(until("BLPOP a 0", Timeout::Last), Some(None));
+        assert_eq!(
+            until("XREAD BLOCK 7 STREAMS a 0", Timeout::Block),
+            Some(Some(Duration::from_millis(7)))
+        );
+        for wrong in ["BLPOP a -1", "BLPOP a x", "BLPOP", "BLPOP a nan"] {
+            assert_eq!(until(wrong, Timeout::Last), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn new_entries_are_those_after_the_position_at_the_time() {
+        let line = "XREAD BLOCK 0 STREAMS a b c $ 5-1 $";
+        let mut blocked =
+            Blocked::new(&frame(line), Timeout::Block, Instant::now()).expect("valid");
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        assert_eq!(new_entries(&args), [(7, &b"a"[..]), (9, b"c")]);
+        assert!(!blocked.can_be_repeated());
+        blocked.resolve(7, position(b"-ERR no such key\r\n"));
+        let info = b"*4\r\n$6\r\nlength\r\n:1\r\n$17\r\nlast-generated-id\r\n$3\r\n7-2\r\n";
+        blocked.resolve(9, position(info));
+        assert!(blocked.can_be_repeated());
+        assert_eq!(text(&blocked.request()), "XREAD BLOCK 0 STREAMS a b c 0-0 5-1 7-2");
+        assert_eq!(position(b"-WRONGTYPE\r\n"), None);
+    }
+}

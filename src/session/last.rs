@@ -1,0 +1,422 @@
+//! What of a handover can only be done while nothing is in flight: the gate is shut, the old uplink
+//! has answered everything, and the new one is not in force yet. It can still be undone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::awaited::{Awaited, Question};
+use super::blocking::{self, Ticket, Unblocked};
+use super::commands::Silence;
+use super::effect::Effect;
+use super::handover::{Listens, Next, NextLink};
+use super::ids;
+use super::orders::{Interrupt, Preparation};
+use super::replay;
+use super::swallow::Meaning;
+use super::{Link, Session};
+use crate::resp::encode;
+use crate::transport::Peer;
+use crate::uplink::{Answer, Error, Script};
+
+/// The last part of a reload, for all sessions.
+#[derive(Debug)]
+pub struct Finish {
+    preparation: Arc<Preparation>,
+    /// Whether somebody asks the old uplink about watched keys.
+    asks: bool,
+    watching: Mutex<Vec<Watching>>,
+    fault: OnceLock<String>,
+}
+
+/// Keys of which it must be asked whether they were touched since they are watched.
+#[derive(Debug)]
+pub struct Watching {
+    /// The connection's id at the old uplink.
+    pub id: u64,
+    /// Each with its database.
+    pub keys: Vec<(u32, Box<[u8]>)>,
+    /// Set if they were not.
+    pub untouched: Arc<AtomicBool>,
+}
+
+impl Finish {
+    /// With `asks`, [`Finish::take_watching`] will be asked of the old uplink.
+    pub fn new(preparation: Arc<Preparation>, asks: bool) -> Arc<Self> {
+        let (watching, fault) = (Mutex::default(), OnceLock::new());
+        Arc::new(Finish { preparation, asks, watching, fault })
+    }
+
+    /// What there is to be asked.
+    pub fn take_watching(&self) -> Vec<Watching> {
+        std::mem::take(&mut self.watching.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why a session could not be carried over.
+    pub fn fault(&self) -> Option<&String> {
+        self.fault.get()
+    }
+
+    fn fail(&self, client: Peer, why: &str) {
+        // The first one counts.
+        let _ = self.fault.set(format!("for client {client}: {why}"));
+    }
+}
+
+/// Which uplink is told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// That of the generation in force.
+    Present,
+    /// That of the generation that is being prepared.
+    Next,
+}
+
+/// How far one session has come.
+pub(super) struct Last {
+    finish: Arc<Finish>,
+    permit: Option<OwnedSemaphorePermit>,
+    stage: Stage,
+    /// The old uplink was told to answer again.
+    speaks: bool,
+    /// Its watched keys are not watched any more.
+    unwatched: bool,
+    /// Set by whoever asks about watched keys.
+    untouched: Option<Arc<AtomicBool>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The old uplink answers what it must be asked first.
+    Old,
+    /// The new one is told.
+    New,
+    /// The old one is asked about watched keys, which the new one watches by now.
+    Watched,
+    Done,
+}
+
+impl Session {
+    fn told_last(&self, at: At) -> replay::Last<'_> {
+        let redirect = self.state.tracking().and_then(|tracking| tracking.redirect);
+        let (ids, epoch) = (&self.shared.ids, self.generation.epoch);
+        replay::Last {
+            state: &self.state,
+            transaction: self.intake.transaction.as_deref(),
+            one_shot: self.intake.one_shot,
+            silent: self.intake.silence == Silence::Always,
+            redirect: redirect.and_then(|seen| match at {
+                At::Present => ids.present(epoch, seen),
+                At::Next => ids.next(seen),
+            }),
+        }
+    }
+
+    /// Everything that a connection must be told that nobody has used; with the mark's channel, it
+    /// is subscribed to that, too.
+    pub(super) fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
+        let carried = self.state.carried();
+        // In RESP2, nothing else can be told after them; and in a transaction, nothing at all.
+        if !self.state.resp3 && self.state.subscribed() {
+            let mut script = replay::without_channels(&carried);
+            self.told_last(at).script(&mut script);
+            script.append(replay::channels_of(&carried));
+            mark(&mut script);
+            return script;
+        }
+        let mut script = replay::prepared(&carried);
+        mark(&mut script);
+        self.told_last(at).script(&mut script);
+        script
+    }
+
+    /// After this, nothing is answered any more.
+    pub(super) fn silence(&self, script: &mut Script) {
+        if self.intake.silence == Silence::Always {
+            script.ask("CLIENT REPLY", &[b"OFF"], Answer::Nothing);
+        }
+    }
+
+    /// Whether there is something to be done while nothing is in flight.
+    pub(super) fn needs_last(&self) -> bool {
+        let subscribed = self.state.subscribed();
+        self.told_last(At::Next).is_needed()
+            || self.state.unsure
+            || match &self.next {
+                Some(next) => {
+                    let marker = next.preparation.marker();
+                    let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
+                    !next.told.is(&self.state) || (subscribed && !marked)
+                }
+                None => subscribed || self.state.tracking().is_some(),
+            }
+    }
+
+    /// The gate is shut, and quiet.
+    pub(super) fn begin_last(&mut self, finish: Arc<Finish>, permit: OwnedSemaphorePermit) {
+        let ends = self.ending.is_some() || self.uncarried().is_some();
+        if ends || !matches!(self.uplink, Link::Live(_)) || !self.needs_last() {
+            return;
+        }
+        let silent = self.intake.silence == Silence::Always;
+        if silent {
+            // Once this is answered, all that came before it has happened.
+            self.owed.push(Awaited::Own, b"");
+            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
+        }
+        let listens_only = !self.state.resp3 && self.state.subscribed();
+        if self.state.unsure && self.intake.transaction.is_none() && !listens_only {
+            self.owed.push(Awaited::Asked(Question::Info), b"");
+            self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
+        }
+        if self.state.subscribed() {
+            match finish.preparation.marker() {
+                Some(marker) if self.is_marked_by(marker) => {}
+                // Anything else would be queued. What comes before the answer to this is all that
+                // was published before the gate was shut.
+                _ if self.intake.transaction.is_some() => {
+                    self.owed.push(Awaited::Asked(Question::Barrier), b"");
+                    self.to_uplink.push(&encode::request(["MULTI"]));
+                }
+                Some(marker) => self.subscribe_mark(marker.clone()),
+                None => self.ping_for_mark(),
+            }
+        }
+        self.last = Some(Box::new(Last {
+            finish,
+            permit: Some(permit),
+            stage: Stage::Old,
+            speaks: silent,
+            unwatched: false,
+            untouched: None,
+        }));
+    }
+
+    /// Without a channel of the proxy's own, what comes before this answer is all that the old
+    /// uplink has to say.
+    fn ping_for_mark(&mut self) {
+        let pong: &[u8] =
+            if self.state.resp3 { b"+PONG\r\n" } else { b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" };
+        self.to_uplink.push(&encode::request(["PING"]));
+        self.swallow.get_or_insert_default().expect(pong.to_vec(), Meaning::Mark);
+    }
+
+    pub(super) fn poll_last(&mut self) -> bool {
+        let Some(last) = &self.last else { return false };
+        match last.stage {
+            Stage::Old => {
+                let busy = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise());
+                if !self.owed.is_empty()
+                    || busy
+                    || self.next.as_ref().is_some_and(|it| it.is_busy())
+                {
+                    return false;
+                }
+                self.tell_last();
+                self.set_stage(Stage::New);
+                true
+            }
+            Stage::New => match &self.next {
+                Some(next) if matches!(next.link, NextLink::Busy(_)) => false,
+                Some(_) => {
+                    let stage = self.ask_watched();
+                    self.set_stage(stage);
+                    true
+                }
+                // What failed was told.
+                None => {
+                    self.set_stage(Stage::Done);
+                    true
+                }
+            },
+            Stage::Watched if self.owed.is_empty() => {
+                self.set_stage(Stage::Done);
+                true
+            }
+            Stage::Watched | Stage::Done => false,
+        }
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Some(last) = &mut self.last {
+            last.stage = stage;
+            if stage == Stage::Done {
+                last.permit = None;
+            }
+        }
+    }
+
+    fn tell_last(&mut self) {
+        let Some(finish) = self.last.as_ref().map(|last| last.finish.clone()) else { return };
+        let preparation = finish.preparation.clone();
+        let told = self.state.carried();
+        let next = self.next.take();
+        let last = self.told_last(At::Next);
+        let redirected = last.redirect.is_some();
+        let next = next.and_then(|next| {
+            let script = replay::difference(&next.told, &self.state)?;
+            // It is looked for the mark in the form of the one version only.
+            if next.marker.is_some() && next.told.resp3 != self.state.resp3 {
+                return None;
+            }
+            let deaf = next.told.subscribed() && !self.state.resp3 && last.is_needed();
+            let ready = matches!(next.link, NextLink::Ready(_));
+            (ready && !deaf).then_some((*next, script))
+        });
+        let known = next.as_ref().and_then(|(next, _)| next.marker.clone());
+        let new = preparation.marker().filter(|_| self.state.subscribed() && known.is_none());
+        let mark = |script: &mut Script| match new {
+            Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
+            None if self.state.subscribed() && known.is_none() => {
+                script.ask("PING", &[], Answer::Pong);
+            }
+            None => {}
+        };
+        let (mut script, fresh, listens) = match next {
+            Some((Next { link: NextLink::Ready(fresh), listens, .. }, mut script)) => {
+                mark(&mut script);
+                last.script(&mut script);
+                (script, Some(fresh), listens)
+            }
+            _ => (self.whole_script(At::Next, mark), None, None),
+        };
+        let listens = listens.or_else(|| {
+            let new = new?;
+            preparation.listen();
+            Some(Listens::new(new.message(self.state.resp3)))
+        });
+        let marker = known.or_else(|| new.cloned());
+        self.silence(&mut script);
+        let (shared, generation) = (self.shared.clone(), preparation.generation().clone());
+        let link = NextLink::Busy(Box::pin(async move {
+            match fresh {
+                Some(mut fresh) => {
+                    fresh.tell(script).await?;
+                    Ok(*fresh)
+                }
+                None => shared.dial(&generation, script).await,
+            }
+        }));
+        self.next = Some(Box::new(Next { preparation, told, link, listens, marker, redirected }));
+    }
+
+    /// The new uplink watches. Whether keys were touched before that, the old one knows.
+    fn ask_watched(&mut self) -> Stage {
+        let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
+            return Stage::Done;
+        };
+        let Some(last) = &mut self.last else { return Stage::Done };
+        let untouched = last.untouched.insert(Arc::default());
+        if watched.more || !matches!(self.uplink, Link::Live(_)) {
+            return Stage::Done;
+        }
+        if let Some(id) = self.uplink_id.filter(|_| last.finish.asks) {
+            let watching =
+                Watching { id, keys: watched.keys.clone(), untouched: untouched.clone() };
+            let mut all = last.finish.watching.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(watching);
+            return Stage::Done;
+        }
+        let listens_only = !self.state.resp3 && self.state.subscribed();
+        if self.intake.transaction.is_some() || listens_only {
+            return Stage::Done;
+        }
+        last.unwatched = true;
+        self.owed.push(Awaited::Own, b"");
+        self.owed.push(Awaited::Asked(Question::Touched), b"");
+        self.to_uplink.push(&encode::request(["MULTI"]));
+        self.to_uplink.push(&encode::request(["EXEC"]));
+        Stage::Watched
+    }
+
+    /// The old uplink has answered the proxy's own question.
+    pub(super) fn hear(&mut self, question: Question, reply: &[u8]) {
+        match question {
+            Question::Position(at) => {
+                if let Some(blocked) = &mut self.blocked {
+                    blocked.resolve(at, blocking::position(reply));
+                }
+            }
+            Question::Touched => {
+                let untouched = self.last.as_ref().and_then(|last| last.untouched.as_ref());
+                if let Some(untouched) = untouched {
+                    untouched.store(reply == b"*0\r\n", Ordering::Relaxed);
+                }
+            }
+            Question::Barrier => {}
+            Question::Info => self.learn_info(reply),
+            Question::Id => {
+                let id = reply.strip_prefix(b":").and_then(|line| line.strip_suffix(b"\r\n"));
+                if let Some(id) = id.and_then(ids::number) {
+                    self.is_known_as(id);
+                }
+            }
+        }
+    }
+
+    fn learn_info(&mut self, info: &[u8]) {
+        let number = |name| ids::field(info, name).and_then(ids::number);
+        let Some(db) = number("db").and_then(|db| u32::try_from(db).ok()) else { return };
+        self.state.unsure = false;
+        if db != self.state.db {
+            self.state.apply(Effect::Select(db));
+        }
+        let text = |name| ids::field(info, name).map(Box::<[u8]>::from);
+        let known = self.state.extras().map(|extras| extras.name.clone()).unwrap_or_default();
+        if let Some(name) = text("name").filter(|name| *name != known) {
+            self.state.apply(Effect::Name(name));
+        }
+    }
+
+    /// The new uplink could not be connected to, or would not have it.
+    pub(super) fn last_failed(&mut self, why: &Error) {
+        if let Some(last) = &self.last {
+            last.finish.fail(self.peer, &why.to_string());
+        }
+    }
+
+    /// The uplink is being exchanged. What nobody could be asked about counts as touched.
+    pub(super) fn note_touched(&mut self) {
+        if !self.state.watching() {
+            return;
+        }
+        let untouched = self.last.as_ref().and_then(|last| last.untouched.as_ref());
+        self.state.touched |= !untouched.is_some_and(|it| it.load(Ordering::Relaxed));
+    }
+
+    /// The old uplink stays.
+    pub(super) fn undo_last(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        if !matches!(self.uplink, Link::Live(_)) {
+            return;
+        }
+        if last.speaks {
+            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "OFF"]));
+        }
+        // They are not watched any more, so nobody will know.
+        self.state.touched |= last.unwatched;
+    }
+
+    /// A blocking command that can be interrupted, and asked again.
+    pub(super) fn can_be_interrupted(&self) -> bool {
+        self.uplink_id.is_some()
+            && self.owed.is_only_blocked()
+            && self.blocked.as_ref().is_some_and(|blocked| blocked.can_be_repeated())
+    }
+
+    pub(super) fn ask_to_interrupt(&mut self, to: &mpsc::UnboundedSender<Interrupt>) {
+        if !self.can_be_interrupted() {
+            return;
+        }
+        let (Some(blocked), Some(id)) = (&mut self.blocked, self.uplink_id) else { return };
+        let asked = blocked.ticket.as_ref();
+        if asked.is_some_and(|ticket| ticket.answered() == Unblocked::Perhaps) {
+            return;
+        }
+        let ticket = Arc::<Ticket>::default();
+        blocked.ticket = Some(ticket.clone());
+        // Nobody listens any more: the pause is over.
+        let _ = to.send(Interrupt { id, since: blocked.since, ticket });
+    }
+}

@@ -1,0 +1,179 @@
+//! Frames that are known to the byte, and not for the client. Pure.
+//!
+//! Where a client is subscribed, its old uplink and the next send it the same messages. A mark
+//! among them tells where the one is left for the other: what came before the mark is taken from
+//! the old one, what comes after it from the next. The mark is a message to a channel of the
+//! proxy's own, which passes through replication as all others do; or, where the uplink's user may
+//! not have such a channel, the answer to a PING.
+
+use std::collections::VecDeque;
+
+/// What a frame is to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// It needs no more than to be kept from the client.
+    Noise,
+    /// Here the old uplink is left for the next.
+    Mark,
+}
+
+/// What the bytes of the present frame are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Perhaps the frame: they are held.
+    Perhaps,
+    /// It is another one. These, of what was held before, belong to it.
+    Other(Vec<u8>),
+    /// The frame is complete.
+    Frame(Meaning),
+}
+
+/// Frames that are expected, in this order, with any others between.
+#[derive(Debug, Default)]
+pub(super) struct Swallow {
+    expected: VecDeque<(Vec<u8>, Meaning)>,
+    /// The beginning of the present frame, which may be the first one.
+    held: Vec<u8>,
+    /// The present frame may be the first one.
+    matching: bool,
+    /// Until the mark, everything else is dropped, too.
+    pub(super) drops: bool,
+}
+
+impl Swallow {
+    /// Nothing goes by before this mark.
+    pub(super) fn until(mark: Vec<u8>) -> Self {
+        let mut swallow = Swallow { drops: true, ..Swallow::default() };
+        swallow.expect(mark, Meaning::Mark);
+        swallow
+    }
+
+    pub(super) fn expect(&mut self, frame: Vec<u8>, meaning: Meaning) {
+        self.expected.push_back((frame, meaning));
+    }
+
+    /// Nothing more is expected.
+    pub(super) fn is_over(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// The mark did not come yet.
+    pub(super) fn awaits_mark(&self) -> bool {
+        self.expected.iter().any(|(_, meaning)| *meaning == Meaning::Mark)
+    }
+
+    /// Something else than the mark did not come yet.
+    pub(super) fn awaits_noise(&self) -> bool {
+        self.expected.iter().any(|(_, meaning)| *meaning == Meaning::Noise)
+    }
+
+    /// The mark will not come.
+    pub(super) fn forget_mark(&mut self) {
+        self.expected.retain(|(_, meaning)| *meaning != Meaning::Mark);
+    }
+
+    /// The mark, when it comes, means nothing any more.
+    pub(super) fn ignore_mark(&mut self) {
+        for (_, meaning) in &mut self.expected {
+            *meaning = Meaning::Noise;
+        }
+    }
+
+    /// A frame begins.
+    pub(super) fn begin(&mut self) {
+        self.matching = !self.expected.is_empty();
+        self.held.clear();
+    }
+
+    /// The present frame may still be the one.
+    pub(super) fn is_matching(&self) -> bool {
+        self.matching
+    }
+
+    /// More bytes of the present frame; with `ends`, the last.
+    pub(super) fn feed(&mut self, bytes: &[u8], ends: bool) -> Seen {
+        let (frame, meaning) = match self.expected.front() {
+            Some((frame, meaning)) => (&frame[..], *meaning),
+            None => (&[][..], Meaning::Noise),
+        };
+        let rest = frame.strip_prefix(&self.held[..]).and_then(|rest| rest.strip_prefix(bytes));
+        match rest {
+            Some([]) if ends => {
+                self.expected.pop_front();
+                self.matching = false;
+                self.held = Vec::new();
+                self.drops &= meaning != Meaning::Mark;
+                Seen::Frame(meaning)
+            }
+            Some([_, ..]) if !ends => {
+                self.held.extend_from_slice(bytes);
+                Seen::Perhaps
+            }
+            _ => {
+                self.matching = false;
+                Seen::Other(std::mem::take(&mut self.held))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds a frame in pieces; gives what is not held in the end, and what the frame was.
+    fn feed(swallow: &mut Swallow, frame: &[u8], split: usize) -> (Vec<u8>, Option<Meaning>) {
+        swallow.begin();
+        let mut out = Vec::new();
+        let pieces = [&frame[..split], &frame[split..]];
+        let pieces: Vec<&[u8]> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        for (at, piece) in pieces.iter().enumerate() {
+            if !swallow.is_matching() {
+                out.extend_from_slice(piece);
+                continue;
+            }
+            match swallow.feed(piece, at + 1 == pieces.len()) {
+                Seen::Perhaps => {}
+                Seen::Other(held) => {
+                    out.extend(held);
+                    out.extend_from_slice(piece);
+                }
+                Seen::Frame(meaning) => return (out, Some(meaning)),
+            }
+        }
+        (out, None)
+    }
+
+    #[test]
+    fn expected_frames_are_found_among_others_at_any_split() {
+        let (noise, mark) = (b"*1\r\n:1\r\n".to_vec(), b"*1\r\n:22\r\n".to_vec());
+        let others = [&b"*1\r\n:2\r\n"[..], b"*1\r\n:223\r\n", b"+OK\r\n"];
+        for split in 0..8 {
+            let mut swallow = Swallow::default();
+            swallow.expect(noise.clone(), Meaning::Noise);
+            swallow.expect(mark.clone(), Meaning::Mark);
+            for other in others {
+                let split = split.min(other.len());
+                assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
+            }
+            assert_eq!(feed(&mut swallow, &noise, split).1, Some(Meaning::Noise));
+            assert!(swallow.awaits_mark() && !swallow.awaits_noise());
+            for other in others {
+                let split = split.min(other.len());
+                assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
+            }
+            assert_eq!(feed(&mut swallow, &mark, split).1, Some(Meaning::Mark));
+            assert!(swallow.is_over());
+        }
+    }
+
+    #[test]
+    fn what_is_held_for_a_mark_that_will_not_come_is_given_back() {
+        let mut swallow = Swallow::default();
+        swallow.expect(b"*1\r\n:22\r\n".to_vec(), Meaning::Mark);
+        swallow.begin();
+        assert_eq!(swallow.feed(b"*1\r\n:2", false), Seen::Perhaps);
+        swallow.forget_mark();
+        assert_eq!(swallow.feed(b"2\r\n", true), Seen::Other(b"*1\r\n:2".to_vec()));
+    }
+}

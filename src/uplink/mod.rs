@@ -1,0 +1,373 @@
+//! The dialled side: connect, TLS, log in, restore a state. It knows no clients.
+
+mod script;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use secrecy::ExposeSecret;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+pub use self::script::{Answer, Heard, Script};
+use crate::config::{Address, Fault, Uplink};
+use crate::resp::{encode, reply};
+use crate::tls;
+use crate::transport::{Socket, Stream, set_tcp_options};
+
+/// Why there is no connection to the uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host's name has no address.
+    #[error("could not resolve {host}: {why}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        why: io::Error,
+    },
+    /// No address of the host accepted.
+    #[error("could not connect to {at}: {why}")]
+    Connect {
+        /// The last address tried.
+        at: String,
+        /// What the system said.
+        why: io::Error,
+    },
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    /// The uplink did not take the proxy's AUTH.
+    #[error("AUTH failed: {0}")]
+    Login(String),
+    /// The uplink did not take the client's state.
+    #[error("could not restore the connection's state: {0}")]
+    Setup(String),
+    /// The uplink said no, and closed.
+    #[error("refused by the uplink: {0}")]
+    Refused(String),
+    /// The connection was lost before it was ready.
+    #[error("connection lost: {0}")]
+    Lost(io::Error),
+    /// The uplink answered PING with something else than PONG.
+    #[error("unexpected answer to PING: {0}")]
+    Ping(String),
+    /// All of it took too long.
+    #[error("not connected within {} ms", .0.as_millis())]
+    TimeLimit(Duration),
+}
+
+/// Dials the uplink of one generation.
+#[derive(Debug)]
+pub struct Dialler {
+    /// What the file says.
+    pub config: Uplink,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    time_limit: Duration,
+}
+
+impl Dialler {
+    /// Loads the TLS material; connects nowhere.
+    pub fn new(uplink: Uplink, time_limit: Duration) -> Result<Self, Vec<Fault>> {
+        let tls = match &uplink.tls {
+            None => None,
+            Some(tls) => {
+                let config = tls::client(tls)?;
+                let name = server_name(tls.servername.as_deref(), &uplink.addr)?;
+                Some((config, name))
+            }
+        };
+        Ok(Dialler { config: uplink, tls, time_limit })
+    }
+
+    /// The proxy's own AUTH, needed again after a RESET.
+    pub fn auth(&self) -> Option<Vec<u8>> {
+        let login = self.config.login.as_ref()?;
+        let pass = login.pass.expose_secret();
+        Some(match &login.user {
+            Some(user) => encode::request(["AUTH", user, pass]),
+            None => encode::request(["AUTH", pass]),
+        })
+    }
+
+    /// Connects, with TLS and AUTH, asks for the connection's id, and tells it `script`; all within
+    /// the time limit. Where there is nothing else to be said, the id is left to be asked.
+    pub async fn dial(&self, script: Script) -> Result<Fresh, Error> {
+        let mut whole = self.login();
+        if !(whole.is_empty() && script.is_empty()) {
+            whole.ask("CLIENT ID", &[], Answer::Id);
+        }
+        whole.append(script);
+        self.timed(self.set_up(whole)).await
+    }
+
+    async fn set_up(&self, script: Script) -> Result<Fresh, Error> {
+        let mut fresh = Fresh::new(self.transport().await?);
+        match fresh.tell(script).await {
+            Ok(()) => Ok(fresh),
+            Err(Error::Login(why)) => Err(self.refused(&why)),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn login(&self) -> Script {
+        let mut script = Script::default();
+        if let Some(auth) = self.auth() {
+            script.repeat(&auth, "AUTH", Answer::Login);
+        }
+        script
+    }
+
+    /// A server that knows no AUTH repeats its arguments.
+    fn refused(&self, answer: &str) -> Error {
+        let secrets = self.config.login.iter().map(|login| login.pass.expose_secret());
+        Error::Login(secrets.fold(answer.to_owned(), |text, pass| text.replace(pass, "[removed]")))
+    }
+
+    /// Connects with TLS, but leaves AUTH to the client.
+    pub async fn dial_raw(&self) -> Result<Stream, Error> {
+        self.timed(self.transport()).await
+    }
+
+    /// Connects as for a client, and asks whether the uplink is ready to serve.
+    pub async fn verify(&self) -> Result<(), Fault> {
+        self.verified().await.map(drop)
+    }
+
+    /// The same; tells whether commands that wait for data could be interrupted.
+    pub async fn verify_rights(&self) -> Result<bool, Fault> {
+        let mut fresh = self.verified().await?;
+        let asked = timeout(self.time_limit, fresh.ask(&[unblock(0)])).await;
+        // Whoever does not answer has not said no.
+        let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
+        Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
+    }
+
+    async fn verified(&self) -> Result<Fresh, Fault> {
+        let mut script = self.login();
+        script.ask("PING", &[], Answer::Pong);
+        self.timed(self.set_up(script)).await.map_err(|why| {
+            let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
+            Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
+        })
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        timeout(self.time_limit, work).await.unwrap_or(Err(Error::TimeLimit(self.time_limit)))
+    }
+
+    async fn transport(&self) -> Result<Stream, Error> {
+        let socket = connect(&self.config.addr, self.time_limit).await?;
+        let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
+        let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
+        let stream = handshake.await.map_err(Error::Tls)?;
+        Ok(Stream::TlsClient(Box::new(stream)))
+    }
+}
+
+/// Has the command that this connection waits with interrupted; it is answered with an error, for
+/// what looks like the end of its time could be taken for that.
+pub fn unblock(id: u64) -> Vec<u8> {
+    encode::request(["CLIENT", "UNBLOCK", &id.to_string(), "ERROR"])
+}
+
+/// The name that the uplink's certificate must have; an IP address is as good as a host's name.
+fn server_name(given: Option<&str>, addr: &Address) -> Result<ServerName<'static>, Vec<Fault>> {
+    let host = match (given, addr) {
+        (Some(name), _) => name,
+        (None, Address::Tcp { host, .. }) if !host.is_empty() => host,
+        (None, Address::Tcp { .. } | Address::Unix(_)) => "localhost",
+    };
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| vec![Fault::new(format!("uplink: not a name to verify: {host:?}"))])
+}
+
+/// A host that does not answer at its first address must leave time for the others.
+async fn connect(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
+    let (host, port) = match addr {
+        Address::Unix(path) => {
+            let failed = |why| Error::Connect { at: path.display().to_string(), why };
+            return Ok(UnixStream::connect(path).await.map_err(failed)?.into());
+        }
+        Address::Tcp { host, port } if host.is_empty() => ("localhost", *port),
+        Address::Tcp { host, port } => (host.as_str(), *port),
+    };
+    let resolve = |why| Error::Resolve { host: host.to_owned(), why };
+    let addrs: Vec<_> = lookup_host((host, port)).await.map_err(resolve)?.collect();
+    let share = time_limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
+    let mut failure = resolve(io::Error::other("no address"));
+    for at in addrs {
+        let attempt = timeout(share, TcpStream::connect(at)).await;
+        let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match attempt.and_then(|socket| set_tcp_options(&SockRef::from(&socket)).map(|()| socket)) {
+            Ok(socket) => return Ok(socket.into()),
+            Err(why) => failure = Error::Connect { at: at.to_string(), why },
+        }
+    }
+    Err(failure)
+}
+
+/// A connection that no client uses yet.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The connection.
+    pub stream: Stream,
+    /// Its id there.
+    pub id: Id,
+    /// What came after the last answer.
+    pub early: Vec<u8>,
+}
+
+/// What the server calls a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// This.
+    Is(u64),
+    /// It would not tell.
+    Secret,
+    /// It was not asked.
+    Unasked,
+}
+
+impl Fresh {
+    fn new(stream: Stream) -> Self {
+        Fresh { stream, id: Id::Unasked, early: Vec::new() }
+    }
+
+    /// Sends a script, and checks the answers.
+    pub async fn tell(&mut self, mut script: Script) -> Result<(), Error> {
+        let mut frames = Frames::new(std::mem::take(&mut self.early));
+        let exchange = async {
+            let sent = self.send(&script.take_bytes()).await;
+            while !script.is_over() {
+                if let Some(kind) = frames.next()? {
+                    script.hear(frames.heard(kind));
+                } else if frames.read(&mut self.stream).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            // Whoever closes before it has read everything may have said why.
+            sent
+        };
+        let lost = exchange.await.err();
+        self.id = script.id().unwrap_or(self.id);
+        self.early = frames.rest();
+        match (lost, script.last_error(), &self.early[..]) {
+            (Some(_), Some(error), _) => Err(Error::Refused(error.to_owned())),
+            (Some(why), None, _) => Err(Error::Lost(why)),
+            _ if script.has_failed() => script.failure().map_or(Ok(()), Err),
+            // What may come unasked are messages, pushes, and a monitor's lines.
+            (None, _, [] | [b'*' | b'>' | b'+', ..]) => Ok(()),
+            (None, ..) => Err(Error::Lost(io::Error::other("more than the answer"))),
+        }
+    }
+
+    /// Sends requests, and gives the whole reply to each.
+    pub async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
+        self.send(&requests.concat()).await?;
+        self.frames(requests.len(), |frame| frame.first() != Some(&b'>')).await
+    }
+
+    /// Waits for this frame, and passes over all others.
+    pub async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
+        self.frames(1, |frame| frame == wanted).await.map(drop)
+    }
+
+    /// The next few frames of those that are wanted.
+    async fn frames(
+        &mut self,
+        count: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let mut frames = Frames::new(std::mem::take(&mut self.early));
+        let mut found = Vec::new();
+        while found.len() < count {
+            if frames.next()?.is_some() {
+                let frame = frames.frame();
+                if wanted(frame) {
+                    found.push(frame.to_vec());
+                }
+            } else if frames.read(&mut self.stream).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.early = frames.rest();
+        Ok(found)
+    }
+
+    /// Sends requests whose replies nobody waits for.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+}
+
+/// The frames that a connection sends, where no client gets them.
+struct Frames {
+    scanner: reply::Scanner,
+    read: Vec<u8>,
+    /// The present frame, or the last one if that is complete, as far as it was looked at.
+    frame: Range<usize>,
+    complete: bool,
+    /// Its beginning was given up, for it is too long.
+    cut: bool,
+}
+
+impl Frames {
+    const CHUNK: usize = 16 * 1024;
+    /// Of a longer frame, which may be anybody's message, only the end is kept.
+    const KEPT: usize = 1024 * 1024;
+
+    fn new(read: Vec<u8>) -> Self {
+        let mut scanner = reply::Scanner::default();
+        scanner.set_peek(true);
+        Frames { scanner, read, frame: 0..0, complete: true, cut: false }
+    }
+
+    async fn read(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        self.read.drain(..self.frame.start);
+        self.frame = 0..self.frame.len();
+        if self.frame.len() > Frames::KEPT {
+            self.read.clear();
+            (self.frame, self.cut) = (0..0, true);
+        }
+        self.read.reserve(Frames::CHUNK);
+        stream.read_buf(&mut self.read).await
+    }
+
+    /// Goes on to the end of a frame, and gives its type; `None` if more must be read for that.
+    fn next(&mut self) -> io::Result<Option<u8>> {
+        if self.complete {
+            self.frame.start = self.frame.end;
+            (self.complete, self.cut) = (false, false);
+        }
+        let step = self.scanner.next(&self.read, &mut self.frame.end).map_err(io::Error::other)?;
+        let reply::Step::End { kind } = step else { return Ok(None) };
+        self.complete = true;
+        Ok(Some(kind))
+    }
+
+    /// The frame that is complete; nothing if it was too long.
+    fn frame(&self) -> &[u8] {
+        if self.cut { &[] } else { &self.read[self.frame.clone()] }
+    }
+
+    fn heard(&self, kind: u8) -> Heard<'_> {
+        let line = self.frame().split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let (text, number) = (self.scanner.first_text(), self.scanner.last_number());
+        Heard { kind, text, number, line }
+    }
+
+    /// What was read after the last frame that is complete.
+    fn rest(mut self) -> Vec<u8> {
+        let from = if self.complete { self.frame.end } else { self.frame.start };
+        self.read.split_off(from)
+    }
+}

@@ -1,0 +1,365 @@
+//! A handover that goes wrong: everything stays as it was, or that one client is closed; and
+//! nobody's data goes to the wrong place.
+
+use serde_json::{Value, json};
+
+use crate::common::{Answer, Client, FakeUplink, Proxy, Redis, config, eventually, redis, request};
+
+fn to(redis: &Redis) -> Value {
+    config(&redis.addr(), json!({}))
+}
+
+/// With a user of these rights.
+fn as_user(redis: &Redis, rights: &str, more: Value) -> Value {
+    let mut client = redis.client();
+    assert_eq!(client.run(&format!("ACL SETUSER proxy on >pw ~* &* +@all {rights}")), "OK");
+    let mut config = config("", more);
+    config["uplink"] = json!({ "addr": redis.addr(), "user": "proxy", "pass": "pw" });
+    config
+}
+
+fn hello3(proxy: &Proxy) -> Client {
+    let mut client = proxy.client();
+    assert!(client.run("HELLO 3").starts_with("[server"));
+    client
+}
+
+#[test]
+fn a_transaction_too_large_to_be_carried_is_waited_for() {
+    let (one, two) = (redis(), redis());
+    let limit =
+        |redis: &Redis, ms: u64| config(&redis.addr(), json!({ "pause_time_limit_ms": ms }));
+    let proxy = Proxy::start(&limit(&one, 200));
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    let value = "x".repeat(300_000);
+    for _ in 0..4 {
+        assert_eq!(client.command(&["APPEND", "k", &value]).reply(), "QUEUED");
+    }
+    let answer = proxy.reload(&limit(&two, 200));
+    assert_eq!(answer.status, 503);
+    let error = answer.error();
+    assert!(error.contains("a transaction that is too large".to_uppercase().as_str()), "{error}");
+    // It goes on, and a reload that is patient lets it end.
+    proxy.reload(&limit(&one, 20_000)).expect_ok();
+    proxy.rewrite(&limit(&two, 20_000));
+    let mut caller = proxy.begin_cmd("reload");
+    proxy.shows("state", 3);
+    assert_eq!(client.command(&["APPEND", "k", "end"]).reply(), "QUEUED");
+    client.command(&["EXEC"]);
+    assert_eq!(client.reply(), "[300000, 600000, 900000, 1200000, 1200003]");
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(client.run("EXISTS k"), "0", "it is on the new one");
+    assert_eq!(one.client().run("STRLEN k"), "1200003");
+    // The next one is as small as any.
+    assert_eq!(client.run("MULTI"), "OK");
+    assert_eq!(client.run("INCR n"), "QUEUED");
+    proxy.reload(&limit(&one, 200)).expect_ok();
+    assert_eq!(client.run("EXEC"), "[1]");
+}
+
+#[test]
+fn without_the_right_to_unblock_commands_that_wait_are_waited_for() {
+    let (one, two) = (redis(), redis());
+    let rights = "-client|unblock -client|list";
+    let more = json!({ "pause_time_limit_ms": 300 });
+    let proxy = Proxy::start(&as_user(&one, rights, more.clone()));
+    let warned = |line: &Value| {
+        line["level"] == "WARN"
+            && line["message"].as_str().is_some_and(|text| text.contains("CLIENT UNBLOCK"))
+    };
+    proxy.logged("that it is so", warned);
+    let mut blocked = proxy.client();
+    blocked.command(&["BLPOP", "queue", "0"]);
+    // Asked in another way, where it can be.
+    let (mut clean, mut dirty, mut inside) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut clean, &mut dirty, &mut inside] {
+        assert_eq!(client.run("WATCH k"), "OK");
+    }
+    assert_eq!(inside.run("MULTI"), "OK");
+    proxy.shows("active_requests", 1);
+    let next = as_user(&two, rights, more);
+    let answer = proxy.reload(&next);
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("BLPOP of"), "{answer:?}");
+    assert_eq!(one.client().run("RPUSH queue v"), "1");
+    assert_eq!(blocked.reply(), "[queue, v]");
+    assert_eq!(dirty.run("UNWATCH"), "OK");
+    assert_eq!(dirty.run("WATCH l"), "OK");
+    assert_eq!(one.client().run("SET l 1"), "OK");
+    proxy.reload(&next).expect_ok();
+    let exec = |client: &mut Client| {
+        assert_eq!(client.run("MULTI"), "OK");
+        assert_eq!(client.run("INCR n"), "QUEUED");
+        client.run("EXEC")
+    };
+    assert_eq!(exec(&mut clean), "[1]");
+    assert_eq!(exec(&mut dirty), "nil");
+    // Nobody could be asked: never an EXEC that should have failed.
+    assert_eq!(inside.run("EXEC"), "nil");
+    assert_eq!(inside.run("PING"), "PONG");
+}
+
+#[test]
+fn without_a_channel_of_its_own_subscriptions_are_carried_all_the_same() {
+    for resp3 in [false, true] {
+        let (one, two) = (redis(), redis());
+        let rights = "resetchannels &news -ssubscribe";
+        let proxy = Proxy::start(&as_user(&one, rights, json!({})));
+        let mut client = if resp3 { hello3(&proxy) } else { proxy.client() };
+        client.run("SUBSCRIBE news");
+        let push = if resp3 { ">" } else { "" };
+        let mut publisher = one.client();
+        for number in 0..5 {
+            publisher.run(&format!("PUBLISH news {number}"));
+        }
+        proxy.reload(&as_user(&two, rights, json!({}))).expect_ok();
+        for number in 0..5 {
+            assert_eq!(client.reply(), format!("{push}[message, news, {number}]"));
+        }
+        assert_eq!(two.client().run("PUBLISH news after"), "1");
+        assert_eq!(client.reply(), format!("{push}[message, news, after]"));
+        client.run("UNSUBSCRIBE");
+        assert_eq!(client.run("PING"), "PONG");
+    }
+}
+
+#[test]
+fn what_the_new_uplink_refuses_refuses_the_reload_and_everything_goes_on() {
+    let (one, two) = (redis(), Redis::start(&["--rename-command", "INCR", ""]));
+    let proxy = Proxy::start(&to(&one));
+    let (mut transaction, mut watching) = (proxy.client(), proxy.client());
+    let (mut silent, mut subscriber) = (proxy.client(), proxy.client());
+    let mut waiting = proxy.client();
+    assert_eq!(transaction.run("MULTI"), "OK");
+    assert_eq!(transaction.run("INCR n"), "QUEUED");
+    assert_eq!(watching.run("WATCH k"), "OK");
+    silent.command(&["CLIENT", "REPLY", "OFF"]).command(&["SET", "s", "1"]);
+    subscriber.run("SUBSCRIBE news");
+    waiting.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    eventually("it is silent", || proxy.info()["carrying"]["silent"] == 1);
+    for _ in 0..3 {
+        let answer = proxy.reload(&to(&two));
+        assert_eq!(answer.status, 400);
+        let named = format!("for client 127.0.0.1:{}", transaction.port);
+        let error = answer.error();
+        assert!(error.contains(&named) && error.contains("unknown command"), "{error}");
+    }
+    assert_eq!(transaction.run("EXEC"), "[1]");
+    assert_eq!(watching.run("MULTI"), "OK");
+    assert_eq!(watching.run("EXEC"), "[]", "still watched, and not touched");
+    silent.command(&["PING"]).command(&["CLIENT", "REPLY", "ON"]);
+    assert_eq!(silent.reply(), "OK", "silent it was");
+    let mut direct = one.client();
+    assert_eq!(direct.run("PUBLISH news 1"), "1");
+    assert_eq!(subscriber.reply(), "[message, news, 1]");
+    assert_eq!(direct.run("RPUSH queue v"), "1");
+    assert_eq!(waiting.reply(), "[queue, v]");
+    assert_eq!(direct.run("PUBSUB SHARDCHANNELS"), "[]");
+    assert_eq!(two.client().run("DBSIZE"), "0");
+    // Once that is over, so is the refusal.
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(watching.run("PING"), "PONG");
+}
+
+#[test]
+fn a_new_uplink_that_dies_in_the_middle_of_a_handover_refuses_the_reload() {
+    let (one, fake) = (redis(), FakeUplink::bind());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    assert_eq!(client.run("WATCH k"), "OK");
+    assert_eq!(client.run("MULTI"), "OK");
+    assert_eq!(client.run("INCR n"), "QUEUED");
+    proxy.rewrite(&config(&fake.addr(), json!({})));
+    let mut caller = proxy.begin_cmd("reload");
+    let ping = request(&["PING"]);
+    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    fake.accept_side();
+    let mut next = fake.accept();
+    next.expect(&ping).send("+PONG\r\n");
+    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    // The gate is shut now.
+    next.expect(request(&["WATCH", "k"])).send("+OK\r\n");
+    drop(next);
+    let answer = Answer::read(&mut caller);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.error().contains("could not hand over"), "{answer:?}");
+    assert_eq!(client.run("INCR n"), "QUEUED");
+    assert_eq!(client.run("EXEC"), "[1, 2]");
+}
+
+#[test]
+fn the_old_uplink_may_die_during_a_pause_whatever_its_clients_carry() {
+    let (mut one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let (mut transaction, mut watching) = (proxy.client(), proxy.client());
+    let (mut subscriber, mut plain) = (hello3(&proxy), proxy.client());
+    assert_eq!(transaction.run("MULTI"), "OK");
+    assert_eq!(transaction.run("INCR n"), "QUEUED");
+    assert_eq!(watching.run("WATCH k"), "OK");
+    subscriber.run("SUBSCRIBE news");
+    assert_eq!(plain.run("SELECT 4"), "OK");
+    proxy.cmd("pause&wait=true").expect_ok();
+    one.kill();
+    proxy.reload(&to(&two)).expect_ok();
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(transaction.run("EXEC"), "[1]");
+    assert_eq!(watching.run("MULTI"), "OK");
+    assert_eq!(watching.run("EXEC"), "nil", "nobody can say whether it was touched");
+    let mut direct = two.client();
+    eventually("it is subscribed", || direct.run("PUBLISH news 1") == "1");
+    assert_eq!(subscriber.reply(), ">[message, news, 1]");
+    assert!(plain.run("CLIENT INFO").contains(" db=4 "));
+    assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+}
+
+/// An old uplink of which the test plays a blocked client's connection and the reload's own.
+struct Slow {
+    proxy: Proxy,
+    client: Client,
+    uplink: Client,
+    side: Client,
+    caller: Client,
+    _fake: FakeUplink,
+    two: Redis,
+}
+
+impl Slow {
+    /// Up to where the reload has asked for the command to be interrupted.
+    fn new(limit: u64) -> Slow {
+        let (fake, two) = (FakeUplink::bind(), redis());
+        let more = json!({ "pause_time_limit_ms": limit });
+        let proxy = fake.expect_start(|| Proxy::start(&config(&fake.addr(), more.clone())));
+        let mut client = proxy.client();
+        client.command(&["BLPOP", "queue", "0"]);
+        let mut uplink = fake.accept();
+        uplink.expect(request(&["BLPOP", "queue", "0"]));
+        proxy.rewrite(&config(&two.addr(), more));
+        let caller = proxy.begin_cmd("reload");
+        let mut side = fake.accept();
+        // Everything is allowed but a channel, and it is nobody's replica.
+        while let Some(asked) = side.try_request() {
+            let words: Vec<&str> = asked.iter().map(String::as_str).collect();
+            match words[..] {
+                ["HELLO", ..] => side.send("*0\r\n"),
+                ["CLIENT", "UNBLOCK", "0", _] => side.send(":0\r\n"),
+                ["CLIENT", "LIST", ..] => side.send("$0\r\n\r\n"),
+                ["CLIENT", "UNBLOCK", "7", "ERROR"] => break,
+                _ => side.send("-NOPERM\r\n"),
+            };
+        }
+        Slow { proxy, client, uplink, side, caller, _fake: fake, two }
+    }
+}
+
+const UNBLOCKED: &str = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+
+#[test]
+fn an_interrupted_command_is_asked_again_whichever_answer_comes_first() {
+    for side_first in [false, true] {
+        let mut slow = Slow::new(20_000);
+        if side_first {
+            slow.side.send(":1\r\n");
+            slow.uplink.send(UNBLOCKED);
+        } else {
+            // In two pieces, too.
+            slow.uplink.send(&UNBLOCKED[..20]).send(&UNBLOCKED[20..]);
+            slow.side.send(":1\r\n");
+        }
+        Answer::read(&mut slow.caller).expect_ok();
+        slow.proxy.shows("active_requests", 1);
+        assert_eq!(slow.two.client().run("RPUSH queue v"), "1");
+        assert_eq!(slow.client.reply(), "[queue, v]");
+    }
+}
+
+#[test]
+fn data_that_comes_when_the_command_is_interrupted_is_delivered_once() {
+    let mut slow = Slow::new(20_000);
+    slow.uplink.send("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    slow.side.send(":0\r\n");
+    assert_eq!(slow.client.reply(), "[queue, v]");
+    Answer::read(&mut slow.caller).expect_ok();
+    assert_eq!(slow.client.run("LLEN queue"), "0");
+    assert_eq!(slow.two.client().run("RPUSH queue w"), "1");
+    assert_eq!(slow.client.run("LPOP queue"), "w");
+}
+
+#[test]
+fn an_interruption_by_another_client_at_that_moment_is_told_to_the_client() {
+    let mut slow = Slow::new(20_000);
+    slow.uplink.send(UNBLOCKED);
+    slow.side.send(":0\r\n");
+    assert_eq!(format!("{}\r\n", slow.client.reply()), UNBLOCKED);
+    Answer::read(&mut slow.caller).expect_ok();
+    assert_eq!(slow.client.run("PING"), "PONG");
+}
+
+#[test]
+fn an_uplink_that_does_not_answer_the_reload_cancels_it_in_time_and_is_gone_on_with() {
+    let mut slow = Slow::new(300);
+    let answer = Answer::read(&mut slow.caller);
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("BLPOP of"), "{answer:?}");
+    // It is interrupted after all, when nobody needs it any more.
+    slow.uplink.send(UNBLOCKED).expect(request(&["BLPOP", "queue", "0"]));
+    slow.uplink.send("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
+    assert_eq!(slow.client.reply(), "[queue, v]");
+}
+
+#[test]
+fn a_client_that_hangs_up_while_its_command_is_between_two_uplinks_takes_nothing() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    client.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    proxy.cmd("pause").expect_ok();
+    proxy.reload(&to(&two)).expect_ok();
+    proxy.shows("waiting_requests", 1);
+    drop(client);
+    proxy.shows("clients", 0);
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(two.client().run("RPUSH queue v"), "1");
+    assert_eq!(two.client().run("LLEN queue"), "1");
+}
+
+#[test]
+fn what_cannot_be_carried_closes_that_client_with_a_reason() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    client.command(&["CLIENT", "REPLY", "OFF"]).command(&["MULTI"]).command(&["INCR", "n"]);
+    let mut plain = proxy.client();
+    assert_eq!(plain.run("PING"), "PONG");
+    eventually("it is silent", || proxy.info()["carrying"]["transactions"] == 1);
+    proxy.rewrite(&to(&two));
+    let prediction = &proxy.cmd("reload&dry_run=true").json()["prediction"];
+    let closed = json!([{
+        "client": format!("127.0.0.1:{}", client.port),
+        "reason": "a transaction under CLIENT REPLY OFF",
+    }]);
+    assert_eq!(prediction["closed"], closed);
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(client.rest(), "");
+    let reload = &proxy.info()["reloads"][0];
+    assert_eq!((&reload["closed"], &reload["sessions_closed"]), (&closed, &json!(1)));
+    proxy.closed("a transaction under CLIENT REPLY OFF");
+    assert_eq!(plain.run("EXISTS n"), "0");
+}
+
+#[test]
+fn a_replica_without_its_master_is_refused_before_anybody_waits() {
+    let (one, two, three) = (redis(), redis(), redis());
+    two.follow(&one);
+    let proxy = Proxy::start(&to(&one));
+    assert_eq!(proxy.client().run("PING"), "PONG");
+    // It has its master's data, and looks for it elsewhere now.
+    let elsewhere = three.addr();
+    drop(three);
+    two.client().run(&format!("REPLICAOF {}", elsewhere.replace(':', " ")));
+    let answer = proxy.reload(&to(&two));
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("its link to that is down"), "{answer:?}");
+}
