@@ -21,6 +21,7 @@ mod page;
 mod pausing;
 mod pipelines;
 mod pubsub;
+mod random_programs;
 mod raw_listener;
 mod reloads;
 mod resp_replies;
