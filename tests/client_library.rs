@@ -140,3 +140,130 @@ fn the_library_does_not_notice_that_the_uplink_is_replaced() {
     assert_eq!(direct.ask(&["EXISTS", "k", "h"]), ":2", "in the database that was chosen");
     assert_eq!(servers[1].client().ask(&["DBSIZE"]), ":0");
 }
+
+/// A proxy whose uplink is one server by two addresses: at each reload all is handed over.
+struct Moving {
+    redis: Redis,
+    proxy: Proxy,
+}
+
+impl Moving {
+    fn new() -> Moving {
+        let redis = redis();
+        let proxy = Proxy::start(&config(&redis.addr(), json!({})));
+        Moving { redis, proxy }
+    }
+
+    fn port(&self) -> u16 {
+        self.proxy.addr().rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Reloads for as long as it is not done.
+    fn until(&self, mut done: impl FnMut() -> bool) {
+        let (mut reloads, mut moved) = (0, 0);
+        while !done() {
+            reloads += 1;
+            let mut config = config(&self.redis.addr(), json!({}));
+            if reloads % 2 == 1 {
+                config["uplink"] = json!({ "addr": self.redis.socket(), "network": "unix" });
+            }
+            self.proxy.reload(&config).expect_ok();
+            moved += self.proxy.info()["reloads"][0]["sessions_moved"].as_u64().unwrap();
+        }
+        assert!(moved > 20, "{moved} sessions moved by {reloads} reloads");
+    }
+
+    /// Runs a program that uses a library, through reloads.
+    fn runs(&self, program: &str, script: &str) {
+        let file = format!("{}/tests/libraries/{script}", env!("CARGO_MANIFEST_DIR"));
+        let mut child = std::process::Command::new(program)
+            .args([&file, &self.port().to_string(), "400"])
+            .env("NODE_PATH", "/usr/share/nodejs")
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|why| {
+                panic!(
+                    "{program} does not start ({why}); \
+                     `apt-get install python3-redis node-redis` gets what is missing"
+                )
+            });
+        let mut status = None;
+        self.until(|| {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert!(status.unwrap().success(), "{said}");
+    }
+}
+
+#[test]
+fn redis_py_works_through_reloads() {
+    // Debian's, which finds Debian's python3-redis.
+    Moving::new().runs("/usr/bin/python3", "redis_py.py");
+}
+
+#[test]
+fn node_redis_works_through_reloads() {
+    Moving::new().runs("node", "node_redis.js");
+}
+
+#[test]
+fn the_rust_library_works_through_reloads() {
+    const COUNT: i64 = 300;
+    let moving = Moving::new();
+    for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
+        let connect = || {
+            let info = RedisConnectionInfo::default().set_protocol(protocol);
+            let addr = ConnectionAddr::Tcp("127.0.0.1".to_owned(), moving.port());
+            let info = addr.into_connection_info().unwrap().set_redis_settings(info);
+            Library::open(info).unwrap().get_connection().unwrap()
+        };
+        let () = connect().del(&["sum", "queue"]).unwrap();
+        let (mut listening, mut publisher) = (connect(), connect());
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for _ in 0..2 {
+                threads.push(scope.spawn(|| {
+                    let mut connection = connect();
+                    for _ in 0..COUNT {
+                        let _: i64 =
+                            redis::transaction(&mut connection, &["sum"], |connection, pipe| {
+                                let sum: Option<i64> = connection.get("sum")?;
+                                pipe.incr("sum", 1)
+                                    .query(connection)
+                                    .map(|it: Option<(i64,)>| it.map(|(it,)| it))
+                                    .inspect(|it| {
+                                        assert!(it.is_none_or(|it| it == sum.unwrap_or(0) + 1));
+                                    })
+                            })
+                            .unwrap();
+                    }
+                }));
+            }
+            threads.push(scope.spawn(|| {
+                let mut connection = connect();
+                for number in 0..COUNT {
+                    let (_, popped): (String, i64) = connection.blpop("queue", 0.0).unwrap();
+                    assert_eq!(popped, number);
+                }
+            }));
+            let mut subscriber = listening.as_pubsub();
+            subscriber.subscribe("news").unwrap();
+            threads.push(scope.spawn(move || {
+                for number in 0..COUNT {
+                    let message = subscriber.get_message().unwrap();
+                    assert_eq!(message.get_payload::<i64>().unwrap(), number);
+                }
+            }));
+            threads.push(scope.spawn(move || {
+                for number in 0..COUNT {
+                    let () = publisher.rpush("queue", number).unwrap();
+                    let () = publisher.publish("news", number).unwrap();
+                }
+            }));
+            moving.until(|| threads.iter().all(|thread| thread.is_finished()));
+        });
+        assert_eq!(connect().get::<_, i64>("sum").unwrap(), 2 * COUNT);
+    }
+}

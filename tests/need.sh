@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs programs that are missing, and says so. Usage: need.sh PROGRAM ...
+# Installs programs, or libraries, that are missing, and says so. Usage: need.sh PROGRAM ...
 set -eu
 
 package() {
@@ -11,10 +11,18 @@ package() {
     esac
 }
 
+is_there() {
+    case "$1" in
+        python3-redis) [ -d /usr/lib/python3/dist-packages/redis ] ;;
+        node-redis) [ -d /usr/share/nodejs/redis ] ;;
+        # Debian keeps some in sbin, which a user's PATH may lack.
+        *) command -v "$1" > /dev/null || [ -x "/usr/sbin/$1" ] ;;
+    esac
+}
+
 missing=
 for program in "$@"; do
-    # Debian keeps some in sbin, which a user's PATH may lack.
-    command -v "$program" > /dev/null || [ -x "/usr/sbin/$program" ] || missing="$missing $(package "$program")"
+    is_there "$program" || missing="$missing $(package "$program")"
 done
 [ -n "$missing" ] || exit 0
 
