@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{CERT, KEY, Ports, Process, cpu_seconds, redis};
+use crate::process::{CERT, KEY, Ports, Process, cpu_seconds, memory_kib, redis};
 
 /// What redis-benchmark is pointed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,12 +164,6 @@ pub(crate) fn redis_benchmark<'a>(port: u16, args: impl Iterator<Item = &'a str>
         panic!("redis-benchmark said: {text}{}", String::from_utf8_lossy(&output.stderr));
     };
     Measured { per_second, p50, p99 }
-}
-
-fn memory_kib(pid: u32, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with(field)).expect(field);
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect(field)
 }
 
 /// Resident memory for each of 5000 connections that have made one request and then rest.

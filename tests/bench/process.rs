@@ -104,3 +104,10 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
         .sum();
     nanoseconds / 1e9
 }
+
+/// A line of `/proc/PID/status`.
+pub(crate) fn memory_kib(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with(field)).expect(field);
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect(field)
+}

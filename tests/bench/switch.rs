@@ -3,9 +3,10 @@
 //! Many clients, each with its own connection, count with INCR at a fixed rate, whether or not the
 //! answers come in time: a request that waits is measured from when it was due. At first for a
 //! while without reloads, then through reloads between two redis-servers. The sums over both
-//! servers must be what the clients counted.
+//! servers must be what the clients counted. With `state`, each client also carries a database, a
+//! name and a subscription.
 //!
-//! `cargo bench --bench switch -- [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls]`
+//! `cargo bench --bench switch -- [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls] [state]`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says where")]
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use process::{CA, Ports, Process, cpu_seconds, redis};
+use process::{CA, Ports, Process, cpu_seconds, memory_kib, redis};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,11 +40,17 @@ struct Options {
     rate: f64,
     clients: Vec<usize>,
     uplinks: Vec<&'static str>,
+    state: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { reloads: 20, rate: 4000.0, clients: vec![50, 1000, 5000], uplinks: Vec::new() };
+    let mut options = Options {
+        reloads: 20,
+        rate: 4000.0,
+        clients: vec![50, 1000, 5000],
+        uplinks: Vec::new(),
+        state: false,
+    };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -57,6 +64,7 @@ fn options() -> Result<Options, String> {
             }
             "plain" => options.uplinks.push("plain"),
             "tls" => options.uplinks.push("tls"),
+            "state" => options.state = true,
             other => return Err(format!("unknown: {other}")),
         }
     }
@@ -103,8 +111,9 @@ impl Setup {
     fn counted(&self) -> u64 {
         let sum = |ports: Ports| {
             let mut redis = StdStream::connect(("127.0.0.1", ports.plain)).unwrap();
-            let script = "local sum = 0 for _, key in ipairs(redis.call('KEYS', 'n:*')) do \
-                          sum = sum + redis.call('GET', key) end return sum";
+            let script = "local sum = 0 for db = 0, 15 do redis.call('SELECT', db) \
+                          for _, key in ipairs(redis.call('KEYS', 'n:*')) do \
+                          sum = sum + redis.call('GET', key) end end return sum";
             write!(redis, "*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len())
                 .unwrap();
             let mut reply = [0; 64];
@@ -141,13 +150,36 @@ struct Load {
     done: AtomicBool,
 }
 
-async fn client(number: usize, port: u16, first: Instant, every: Duration, load: Arc<Load>) -> u64 {
+/// What a client carries.
+async fn carry(stream: &mut TcpStream, number: usize) {
+    let commands = format!(
+        "HELLO 3\r\nSELECT {}\r\nCLIENT SETNAME worker-{number}\r\nSUBSCRIBE news:{number}\r\n\
+         ECHO ready\r\n",
+        number % 16
+    );
+    stream.write_all(commands.as_bytes()).await.unwrap();
+    let mut replies = Vec::new();
+    while !replies.ends_with(b"$5\r\nready\r\n") {
+        assert!(stream.read_buf(&mut replies).await.unwrap() > 0, "closed");
+    }
+}
+
+async fn client(
+    number: usize,
+    port: u16,
+    state: bool,
+    (first, every): (Instant, Duration),
+    load: Arc<Load>,
+) -> u64 {
     let key = format!("n:{number}");
     let request = format!("*2\r\n$4\r\nINCR\r\n${}\r\n{key}\r\n", key.len());
     let mut counted = 0;
     let mut samples = Vec::new();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    if state {
+        carry(&mut stream, number).await;
+    }
     let mut due = first;
     let mut reply = [0; 64];
     while !load.done.load(Ordering::Relaxed) {
@@ -205,6 +237,8 @@ struct Row {
     reload_ms: f64,
     /// Cores in use, calm and switching.
     cpu: (f64, f64),
+    /// Resident memory for each client, in KiB, before any switch.
+    memory: f64,
 }
 
 async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
@@ -212,16 +246,19 @@ async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
     let load = Arc::new(Load::default());
     let every = Duration::from_secs_f64(clients as f64 / options.rate);
     let mut tasks = JoinSet::new();
+    let empty = memory_kib(setup.proxy.pid(), "VmRSS");
     let start = Instant::now() + Duration::from_secs(2 + clients as u64 / 2000);
     for number in 0..clients {
         let first = start + every.mul_f64(number as f64 / clients as f64);
-        tasks.spawn(client(number, setup.listen, first, every, load.clone()));
+        let (port, state) = (setup.listen, options.state);
+        tasks.spawn(client(number, port, state, (first, every), load.clone()));
     }
     // All have sent something, and have their uplink connections: for thousands with TLS, that
     // takes some seconds.
     let warm = Duration::from_secs(2 + clients as u64 / 400);
     sleep_until((start + every + warm).into()).await;
     let cpu = || cpu_seconds(setup.proxy.pid());
+    let memory = memory_kib(setup.proxy.pid(), "VmRSS") - empty;
     let (calm_begun, cpu_begun) = (Instant::now(), cpu());
     sleep(CALM).await;
     let (calm_ended, cpu_calm) = (Instant::now(), cpu());
@@ -257,6 +294,7 @@ async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
         switching: worst(&samples, &windows),
         shut: field("pause_ms"),
         reload_ms: field("duration_ms").0,
+        memory: memory as f64 / clients as f64,
         cpu: (
             cores(cpu_calm - cpu_begun, calm_ended - calm_begun),
             cores(cpu_switched - cpu_calm, switched - calm_ended),
@@ -275,9 +313,10 @@ fn main() {
     println!("{} reloads each, {} requests/s, times in ms\n", options.reloads, options.rate);
     println!(
         "| clients | uplink | errors | lost or doubled | stall: calm | switching | p99.9: calm | \
-         switching | gate shut: median | longest | reload: median | cores: calm | switching |"
+         switching | gate shut: median | longest | reload: median | cores: calm | switching | \
+         KiB each |"
     );
-    println!("|{}", "--:|".repeat(13));
+    println!("|{}", "--:|".repeat(14));
     for &clients in &options.clients {
         for uplink in &options.uplinks {
             let runtime =
@@ -285,7 +324,7 @@ fn main() {
             let row = runtime.block_on(run(clients, uplink, &options));
             println!(
                 "| {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | \
-                 {:.2} | {:.2} |",
+                 {:.2} | {:.2} | {:.2} |",
                 row.clients,
                 row.uplink,
                 row.errors,
@@ -299,6 +338,7 @@ fn main() {
                 row.reload_ms,
                 row.cpu.0,
                 row.cpu.1,
+                row.memory,
             );
         }
     }
