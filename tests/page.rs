@@ -35,8 +35,15 @@ fn a_person_pauses_unpauses_and_reads_why_a_reload_is_refused() {
         browser.shows(place, "listen.adress: unknown field");
     }
     proxy.rewrite(&config(&two.addr(), json!({})));
+    assert_eq!(client.run("MULTI"), "OK");
+    browser.shows("#carrying", "1 open transaction");
+    browser.press("#predict");
+    let moved = format!("1 client would be moved to {} (1 open transaction), 0 closed", two.addr());
+    browser.shows("#answer", &moved);
+    browser.shows("#generation", "1");
     browser.press("#reload");
     browser.shows("#generation", "2");
+    browser.shows("#reloads", "1 session moved (1 open transaction), 0 closed");
     browser.shows("#uplink", &two.addr());
 
     // A command that is refused is answered with 400, which the browser notes; nothing else.

@@ -37,10 +37,32 @@ pub(super) fn json(desk: &Desk) -> String {
 }
 
 /// For Prometheus: name, help, value.
-pub(super) fn gauges(desk: &Desk) -> [(&'static str, &'static str, i64); 6] {
+pub(super) fn gauges(desk: &Desk) -> [(&'static str, &'static str, i64); 10] {
     let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let gate = &desk.shared.gate;
+    let carried = desk.controller.carried();
+    let clients = |count: usize| number(count as u64);
     [
+        (
+            "redis_proxy_clients_in_transaction",
+            "Clients with an open transaction",
+            clients(carried.transactions),
+        ),
+        (
+            "redis_proxy_clients_blocked",
+            "Clients with a command that waits for data",
+            clients(carried.blocked),
+        ),
+        (
+            "redis_proxy_clients_subscribed",
+            "Clients with subscriptions",
+            clients(carried.subscribed),
+        ),
+        (
+            "redis_proxy_clients_tracking",
+            "Clients with client-side caching",
+            clients(carried.tracking),
+        ),
         ("rproxy_active_requests", "Requests in flight", number(gate.in_flight())),
         ("redis_proxy_waiting_requests", "Clients that wait at the gate", number(gate.waiting())),
         (

@@ -36,11 +36,15 @@ pub struct Prediction {
 /// How many sessions have what.
 #[derive(Debug, Default, Serialize)]
 pub struct Carried {
-    transactions: usize,
+    /// Open transactions.
+    pub transactions: usize,
     watching: usize,
-    blocked: usize,
-    subscribed: usize,
-    tracking: usize,
+    /// Commands that wait for data.
+    pub blocked: usize,
+    /// Subscriptions.
+    pub subscribed: usize,
+    /// Client-side caching.
+    pub tracking: usize,
     monitors: usize,
     silent: usize,
 }

@@ -60,6 +60,7 @@ function show(info) {
         state, active: info.active_requests, waiting: info.waiting_requests,
         clients: info.clients, raw: info.raw_connections,
         uplink: uplink.addr, 'uplink-how': uplink.tls ? '(TLS)' : '(no TLS)',
+        carrying: carried(info.carrying) || 'nothing but a database',
         generation: info.generation, uptime: duration(info.uptime_seconds), version: info.version,
     };
     for (const [id, text] of Object.entries(figures)) setText(id, text);
@@ -72,6 +73,17 @@ function show(info) {
         announced = { state, text: `State: ${state}. ${pauseEnd(info)}` };
     }
     setTitle(state, announced.text);
+}
+
+/** What sessions carry beside a database, as counts of each; empty if nothing. */
+function carried(counts) {
+    const nouns = { transactions: 'open transaction', watching: 'with watched keys', watched: 'with watched keys',
+        touched: 'with touched keys', blocked: 'waiting for data', subscribed: 'subscribed',
+        tracking: 'caching', monitors: 'monitor', silent: 'without replies' };
+    const text = (name, count) => ['transactions', 'monitors'].includes(name)
+        ? counted(count, nouns[name]) : `${count} ${nouns[name]}`;
+    return Object.entries(counts ?? {}).filter(([name, count]) => count && nouns[name])
+        .map(([name, count]) => text(name, count)).join(', ');
 }
 
 function pauseLine(info) {
@@ -129,16 +141,30 @@ function reloadItem(reload) {
 function reloadFacts(reload, done) {
     const pause = reload.pause_ms != null ? `pause ${milliseconds(reload.pause_ms)}`
         : done ? 'no pause was needed' : 'no pause';
-    return `${pause}, ${counted(reload.sessions_moved, 'session')} moved, ${reload.sessions_closed} closed`;
+    const having = carried(reload.handed_over);
+    return `${pause}, ${counted(reload.sessions_moved, 'session')} moved${having && ` (${having})`}, `
+        + `${reload.sessions_closed} closed`;
 }
 
-/** The faults and what held it up, each on a line of its own. */
-function troubles({ faults, held_up_by }) {
+/** The faults, what held it up and who was closed, each on a line of its own. */
+function troubles({ faults, held_up_by, closed }) {
     const titled = (title, lines) => !lines?.length ? [] : [element('p', '', title),
         element('ul', 'faults', ...lines.map(line => element('li', '', line)))];
     const requests = held_up_by?.map(({ command, client, seconds }) =>
         `${command} of ${client}, running for ${seconds.toFixed(1)} s`);
-    return [...titled('Faults:', faults), ...titled('Held up by:', requests)];
+    const clients = closed?.map(({ client, reason }) => `${client}: ${reason}`);
+    return [...titled('Faults:', faults), ...titled('Held up by:', requests), ...titled('Closed:', clients)];
+}
+
+/** What a reload would do. */
+function predicted(prediction) {
+    const { uplink, uplink_changes, moved, closed, waited_for, carrying } = prediction;
+    if (!uplink_changes) return `The uplink stays ${uplink}: nobody is moved, nothing is paused.`;
+    const having = carried(carrying);
+    return `${counted(moved, 'client')} would be moved to ${uplink}${having && ` (${having})`}, ${closed.length} closed`
+        + (waited_for ? `; ${counted(waited_for, 'command')} would be waited for` : '')
+        + (prediction.replica ? '; it is a replica of the present uplink, and would be waited for' : '')
+        + (prediction.exact_messages ? '.' : '; messages of subscribers may be lost or doubled.');
 }
 
 // ---- Asking ----
@@ -230,10 +256,12 @@ function showResult(name, answer) {
             : `: ${body?.error ?? (status === 401 ? 'reload this page to log in' : `HTTP ${status}`)}`;
     const mark = element('strong', '', done ? '✓ Done' : '✗ Failed');
     showAnswer(done ? 'done' : 'not-done',
-        element('p', '', mark, ` ${clockTime(new Date())} ${name}${text}`), ...troubles(body ?? {}));
+        element('p', '', mark, ` ${clockTime(new Date())} ${name}${text}`), ...troubles(body ?? {}),
+        ...(body?.prediction ? [element('p', '', predicted(body.prediction))] : []),
+        ...troubles(body?.prediction ?? {}));
 }
 
-async function send(button, command, busyText) {
+async function send(button, command, busyText, parameters = {}) {
     disarm();
     const name = button.textContent;
     button.ariaBusy = 'true';
@@ -241,7 +269,7 @@ async function send(button, command, busyText) {
     button.textContent = busyText;
     showAnswer('', busyText);
     const answer = await ask('/cmd/', COMMAND_LIMIT_MS, new AbortController(),
-        { method: 'POST', body: new URLSearchParams({ cmd: command }) }).catch(() => null);
+        { method: 'POST', body: new URLSearchParams({ cmd: command, ...parameters }) }).catch(() => null);
     button.textContent = name;
     button.ariaBusy = button.ariaDisabled = null;
     showResult(name, answer);
@@ -259,6 +287,8 @@ function onPress(button, act) {
 for (const [command, busyText] of [['pause', 'Pausing…'], ['unpause', 'Unpausing…'], ['reload', 'Reloading…']]) {
     onPress(byId(command), () => send(byId(command), command, busyText));
 }
+
+onPress(byId('predict'), () => send(byId('predict'), 'reload', 'Predicting…', { dry_run: 'true' }));
 
 // Terminating asks for a second press.
 let armed = 0;
