@@ -147,7 +147,6 @@ impl Session {
     /// Tells those who look for such sessions what this one is like.
     pub(super) fn mark(&self) {
         let state = &self.state;
-        let last = self.is_connected() && self.needs_last();
         let bits = [
             (self.intake.transaction.is_some(), marks::TRANSACTION),
             (state.watching(), marks::WATCHING),
@@ -156,7 +155,7 @@ impl Session {
             (state.tracking().is_some(), marks::TRACKING),
             (state.monitor, marks::MONITOR),
             (self.intake.silence == Silence::Always, marks::SILENT),
-            (last, marks::LAST),
+            (self.needs_last(), marks::LAST),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
         self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));

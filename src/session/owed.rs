@@ -109,21 +109,42 @@ impl Owed {
     }
 
     /// Adds one request, not sent yet.
-    #[inline]
     pub(super) fn push(&mut self, awaited: Awaited, name: &[u8]) {
-        let crowded = self.runs.len() > FINE_RUNS;
-        if let Awaited::Local(reply) = &awaited {
-            self.local += reply.len();
-        }
-        match self.runs.back_mut() {
-            Some(run)
-                if are_alike(&run.awaited, &awaited)
-                    && (crowded || (run.timing.sent.is_none() && run.name.is(name))) =>
-            {
-                run.count += 1;
-                run.timing = Timing::default();
+        match awaited {
+            Awaited::Plain => self.push_plain(name),
+            Awaited::Local(ref reply) => {
+                self.local += reply.len();
+                self.runs.push_back(Run::new(awaited, Name::new(name)));
             }
+            _ if self.can_join(name, |last| are_alike(last, &awaited)) => self.join(),
             _ => self.runs.push_back(Run::new(awaited, Name::new(name))),
+        }
+    }
+
+    /// The same for what most requests are.
+    #[inline]
+    pub(super) fn push_plain(&mut self, name: &[u8]) {
+        if self.can_join(name, |last| matches!(last, Awaited::Plain)) {
+            self.join();
+        } else {
+            self.runs.push_back(Run::new(Awaited::Plain, Name::new(name)));
+        }
+    }
+
+    /// The last run is of such requests.
+    #[inline]
+    fn can_join(&self, name: &[u8], alike: impl Fn(&Awaited) -> bool) -> bool {
+        let crowded = self.runs.len() > FINE_RUNS;
+        self.runs.back().is_some_and(|run| {
+            alike(&run.awaited) && (crowded || (run.timing.sent.is_none() && run.name.is(name)))
+        })
+    }
+
+    #[inline]
+    fn join(&mut self) {
+        if let Some(run) = self.runs.back_mut() {
+            run.count += 1;
+            run.timing = Timing::default();
         }
     }
 

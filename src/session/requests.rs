@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::awaited::Awaited;
 use super::blocking::{Blocked, Ticket, UNBLOCKED, Unblocked};
 use super::close::Reason;
 use super::commands::{Route, Silence};
@@ -312,7 +311,7 @@ impl Session {
                 && command::class(self.intake.scanner.name()) == Class::Plain
             {
                 self.intake.admitted += 1;
-                self.owed.push(Awaited::Plain, self.intake.scanner.name());
+                self.owed.push_plain(self.intake.scanner.name());
                 self.intake.route = Route::Forward { owed: true };
                 continue;
             }
