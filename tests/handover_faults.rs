@@ -214,6 +214,43 @@ fn the_old_uplink_may_die_during_a_pause_whatever_its_clients_carry() {
     assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
 }
 
+#[test]
+fn the_old_uplink_may_die_while_running_requests_are_waited_for() {
+    let (mut one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let (mut transaction, mut watching) = (proxy.client(), proxy.client());
+    let (mut subscriber, mut silent) = (hello3(&proxy), proxy.client());
+    let (mut blocked, mut running) = (proxy.client(), proxy.client());
+    assert_eq!(transaction.run("SELECT 3"), "OK");
+    assert_eq!(transaction.run("MULTI"), "OK");
+    assert_eq!(transaction.run("INCR n"), "QUEUED");
+    assert_eq!(watching.run("WATCH k"), "OK");
+    subscriber.run("SUBSCRIBE news");
+    silent.command(&["CLIENT", "REPLY", "OFF"]);
+    blocked.command(&["BLPOP", "queue", "0"]);
+    running.command(&["WAIT", "1", "0"]);
+    proxy.shows("active_requests", 2);
+    eventually("it is silent", || proxy.info()["carrying"]["silent"] == 1);
+    proxy.rewrite(&to(&two));
+    let mut caller = proxy.begin_cmd("reload");
+    // The one that can be interrupted was.
+    proxy.shows("active_requests", 1);
+    one.kill();
+    assert!(running.reply().starts_with("-ERR redis-proxy: uplink unavailable"));
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(transaction.run("EXEC"), "[1]");
+    assert_eq!(watching.run("MULTI"), "OK");
+    assert_eq!(watching.run("EXEC"), "nil");
+    let mut direct = two.client();
+    assert_eq!(direct.run("RPUSH queue v"), "1");
+    assert_eq!(blocked.reply(), "[queue, v]");
+    eventually("it is subscribed", || direct.run("PUBLISH news 1") == "1");
+    assert_eq!(subscriber.reply(), ">[message, news, 1]");
+    silent.command(&["SET", "s", "1"]).command(&["CLIENT", "REPLY", "ON"]);
+    assert_eq!(silent.reply(), "OK");
+    assert_eq!(direct.run("EXISTS s"), "1");
+}
+
 /// An old uplink of which the test plays a blocked client's connection and the reload's own.
 struct Slow {
     proxy: Proxy,

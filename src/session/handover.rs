@@ -39,6 +39,8 @@ pub(super) struct Next {
     pub(super) marker: Option<Arc<Marker>>,
     /// It was told whom to send invalidations to, if that is another connection.
     pub(super) redirected: bool,
+    /// It was told what can only be told last.
+    pub(super) complete: bool,
 }
 
 pub(super) enum NextLink {
@@ -189,8 +191,9 @@ impl Session {
             ready.note(&result);
             result
         }));
-        let redirected = false;
-        self.next = Some(Box::new(Next { preparation, told, link, listens, marker, redirected }));
+        let (redirected, complete) = (false, false);
+        let next = Next { preparation, told, link, listens, marker, redirected, complete };
+        self.next = Some(Box::new(next));
         self.mark();
     }
 
@@ -452,12 +455,12 @@ impl Session {
 
     fn take_next(&mut self, next: Next) {
         let NextLink::Ready(mut fresh) = next.link else { return };
-        // It was told all that there is, but for what goes up ahead of the next request.
-        let Some(rest) = replay::difference(&next.told, &self.state).filter(|rest| rest.is_empty())
-        else {
+        // Where the old uplink was lost in the pause, not everything could be told.
+        let knows_all = next.complete || !self.needs_more_than_told();
+        let changed = replay::difference(&next.told, &self.state);
+        if !knows_all || !changed.is_some_and(|rest| rest.is_empty()) {
             return;
-        };
-        drop(rest);
+        }
         if !read_ahead(&mut fresh) {
             return;
         }

@@ -138,10 +138,15 @@ impl Session {
         }
     }
 
+    /// There is something that is told last.
+    pub(super) fn needs_more_than_told(&self) -> bool {
+        self.told_last(At::Next).is_needed()
+    }
+
     /// Whether there is something to be done while nothing is in flight.
     pub(super) fn needs_last(&self) -> bool {
         let subscribed = self.state.subscribed();
-        self.told_last(At::Next).is_needed()
+        self.needs_more_than_told()
             || self.state.unsure
             || match &self.next {
                 Some(next) => {
@@ -298,7 +303,9 @@ impl Session {
                 None => shared.dial(&generation, script).await,
             }
         }));
-        self.next = Some(Box::new(Next { preparation, told, link, listens, marker, redirected }));
+        let complete = true;
+        let next = Next { preparation, told, link, listens, marker, redirected, complete };
+        self.next = Some(Box::new(next));
     }
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.

@@ -558,7 +558,9 @@ impl Session {
                     // Replies may still be on their way down, also to a request that was not
                     // sent whole; reading them will find the end.
                     self.to_uplink.clear();
-                    self.ending.get_or_insert(Reason::UplinkLost(why));
+                    if !self.can_do_without_uplink() {
+                        self.ending.get_or_insert(Reason::UplinkLost(why));
+                    }
                 }
             },
             Link::Lost => {}

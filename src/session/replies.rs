@@ -81,17 +81,20 @@ impl Session {
         }
     }
 
-    /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
-    /// nothing is owed waits for the next.
     fn uplink_ends(&mut self, reason: Reason) {
-        let replaced = self.leaving || !self.shared.gate.is_open();
-        let safe = self.owed.is_for_the_proxy() && !self.partial && self.to_uplink.is_clear();
-        let waits = replaced && self.ending.is_none() && safe && self.passes.held() == 0;
-        if waits && self.uncarried().is_none() {
+        if self.can_do_without_uplink() {
             self.let_go();
         } else {
             self.lose_uplink(reason);
         }
+    }
+
+    /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
+    /// nothing is owed waits for the next.
+    pub(super) fn can_do_without_uplink(&self) -> bool {
+        let replaced = self.leaving || !self.shared.gate.is_open();
+        let safe = self.owed.is_for_the_proxy() && !self.partial && self.passes.held() == 0;
+        replaced && safe && self.ending.is_none() && self.uncarried().is_none()
     }
 
     pub(super) fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
