@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Client, Proxy, Redis, cert, config, eventually};
+use crate::common::{Answer, Client, FakeUplink, Proxy, Redis, cert, config, eventually, request};
 
 /// A proxy in front of one server, and another that it can be moved to.
 struct Switch {
@@ -691,4 +691,57 @@ fn a_dry_run_refuses_what_a_reload_would_refuse() {
     assert!(answer.error().contains("could not connect to uplink: 127.0.0.1:1"), "{answer:?}");
     assert_eq!(client.run("PING"), "PONG");
     assert_eq!(proxy.info()["generation"], 1);
+}
+
+#[test]
+fn readonly_follows_to_another_cluster() {
+    let cluster = || Redis::start(&["--cluster-enabled", "yes"]);
+    let (one, two) = (cluster(), cluster());
+    let proxy = Proxy::start(&config(&one.addr(), json!({})));
+    let (mut reader, mut both) = (proxy.client(), proxy.client());
+    assert_eq!(reader.run("READONLY"), "OK");
+    assert_eq!(both.run("READONLY"), "OK");
+    assert_eq!(both.run("READWRITE"), "OK");
+    proxy.reload(&config(&two.addr(), json!({}))).expect_ok();
+    let readonly = |client: &mut Client| {
+        let info = client.run("CLIENT INFO");
+        let flags = info.split("flags=").nth(1).unwrap().split(' ').next().unwrap();
+        flags.contains('r')
+    };
+    assert!(readonly(&mut reader) && !readonly(&mut both));
+}
+
+#[test]
+fn what_newer_versions_know_of_a_connection_is_told_as_it_was_accepted() {
+    let (old, new) = (FakeUplink::bind(), FakeUplink::bind());
+    let proxy = old.expect_start(|| Proxy::start(&config(&old.addr(), json!({}))));
+    let mut client = proxy.client();
+    let accepted = [
+        "CLIENT SETINFO LIB-NAME lib",
+        "CLIENT SETINFO LIB-VER 1.2",
+        "CLIENT NO-TOUCH ON",
+        "CLIENT IMPORT-SOURCE ON",
+        "CLIENT CAPA redirect",
+    ];
+    let words = |command: &str| request(&command.split(' ').collect::<Vec<_>>());
+    client.send(accepted.map(words).concat());
+    let mut uplink = old.accept();
+    uplink.expect(accepted.map(words).concat()).send("+OK\r\n".repeat(5));
+    client.expect("+OK\r\n".repeat(5));
+    // What is refused is not remembered.
+    client.send(words("CLIENT NO-EVICT ON"));
+    uplink.expect(words("CLIENT NO-EVICT ON")).send("-ERR no\r\n");
+    client.expect("-ERR no\r\n");
+    proxy.rewrite(&config(&new.addr(), json!({})));
+    let mut caller = proxy.begin_cmd("reload");
+    let ping = request(&["PING"]);
+    new.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    new.accept_side();
+    old.accept_side();
+    let mut next = new.accept();
+    next.expect(accepted.map(words).concat()).expect(&ping);
+    // A server that is older does without the first two, and the last.
+    next.send("-ERR\r\n-ERR\r\n+OK\r\n+OK\r\n-ERR\r\n+PONG\r\n");
+    new.accept().expect(&ping).send("+PONG\r\n").expect_closed();
+    Answer::read(&mut caller).expect_ok();
 }

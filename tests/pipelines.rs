@@ -243,3 +243,15 @@ fn replies_of_the_proxys_own_behind_a_blocked_command_are_bounded() {
     let refused = "-ERR SYNC is not supported by redis-proxy on this listener; use listen_raw\r\n";
     client.expect(refused.repeat(count));
 }
+
+#[test]
+fn a_reply_that_would_have_no_end_is_refused_in_a_transaction() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    assert!(client.run("CLIENT REPLY OFF").starts_with("-ERR CLIENT REPLY is not allowed"));
+    assert_eq!(client.run("SET k v"), "QUEUED");
+    assert!(client.run("EXEC").starts_with("-EXECABORT"));
+    assert_eq!(client.run("EXISTS k"), "0");
+}

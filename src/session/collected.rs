@@ -13,6 +13,7 @@ use super::replay::OneShot;
 use crate::command::{self, Channel, Class, Timeout};
 use crate::resp::{Args, encode};
 
+const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
 const TOO_LONG: &str = "ERR redis-proxy: request too long";
 
 impl Session {
@@ -67,6 +68,12 @@ impl Session {
             self.push_queued(|transaction| transaction.push_refused(Some(frame)));
             self.expect(Awaited::Plain);
             self.to_uplink.push(frame);
+            return true;
+        }
+        // In Redis, it would leave EXEC's reply without its end, for which everybody waits.
+        if class == Class::Client && args.get(1).is_some_and(|it| it.eq_ignore_ascii_case(b"REPLY"))
+        {
+            self.discarded(Verdict::RefuseInMulti(REPLY_IN_MULTI));
             return true;
         }
         self.note_script(class, args);
