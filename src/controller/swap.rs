@@ -197,12 +197,15 @@ impl Controller {
             ))
         };
         let finish = Finish::new(preparation.clone(), sides.may_list);
-        let last = |bits: u32| bits & marks::LAST > 0;
         let failed = || finish.fault().is_some();
-        let order = |permit| Order::Finish(finish.clone(), permit);
-        let telling = self.shared.roster.tell_marked(last, FINISHED, failed, order);
-        if timeout_at(deadline, telling).await.is_err() {
-            return Err(late("not all clients' state could be handed over"));
+        for redirects in [0, marks::REDIRECTS] {
+            let last =
+                |bits: u32| bits & (marks::LAST | marks::REDIRECTS) == marks::LAST | redirects;
+            let order = |permit| Order::Finish(finish.clone(), permit);
+            let telling = self.shared.roster.tell_marked(last, FINISHED, failed, order);
+            if timeout_at(deadline, telling).await.is_err() {
+                return Err(late("not all clients' state could be handed over"));
+            }
         }
         if let Some(why) = finish.fault() {
             return Err(refused(Fault::new(format!(

@@ -41,6 +41,8 @@ pub(super) struct Next {
     pub(super) redirected: bool,
     /// It was told what can only be told last.
     pub(super) complete: bool,
+    /// Somebody waits until it is made.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) enum NextLink {
@@ -158,6 +160,7 @@ impl Session {
             (state.monitor, marks::MONITOR),
             (self.intake.silence == Silence::Always, marks::SILENT),
             (self.needs_last(), marks::LAST),
+            (state.tracking().is_some_and(|it| it.redirect.is_some()), marks::REDIRECTS),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
         self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));
@@ -186,14 +189,20 @@ impl Session {
         script.ask("PING", &[], Answer::Pong);
         let (shared, ready) = (self.shared.clone(), preparation.clone());
         let link = NextLink::Busy(Box::pin(async move {
-            let _permit = permit;
             let result = shared.dial(ready.generation(), script).await;
             ready.note(&result);
             result
         }));
-        let (redirected, complete) = (false, false);
-        let next = Next { preparation, told, link, listens, marker, redirected, complete };
-        self.next = Some(Box::new(next));
+        self.next = Some(Box::new(Next {
+            preparation,
+            told,
+            link,
+            listens,
+            marker,
+            redirected: false,
+            complete: false,
+            permit: Some(permit),
+        }));
         self.mark();
     }
 
@@ -282,6 +291,8 @@ impl Session {
                     }
                     let early = std::mem::take(&mut fresh.early);
                     next.link = NextLink::Ready(Box::new(fresh));
+                    // Not before its id is known to all.
+                    next.permit = None;
                     self.overhear(&early);
                 }
                 Poll::Ready(Err(why)) => {

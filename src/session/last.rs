@@ -303,9 +303,16 @@ impl Session {
                 None => shared.dial(&generation, script).await,
             }
         }));
-        let complete = true;
-        let next = Next { preparation, told, link, listens, marker, redirected, complete };
-        self.next = Some(Box::new(next));
+        self.next = Some(Box::new(Next {
+            preparation,
+            told,
+            link,
+            listens,
+            marker,
+            redirected,
+            complete: true,
+            permit: None,
+        }));
     }
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.

@@ -37,6 +37,8 @@ pub mod marks {
     pub const SILENT: u32 = 1 << 6;
     /// There is something that can only be done while nothing is in flight.
     pub const LAST: u32 = 1 << 7;
+    /// Invalidations go to another connection, which must be there before.
+    pub const REDIRECTS: u32 = 1 << 8;
 }
 
 /// What a session is told by name. All of them also see a stop and a new generation.
