@@ -745,3 +745,24 @@ fn what_newer_versions_know_of_a_connection_is_told_as_it_was_accepted() {
     new.accept().expect(&ping).send("+PONG\r\n").expect_closed();
     Answer::read(&mut caller).expect_ok();
 }
+
+#[test]
+fn who_listens_without_replies_goes_on_listening() {
+    everywhere(|switch| {
+        let mut client = switch.client();
+        client.command(&["SELECT", "4"]);
+        assert_eq!(client.reply(), "OK");
+        client.command(&["CLIENT", "REPLY", "OFF"]).command(&["SUBSCRIBE", "news"]);
+        assert_eq!(client.reply(), switch.message("subscribe, news, 1"));
+        switch.switch();
+        let mut direct = switch.two.client();
+        assert_eq!(direct.run("PUBLISH news 1"), "1");
+        assert_eq!(client.reply(), switch.message("message, news, 1"));
+        client.command(&["UNSUBSCRIBE"]);
+        assert_eq!(client.reply(), switch.message("unsubscribe, news, 0"));
+        client.command(&["INCR", "n"]).command(&["CLIENT", "REPLY", "ON"]);
+        assert_eq!(client.reply(), "OK", "silent it stayed");
+        assert!(client.run("CLIENT INFO").contains(" db=4 "));
+        assert_eq!(client.run("GET n"), "1");
+    });
+}

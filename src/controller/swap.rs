@@ -9,12 +9,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::reload::Done;
 use super::sides::Sides;
-use super::{Controller, Error, WOKEN, named};
+use super::{Controller, Error, NAMED, WOKEN, named};
 use crate::config::Fault;
 use crate::generation::Generation;
 use crate::limits;
 use crate::reception::Sockets;
 use crate::session::{Finish, Order, Preparation, marks};
+use crate::transport::Peer;
 
 /// Connections to the new uplink that are made at once.
 const CONNECTS: u32 = 8;
@@ -204,7 +205,12 @@ impl Controller {
             let order = |permit| Order::Finish(finish.clone(), permit);
             let telling = self.shared.roster.tell_marked(last, FINISHED, failed, order);
             if timeout_at(deadline, telling).await.is_err() {
-                return Err(late("not all clients' state could be handed over"));
+                let clients = finish.unfinished();
+                let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();
+                let (count, named) = (clients.len(), named.join(", "));
+                return Err(late(&format!(
+                    "the state of {count} clients ({named}) could not be handed over"
+                )));
             }
         }
         if let Some(why) = finish.fault() {

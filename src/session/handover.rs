@@ -417,8 +417,7 @@ impl Session {
     fn forget_uplink(&mut self) {
         if self.is_connected() {
             // Requests may come before it is dialled, and change what is to be told.
-            let mut script = self.whole_script(At::Present, |_| ());
-            self.silence(&mut script);
+            let script = self.whole_script(At::Present, |_| ());
             self.restore = Some(Box::new(script)).filter(|script| !script.is_empty());
         }
         // What is still owed are replies to the proxy's own requests, and what waits behind them.

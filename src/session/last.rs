@@ -2,7 +2,7 @@
 //! has answered everything, and the new one is not in force yet. It can still be undone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -27,6 +27,7 @@ pub struct Finish {
     /// Whether somebody asks the old uplink about watched keys.
     asks: bool,
     watching: Mutex<Vec<Watching>>,
+    unfinished: Mutex<Vec<Peer>>,
     fault: OnceLock<String>,
 }
 
@@ -44,13 +45,29 @@ pub struct Watching {
 impl Finish {
     /// With `asks`, [`Finish::take_watching`] will be asked of the old uplink.
     pub fn new(preparation: Arc<Preparation>, asks: bool) -> Arc<Self> {
-        let (watching, fault) = (Mutex::default(), OnceLock::new());
-        Arc::new(Finish { preparation, asks, watching, fault })
+        let (watching, unfinished) = (Mutex::default(), Mutex::default());
+        Arc::new(Finish { preparation, asks, watching, unfinished, fault: OnceLock::new() })
+    }
+
+    fn begin(&self, client: Peer) {
+        lock(&self.unfinished).push(client);
+    }
+
+    fn end(&self, client: Peer) {
+        let mut unfinished = lock(&self.unfinished);
+        if let Some(at) = unfinished.iter().position(|it| *it == client) {
+            unfinished.swap_remove(at);
+        }
+    }
+
+    /// The sessions that have more to tell.
+    pub fn unfinished(&self) -> Vec<Peer> {
+        lock(&self.unfinished).clone()
     }
 
     /// What there is to be asked.
     pub fn take_watching(&self) -> Vec<Watching> {
-        std::mem::take(&mut self.watching.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.watching))
     }
 
     /// Why a session could not be carried over.
@@ -71,6 +88,10 @@ pub(super) enum At {
     Present,
     /// That of the generation that is being prepared.
     Next,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How far one session has come.
@@ -113,14 +134,15 @@ impl Session {
         }
     }
 
-    /// Everything that a connection must be told that nobody has used; with the mark's channel, it
-    /// is subscribed to that, too.
+    /// Everything that a connection must be told that nobody has used. `mark` subscribes it to the
+    /// mark, too.
     pub(super) fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
         let carried = self.state.carried();
         // In RESP2, nothing else can be told after them; and in a transaction, nothing at all.
-        if !self.state.resp3 && self.state.subscribed() {
+        if self.listens_only() {
             let mut script = replay::without_channels(&carried);
             self.told_last(at).script(&mut script);
+            self.silence(&mut script);
             script.append(replay::channels_of(&carried));
             mark(&mut script);
             return script;
@@ -128,14 +150,24 @@ impl Session {
         let mut script = replay::prepared(&carried);
         mark(&mut script);
         self.told_last(at).script(&mut script);
+        self.silence(&mut script);
         script
     }
 
-    /// After this, nothing is answered any more.
-    pub(super) fn silence(&self, script: &mut Script) {
-        if self.intake.silence == Silence::Always {
+    /// After this, nothing is answered any more; but subscriptions are confirmed.
+    fn silence(&self, script: &mut Script) {
+        if self.is_silenced() {
             script.ask("CLIENT REPLY", &[b"OFF"], Answer::Nothing);
         }
+    }
+
+    fn is_silenced(&self) -> bool {
+        self.intake.silence == Silence::Always
+    }
+
+    /// To nothing but subscriptions.
+    fn listens_only(&self) -> bool {
+        !self.state.resp3 && self.state.subscribed()
     }
 
     /// There is something that is told last.
@@ -164,14 +196,15 @@ impl Session {
         if ends || !matches!(self.uplink, Link::Live(_)) || !self.needs_last() {
             return;
         }
-        let silent = self.intake.silence == Silence::Always;
-        if silent {
+        // Where it listens to subscriptions only, their confirmation came after all that was sent
+        // before.
+        let speaks = self.is_silenced() && !self.listens_only();
+        if speaks {
             // Once this is answered, all that came before it has happened.
             self.owed.push(Awaited::Own, b"");
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
         }
-        let listens_only = !self.state.resp3 && self.state.subscribed();
-        if self.state.unsure && self.intake.transaction.is_none() && !listens_only {
+        if self.state.unsure && self.intake.transaction.is_none() && !self.listens_only() {
             self.owed.push(Awaited::Asked(Question::Info), b"");
             self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
         }
@@ -188,11 +221,12 @@ impl Session {
                 None => self.ping_for_mark(),
             }
         }
+        finish.begin(self.peer);
         self.last = Some(Box::new(Last {
             finish,
             permit: Some(permit),
             stage: Stage::Old,
-            speaks: silent,
+            speaks,
             unwatched: false,
             untouched: None,
         }));
@@ -247,6 +281,7 @@ impl Session {
         if let Some(last) = &mut self.last {
             last.stage = stage;
             if stage == Stage::Done {
+                last.finish.end(self.peer);
                 last.permit = None;
             }
         }
@@ -273,15 +308,17 @@ impl Session {
         let new = preparation.marker().filter(|_| self.state.subscribed() && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
-            None if self.state.subscribed() && known.is_none() => {
+            // It would not be answered where nothing is.
+            None if self.state.subscribed() && known.is_none() && !self.is_silenced() => {
                 script.ask("PING", &[], Answer::Pong);
             }
             None => {}
         };
-        let (mut script, fresh, listens) = match next {
+        let (script, fresh, listens) = match next {
             Some((Next { link: NextLink::Ready(fresh), listens, .. }, mut script)) => {
                 mark(&mut script);
                 last.script(&mut script);
+                self.silence(&mut script);
                 (script, Some(fresh), listens)
             }
             _ => (self.whole_script(At::Next, mark), None, None),
@@ -292,7 +329,6 @@ impl Session {
             Some(Listens::new(new.message(self.state.resp3)))
         });
         let marker = known.or_else(|| new.cloned());
-        self.silence(&mut script);
         let (shared, generation) = (self.shared.clone(), preparation.generation().clone());
         let link = NextLink::Busy(Box::pin(async move {
             match fresh {
@@ -328,12 +364,10 @@ impl Session {
         if let Some(id) = self.uplink_id.filter(|_| last.finish.asks) {
             let watching =
                 Watching { id, keys: watched.keys.clone(), untouched: untouched.clone() };
-            let mut all = last.finish.watching.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push(watching);
+            lock(&last.finish.watching).push(watching);
             return Stage::Done;
         }
-        let listens_only = !self.state.resp3 && self.state.subscribed();
-        if self.intake.transaction.is_some() || listens_only {
+        if self.intake.transaction.is_some() || (!self.state.resp3 && self.state.subscribed()) {
             return Stage::Done;
         }
         last.unwatched = true;
