@@ -50,7 +50,9 @@ pub(super) struct Blocked {
     pub(super) until: Option<Instant>,
     /// Where an XREAD says `$`, and what that meant when it was sent.
     positions: Vec<(usize, Option<Box<[u8]>>)>,
-    /// Somebody was asked to interrupt it.
+    /// The reload that is running has asked for it to be interrupted.
+    pub(super) asked: bool,
+    /// What came of that, or of an earlier reload's asking.
     pub(super) ticket: Option<Arc<Ticket>>,
 }
 
@@ -61,7 +63,14 @@ impl Blocked {
         let wait = wait(timeout, &args)?;
         let until = (!wait.is_zero()).then(|| now.checked_add(wait)).flatten();
         let positions = new_entries(&args).into_iter().map(|(at, _)| (at, None)).collect();
-        Some(Blocked { frame: frame.to_vec(), since: now, until, positions, ticket: None })
+        Some(Blocked {
+            frame: frame.to_vec(),
+            since: now,
+            until,
+            positions,
+            asked: false,
+            ticket: None,
+        })
     }
 
     /// What `$` at this place meant is known.

@@ -80,6 +80,10 @@ impl Session {
         let epoch = self.generation.epoch;
         let place = if class == Class::Client { ids::place(args) } else { None };
         let effect = effect(class, args);
+        if !self.intake.transaction.as_ref().is_some_and(|it| it.can_note(effect.as_ref())) {
+            self.discarded(Verdict::RefuseInMulti(TOO_LONG));
+            return true;
+        }
         self.note_redirect(effect.as_ref());
         self.push_queued(|transaction| {
             transaction.push(Some(frame), effect);
@@ -91,7 +95,8 @@ impl Session {
             }
         });
         self.expect(Awaited::Queued);
-        match self.shared.ids.request(epoch, if class == Class::Client { args } else { &[] }) {
+        match self.shared.ids.request(Some(epoch), if class == Class::Client { args } else { &[] })
+        {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
         }
@@ -152,6 +157,10 @@ impl Session {
         if !self.admit() {
             return false;
         }
+        let args: Vec<&[u8]> = Args::new(frame).collect();
+        let new_entries = !blocking::new_entries(&args).is_empty();
+        // A request of the proxy's own ahead of it would use that up.
+        let alone = self.intake.one_shot.is_some() && new_entries;
         self.use_up_one_shot(Class::Plain);
         let now = Instant::now();
         let resumed = self.intake.resumed.take();
@@ -170,7 +179,8 @@ impl Session {
             }
         };
         let silent = self.intake.silence != Silence::No;
-        let Some(mut blocked) = Blocked::new(frame, timeout, now).filter(|_| !silent) else {
+        let waits = Blocked::new(frame, timeout, now).filter(|_| !silent && !alone);
+        let Some(mut blocked) = waits else {
             self.expect(Awaited::Waiting);
             self.to_uplink.push(frame);
             return true;
@@ -274,6 +284,7 @@ impl Session {
             return false;
         }
         self.forget_mark();
+        self.intake.fails = false;
         self.intake.transaction = None;
         self.intake.one_shot = None;
         self.intake.silence = Silence::No;
@@ -308,9 +319,11 @@ impl Session {
         if !self.admit() {
             return false;
         }
-        // CLIENT REPLY has no reply of its own but for ON.
+        // CLIENT REPLY has no reply of its own but for ON. It is refused where only subscriptions are
+        // listened to.
+        let refused = !self.state.resp3 && (self.state.subscribed() || self.owed.subscribes());
         if let Some(silence) = silence {
-            self.intake.silence = silence;
+            self.intake.silence = if refused { self.intake.silence } else { silence };
             self.expect(Awaited::Plain);
             self.to_uplink.push(frame);
             self.mark();
@@ -326,7 +339,7 @@ impl Session {
         let awaited = effect.map_or(Awaited::Plain, effect_of);
         let awaited = self.with_ids(args, awaited);
         self.expect(awaited);
-        match self.shared.ids.request(self.generation.epoch, args) {
+        match self.shared.ids.request(Some(self.generation.epoch), args) {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
         }

@@ -130,6 +130,7 @@ impl Session {
                 self.mark();
             }
             _ if class == Class::Asking => self.intake.one_shot = Some(OneShot::Asking),
+            _ if class == Class::Unwatch => self.intake.fails = false,
             _ => {}
         }
         let route = Route::Forward { owed: self.expect(awaited) };
@@ -147,7 +148,7 @@ impl Session {
         let ends = matches!(class, Class::Exec | Class::Discard) && args == 1;
         let route = match refusal {
             Some(text) => Route::Discard(Verdict::RefuseInMulti(text)),
-            None if class == Class::Exec && ends && self.state.touched => {
+            None if class == Class::Exec && ends && self.intake.fails => {
                 Route::Discard(Verdict::Touched)
             }
             None if ends => Route::Forward { owed: true },
@@ -165,6 +166,7 @@ impl Session {
             return Some(self.queue_unkept());
         }
         self.use_up_one_shot(class);
+        self.intake.fails = false;
         let transaction = self.intake.transaction.take().unwrap_or_default();
         let awaited = match class {
             Class::Discard => Awaited::Effect(Box::new(Effect::Unwatch)),
@@ -245,9 +247,12 @@ impl Session {
         let push = matches!(awaited, Awaited::Subscribed(..) | Awaited::Unsubscribed(..));
         if self.is_silent() && !push {
             self.intake.unanswered += 1;
+            self.intake.unfenced = true;
             self.suppose(awaited);
+            self.mark();
             return false;
         }
+        self.intake.unfenced = false;
         self.owed.push(awaited, self.intake.scanner.name());
         true
     }
@@ -257,6 +262,7 @@ impl Session {
         match awaited {
             Awaited::Effect(effect) => self.state.apply(*effect),
             Awaited::Multi => self.state.begin_queueing(),
+            Awaited::Touched => self.state.apply(Effect::Unwatch),
             Awaited::Exec(executed) => {
                 self.state.apply(Effect::Unwatch);
                 executed.apply(&[], &mut self.state);
@@ -303,6 +309,7 @@ impl Session {
             }
             Verdict::Touched => {
                 self.intake.transaction = None;
+                self.intake.fails = false;
                 self.expect(Awaited::Touched);
                 self.to_uplink.push(&encode::request(["DISCARD"]));
                 self.intake.is_ordinary = self.is_ordinary();

@@ -31,6 +31,34 @@ pub(super) enum Effect {
     Unsubscribe(Channel, Vec<Box<[u8]>>),
 }
 
+impl Effect {
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        let sum = |names: &[Box<[u8]>]| names.iter().map(|name| name.len() + 16).sum::<usize>();
+        let own = match self {
+            Effect::Watch(names)
+            | Effect::Capabilities(names)
+            | Effect::Subscribe(_, names)
+            | Effect::Unsubscribe(_, names) => sum(names),
+            Effect::Name(text) | Effect::LibName(text) | Effect::LibVer(text) => text.len(),
+            Effect::Track(tracking) => {
+                sum(&tracking.options)
+                    + tracking.prefixes.iter().map(|it| it.len() + 32).sum::<usize>()
+            }
+            Effect::Select(_)
+            | Effect::NoEvict(_)
+            | Effect::NoTouch(_)
+            | Effect::Readonly(_)
+            | Effect::ImportSource(_)
+            | Effect::NoTracking
+            | Effect::WatchMany
+            | Effect::Unwatch
+            | Effect::Monitor => 0,
+        };
+        own + size_of::<Effect>()
+    }
+}
+
 /// What a request of this class would change; `args` are all arguments, the name included.
 pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
     let (_, rest) = args.split_first()?;

@@ -169,6 +169,9 @@ impl Session {
     fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
         // For an earlier generation that did not come.
         self.next = None;
+        if let Some(blocked) = &mut self.blocked {
+            blocked.asked = false;
+        }
         let ends = self.ending.is_some() || self.uncarried().is_some();
         // What is not known yet is asked when nothing is in flight.
         if !self.is_connected() || ends || self.state.unsure {
@@ -250,7 +253,7 @@ impl Session {
     /// RESET ends all subscriptions, without a word.
     pub(super) fn forget_mark(&mut self) {
         self.marker = None;
-        self.swallow.iter_mut().for_each(|swallow| swallow.forget_mark());
+        self.swallow.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
     }
 
     /// The present uplink will send this mark.
@@ -337,11 +340,13 @@ impl Session {
     fn abandon(&mut self) {
         self.next = None;
         self.undo_last();
-        if self.marker.is_none() {
-            self.swallow.iter_mut().for_each(|swallow| swallow.ignore_mark());
-        } else {
-            self.unsubscribe_mark();
-        }
+        // It may be on its way.
+        let sure = self.marker.is_none();
+        self.swallow.iter_mut().for_each(|swallow| match sure {
+            true => swallow.ignore_mark(),
+            false => swallow.forget_mark(),
+        });
+        self.unsubscribe_mark();
         // What came after the mark is for the client now.
         self.marked = false;
         self.mark();
@@ -405,7 +410,7 @@ impl Session {
     pub(super) fn let_go(&mut self) {
         self.forget_uplink();
         // Nobody can be asked any more.
-        self.state.touched |= self.state.watching();
+        self.touch(self.state.watching());
         if self.leaving {
             self.exchange();
         } else if self.hears_unasked() {
@@ -452,6 +457,8 @@ impl Session {
             self.take_next(*next);
         }
         self.last = None;
+        // Nobody watches until it is dialled.
+        self.touch(self.state.watching() && !matches!(self.uplink, Link::Live(_)));
         if was_connected {
             self.count_move();
         }

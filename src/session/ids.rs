@@ -116,15 +116,20 @@ impl Ids {
         self.maps().seen.get(&present).copied().unwrap_or(present + epoch * OFFSET)
     }
 
-    /// A CLIENT request with the ids that it names replaced.
-    pub(super) fn request(&self, epoch: u64, args: &[&[u8]]) -> Option<Vec<u8>> {
-        if epoch == 0 {
+    /// A CLIENT request with the ids that it names replaced by those of the uplink of this epoch;
+    /// `None` is the next.
+    pub(super) fn request(&self, epoch: Option<u64>, args: &[&[u8]]) -> Option<Vec<u8>> {
+        if epoch == Some(0) {
             return None;
         }
         let replaced: Vec<Option<Vec<u8>>> = (0..args.len())
             .map(|at| {
                 let id = number(args[at]).filter(|_| names_id(args, at))?;
-                Some(self.present(epoch, id).unwrap_or(NOBODY).to_string().into_bytes())
+                let there = match epoch {
+                    Some(epoch) => self.present(epoch, id),
+                    None => self.next(id),
+                };
+                Some(there.unwrap_or(NOBODY).to_string().into_bytes())
             })
             .collect();
         replaced.iter().any(Option::is_some).then(|| {
@@ -276,7 +281,7 @@ mod tests {
 
     fn request(ids: &Ids, epoch: u64, line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let frame = ids.request(epoch, &args).unwrap_or_else(|| encode::request(&args));
+        let frame = ids.request(Some(epoch), &args).unwrap_or_else(|| encode::request(&args));
         let text = Args::new(&frame).map(String::from_utf8_lossy).collect::<Vec<_>>();
         text.join(" ")
     }

@@ -123,6 +123,11 @@ impl Session {
         let redirect = self.state.tracking().and_then(|tracking| tracking.redirect);
         let (ids, epoch) = (&self.shared.ids, self.generation.epoch);
         replay::Last {
+            ids,
+            epoch: match at {
+                At::Present => Some(epoch),
+                At::Next => None,
+            },
             state: &self.state,
             transaction: self.intake.transaction.as_deref(),
             one_shot: self.intake.one_shot,
@@ -180,6 +185,7 @@ impl Session {
         let subscribed = self.state.subscribed();
         self.needs_more_than_told()
             || self.state.unsure
+            || self.intake.unfenced
             || match &self.next {
                 Some(next) => {
                     let marker = next.preparation.marker();
@@ -204,9 +210,13 @@ impl Session {
             self.owed.push(Awaited::Own, b"");
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
         }
-        if self.state.unsure && self.intake.transaction.is_none() && !self.listens_only() {
+        let can_ask = self.intake.transaction.is_none() && !self.listens_only();
+        if can_ask && self.state.unsure {
             self.owed.push(Awaited::Asked(Question::Info), b"");
             self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
+        } else if can_ask && self.intake.unfenced && !speaks {
+            self.owed.push(Awaited::Asked(Question::Barrier), b"");
+            self.to_uplink.push(&encode::request(["PING"]));
         }
         if self.state.subscribed() {
             match finish.preparation.marker() {
@@ -300,7 +310,8 @@ impl Session {
             if next.marker.is_some() && next.told.resp3 != self.state.resp3 {
                 return None;
             }
-            let deaf = next.told.subscribed() && !self.state.resp3 && last.is_needed();
+            let subscribed = next.told.subscribed() || self.state.subscribed();
+            let deaf = subscribed && !self.state.resp3 && last.is_needed();
             let ready = matches!(next.link, NextLink::Ready(_));
             (ready && !deaf).then_some((*next, script))
         });
@@ -430,7 +441,13 @@ impl Session {
             return;
         }
         let untouched = self.last.as_ref().and_then(|last| last.untouched.as_ref());
-        self.state.touched |= !untouched.is_some_and(|it| it.load(Ordering::Relaxed));
+        self.touch(!untouched.is_some_and(|it| it.load(Ordering::Relaxed)));
+    }
+
+    /// The next EXEC must fail, if this is so.
+    pub(super) fn touch(&mut self, touched: bool) {
+        self.state.touched |= touched;
+        self.intake.fails |= touched;
     }
 
     /// The old uplink stays.
@@ -443,7 +460,7 @@ impl Session {
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "OFF"]));
         }
         // They are not watched any more, so nobody will know.
-        self.state.touched |= last.unwatched;
+        self.touch(last.unwatched);
     }
 
     /// A blocking command that can be interrupted, and asked again.
@@ -458,11 +475,13 @@ impl Session {
             return;
         }
         let (Some(blocked), Some(id)) = (&mut self.blocked, self.uplink_id) else { return };
-        let asked = blocked.ticket.as_ref();
-        if asked.is_some_and(|ticket| ticket.answered() == Unblocked::Perhaps) {
+        // By this reload, and not answered yet.
+        let pending = |ticket: &Arc<Ticket>| ticket.answered() == Unblocked::Perhaps;
+        if blocked.asked && blocked.ticket.as_ref().is_some_and(pending) {
             return;
         }
         let ticket = Arc::<Ticket>::default();
+        blocked.asked = true;
         blocked.ticket = Some(ticket.clone());
         // Nobody listens any more: the pause is over.
         let _ = to.send(Interrupt { id, since: blocked.since, ticket });

@@ -573,6 +573,9 @@ impl Session {
             let sent = self.intake.take_unanswered();
             self.passes.leave(sent);
         }
+        if self.intake.keeps_pass {
+            self.unpin();
+        }
     }
 }
 

@@ -204,6 +204,11 @@ impl Owed {
         })
     }
 
+    /// Confirmations of subscriptions are owed.
+    pub(super) fn subscribes(&self) -> bool {
+        self.runs.iter().any(|run| matches!(run.awaited, Awaited::Subscribed(..)))
+    }
+
     /// No reply is owed to the client but for those that are made here.
     pub(super) fn is_for_the_proxy(&self) -> bool {
         self.oldest_admitted().is_none()
@@ -335,7 +340,7 @@ impl Owed {
             if let Some(settled) = self.confirm(channel, on, reply, state) {
                 return settled;
             }
-            if state.subscribed() || reply.kind == b'>' {
+            if (state.subscribed() || reply.kind == b'>') && !state.take_loose() {
                 state.confirmed(channel, on, Confirmed::Unknown, reply.number);
             }
         }

@@ -4,10 +4,11 @@
 //! something changed since). The rest only once nothing is in flight any more (`last`): it would
 //! make the connection unfit to be told anything else, or its time matters.
 
+use super::ids::Ids;
 use super::state::{Carried, Extras, State, Tracking};
 use super::transaction::Transaction;
 use crate::command::Channel;
-use crate::resp::encode;
+use crate::resp::{Args, encode};
 use crate::uplink::{Answer, Script};
 
 /// A request that concerns the next one alone.
@@ -159,6 +160,10 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
 /// What is told last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last<'a> {
+    /// For the ids that requests in the transaction name.
+    pub(super) ids: &'a Ids,
+    /// Of the uplink; `None` for the next.
+    pub(super) epoch: Option<u64>,
     pub(super) state: &'a State,
     pub(super) transaction: Option<&'a Transaction>,
     pub(super) one_shot: Option<OneShot>,
@@ -232,6 +237,14 @@ impl Last<'_> {
         }
         for (frame, queued) in transaction.frames() {
             let answer = if *queued { Answer::Queued } else { Answer::Anything };
+            let args: Vec<&[u8]> = Args::new(frame).take(2).collect();
+            let mapped = match &args[..] {
+                [name, ..] if name.eq_ignore_ascii_case(b"CLIENT") => {
+                    self.ids.request(self.epoch, &Args::new(frame).collect::<Vec<_>>())
+                }
+                _ => None,
+            };
+            let frame = mapped.as_deref().unwrap_or(frame);
             script.repeat(frame, "a request in a transaction", answer);
         }
     }
@@ -306,7 +319,10 @@ mod tests {
         transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), None);
         let last = |state: &State| {
             let mut script = Script::default();
+            let ids = Ids::default();
             let last = Last {
+                ids: &ids,
+                epoch: None,
                 state,
                 transaction: Some(&transaction),
                 one_shot: None,

@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// A transaction that was too large to be carried is over.
-    fn unpin(&mut self) {
+    pub(super) fn unpin(&mut self) {
         if self.owed.is_empty() && self.intake.transaction.is_none() {
             self.intake.keeps_pass = false;
             self.passes.leave(1);
@@ -172,6 +172,7 @@ impl Session {
                     self.unread = input[pos..].to_vec();
                     break;
                 }
+                self.send_locals(input, &mut from, pos);
                 continue;
             }
             if self.view == View::Kept {

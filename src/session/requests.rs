@@ -43,6 +43,11 @@ pub(super) struct Intake {
     pub(super) transaction: Option<Box<Transaction>>,
     /// The next request is to be treated in a way of its own.
     pub(super) one_shot: Option<OneShot>,
+    /// A watched key was touched before a handover: the next EXEC must fail. Other than in the
+    /// state, it is over when that is sent.
+    pub(super) fails: bool,
+    /// Requests were sent that nothing answered that was sent after them.
+    pub(super) unfenced: bool,
     pub(super) silence: Silence,
     /// Nothing of the above keeps a plain request from just being counted.
     pub(super) is_ordinary: bool,
@@ -95,6 +100,8 @@ impl Intake {
             begun: false,
             transaction: None,
             one_shot: None,
+            fails: false,
+            unfenced: false,
             silence: Silence::No,
             is_ordinary: authenticated,
             keeps_pass: false,

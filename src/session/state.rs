@@ -14,6 +14,9 @@ const MAX_WATCHED: usize = 1024 * 1024;
 /// Bytes of prefixes of keys that one client tracks.
 const MAX_PREFIXES: usize = 1024 * 1024;
 
+/// Names of capabilities of one client, and the length of one.
+const MAX_CAPABILITIES: usize = 64;
+
 /// Where invalidations go to a client that speaks RESP2.
 pub(super) const INVALIDATIONS: &[u8] = b"__redis__:invalidate";
 
@@ -28,6 +31,8 @@ pub(super) struct State {
     pub(super) touched: bool,
     /// Requests that may have changed the database or the name were not answered.
     pub(super) unsure: bool,
+    /// Confirmations that may come behind the reply to an EXEC, of what is known already.
+    loose: u32,
     /// More channels than are remembered.
     channels_unknown: bool,
     /// More prefixes than are remembered.
@@ -246,9 +251,14 @@ impl State {
             Effect::NoTouch(on) => self.change(|extras| extras.no_touch = on),
             Effect::Readonly(on) => self.change(|extras| extras.readonly = on),
             Effect::ImportSource(on) => self.change(|extras| extras.import_source = on),
-            Effect::Capabilities(names) => {
-                self.change(|extras| extras.capabilities.extend(names));
-            }
+            Effect::Capabilities(names) => self.change(|extras| {
+                extras.capabilities.extend(names);
+                // There are a handful, of a few letters.
+                while extras.capabilities.len() > MAX_CAPABILITIES {
+                    extras.capabilities.pop_last();
+                }
+                extras.capabilities.retain(|name| name.len() <= MAX_CAPABILITIES);
+            }),
             Effect::Track(tracking) => self.track(*tracking),
             Effect::NoTracking => {
                 self.prefixes_unknown = false;
@@ -262,12 +272,14 @@ impl State {
             }
             Effect::Monitor => self.monitor = true,
             Effect::Subscribe(channel, names) => {
+                self.loosen(names.len());
                 for name in names {
                     self.note_channel(channel, true, name);
                 }
                 self.count_channels();
             }
             Effect::Unsubscribe(channel, names) => {
+                self.loosen(names.len().max(self.subscriptions(channel).unsigned_abs() as usize));
                 if names.is_empty() {
                     self.forget_channels(channel);
                 }
@@ -277,6 +289,13 @@ impl State {
                 self.count_channels();
             }
         }
+    }
+
+    /// A confirmation that no request awaits is one of those that EXEC has caused in RESP3.
+    pub(super) fn take_loose(&mut self) -> bool {
+        let loose = self.loose > 0;
+        self.loose -= u32::from(loose);
+        loose
     }
 
     /// MULTI was accepted.
@@ -292,6 +311,13 @@ impl State {
     /// The transaction that is open cannot be executed any more.
     pub(super) fn is_aborted(&self) -> bool {
         self.aborted
+    }
+
+    fn loosen(&mut self, confirmations: usize) {
+        if self.resp3 {
+            self.loose =
+                self.loose.saturating_add(u32::try_from(confirmations).unwrap_or(u32::MAX));
+        }
     }
 
     /// After subscriptions that nobody counted.

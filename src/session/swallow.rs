@@ -15,6 +15,8 @@ pub(super) enum Meaning {
     Noise,
     /// Here the old uplink is left for the next.
     Mark,
+    /// A mark that nobody needs any more, and that may not come.
+    Stale,
 }
 
 /// What the bytes of the present frame are.
@@ -67,16 +69,19 @@ impl Swallow {
         self.expected.iter().any(|(_, meaning)| *meaning == Meaning::Noise)
     }
 
-    /// The mark will not come.
+    /// The mark may not come; if it does, it is before anything that is expected from now on.
     pub(super) fn forget_mark(&mut self) {
-        self.expected.retain(|(_, meaning)| *meaning != Meaning::Mark);
+        self.give_up(Meaning::Stale);
     }
 
     /// The mark, when it comes, means nothing any more.
     pub(super) fn ignore_mark(&mut self) {
-        for (_, meaning) in &mut self.expected {
-            *meaning = Meaning::Noise;
-        }
+        self.give_up(Meaning::Noise);
+    }
+
+    fn give_up(&mut self, now: Meaning) {
+        let marks = self.expected.iter_mut().filter(|(_, meaning)| *meaning == Meaning::Mark);
+        marks.for_each(|(_, meaning)| *meaning = now);
     }
 
     /// A frame begins.
@@ -92,28 +97,40 @@ impl Swallow {
 
     /// More bytes of the present frame; with `ends`, the last.
     pub(super) fn feed(&mut self, bytes: &[u8], ends: bool) -> Seen {
-        let (frame, meaning) = match self.expected.front() {
-            Some((frame, meaning)) => (&frame[..], *meaning),
-            None => (&[][..], Meaning::Noise),
-        };
-        let rest = frame.strip_prefix(&self.held[..]).and_then(|rest| rest.strip_prefix(bytes));
-        match rest {
-            Some([]) if ends => {
-                self.expected.pop_front();
+        let seen = self.candidates().find_map(|(at, frame, meaning)| {
+            let rest = frame.strip_prefix(&self.held[..])?.strip_prefix(bytes)?;
+            match rest {
+                [] if ends => Some((Some(at), meaning)),
+                [_, ..] if !ends => Some((None, meaning)),
+                _ => None,
+            }
+        });
+        match seen {
+            Some((Some(at), meaning)) => {
+                // What may have come before it did not.
+                self.expected.drain(..=at);
                 self.matching = false;
                 self.held = Vec::new();
                 self.drops &= meaning != Meaning::Mark;
                 Seen::Frame(meaning)
             }
-            Some([_, ..]) if !ends => {
+            Some((None, _)) => {
                 self.held.extend_from_slice(bytes);
                 Seen::Perhaps
             }
-            _ => {
+            None => {
                 self.matching = false;
                 Seen::Other(std::mem::take(&mut self.held))
             }
         }
+    }
+
+    /// Frames that may come next: those that may not come at all, and the first one that will.
+    fn candidates(&self) -> impl Iterator<Item = (usize, &[u8], Meaning)> {
+        let sure = self.expected.iter().position(|(_, meaning)| *meaning != Meaning::Stale);
+        let count = sure.map_or(self.expected.len(), |at| at + 1);
+        let frames = self.expected.iter().take(count).enumerate();
+        frames.map(|(at, (frame, meaning))| (at, &frame[..], *meaning))
     }
 }
 
@@ -168,12 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_for_a_mark_that_will_not_come_is_given_back() {
-        let mut swallow = Swallow::default();
-        swallow.expect(b"*1\r\n:22\r\n".to_vec(), Meaning::Mark);
-        swallow.begin();
-        assert_eq!(swallow.feed(b"*1\r\n:2", false), Seen::Perhaps);
-        swallow.forget_mark();
-        assert_eq!(swallow.feed(b"2\r\n", true), Seen::Other(b"*1\r\n:2".to_vec()));
+    fn a_mark_that_nobody_needs_is_kept_from_the_client_whether_it_comes_or_not() {
+        let (mark, noise) = (b"*1\r\n:22\r\n", b"*1\r\n:1\r\n");
+        for comes in [false, true] {
+            let mut swallow = Swallow::default();
+            swallow.expect(mark.to_vec(), Meaning::Mark);
+            swallow.forget_mark();
+            swallow.expect(noise.to_vec(), Meaning::Noise);
+            assert!(!swallow.awaits_mark());
+            if comes {
+                assert_eq!(feed(&mut swallow, mark, 6), (Vec::new(), Some(Meaning::Stale)));
+            }
+            assert_eq!(feed(&mut swallow, b"+OK\r\n", 2), (b"+OK\r\n".to_vec(), None));
+            assert_eq!(feed(&mut swallow, noise, 6), (Vec::new(), Some(Meaning::Noise)));
+            assert!(swallow.is_over());
+        }
     }
 }

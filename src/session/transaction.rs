@@ -9,8 +9,8 @@ use super::state::State;
 pub(super) const MAX_KEPT: usize = 1024 * 1024;
 /// What a request costs beyond its bytes.
 const OVERHEAD: usize = 32;
-/// Effects that are remembered of one transaction.
-const MAX_EFFECTS: usize = 64 * 1024;
+/// Bytes of effects that are remembered of one transaction, though its requests are not.
+const MAX_EFFECTS: usize = 4 * 1024 * 1024;
 
 /// An open transaction.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(super) struct Transaction {
     queued: u32,
     /// By the number of the request.
     effects: Vec<(u32, Effect)>,
+    effect_bytes: usize,
     /// Requests whose replies are not for the log.
     secrets: bool,
     /// Which replies have ids of clients, and where.
@@ -40,6 +41,11 @@ pub(super) struct Executed {
 }
 
 impl Transaction {
+    /// There is room for what a request changes.
+    pub(super) fn can_note(&self, effect: Option<&Effect>) -> bool {
+        effect.is_none_or(|effect| self.effect_bytes + effect.size() <= MAX_EFFECTS)
+    }
+
     /// How long a request may be to be kept.
     pub(super) fn room(&self) -> usize {
         if self.pinned { 0 } else { MAX_KEPT.saturating_sub(self.bytes + OVERHEAD) }
@@ -48,9 +54,8 @@ impl Transaction {
     /// One request more to be executed; `frame` is `None` if it was not kept.
     pub(super) fn push(&mut self, frame: Option<&[u8]>, effect: Option<Effect>) {
         self.keep(frame, true);
-        if let Some(effect) = effect
-            && self.effects.len() < MAX_EFFECTS
-        {
+        if let Some(effect) = effect {
+            self.effect_bytes += effect.size();
             self.effects.push((self.queued, effect));
         }
         self.queued += 1;

@@ -44,6 +44,8 @@ struct Wanted {
     answer: Answer,
     /// The request's first words.
     request: String,
+    /// An error must not repeat its arguments.
+    secret: bool,
 }
 
 /// A frame that came, as far as it matters.
@@ -73,12 +75,15 @@ impl Script {
     /// Adds a request that is encoded already; `request` is what it is called in a fault.
     pub fn repeat(&mut self, frame: &[u8], request: &str, answer: Answer) {
         self.add(frame, request.to_owned(), answer);
+        if let Some(wanted) = self.wanted.back_mut() {
+            wanted.secret = true;
+        }
     }
 
     fn add(&mut self, frame: &[u8], request: String, answer: Answer) {
         self.bytes.extend_from_slice(frame);
         if answer != Answer::Nothing {
-            self.wanted.push_back(Wanted { answer, request });
+            self.wanted.push_back(Wanted { answer, request, secret: false });
         }
     }
 
@@ -148,9 +153,11 @@ impl Script {
         if heard.kind == b'>' || (heard.kind == b'*' && message) || monitored {
             return;
         }
-        let Some(Wanted { answer, request }) = self.wanted.pop_front() else { return };
+        let Some(Wanted { answer, request, secret }) = self.wanted.pop_front() else { return };
         let line = String::from_utf8_lossy(heard.line);
-        let error = line.strip_prefix('-');
+        let whole = line.strip_prefix('-');
+        let cut = whole.and_then(|error| error.split(", with args").next());
+        let error = if secret && answer != Answer::Login { cut } else { whole };
         if let Some(error) = error {
             self.last_error = Some(error.to_owned());
         }
