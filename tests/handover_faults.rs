@@ -400,3 +400,41 @@ fn a_replica_without_its_master_is_refused_before_anybody_waits() {
     assert_eq!(answer.status, 400);
     assert!(answer.error().contains("its link to that is down"), "{answer:?}");
 }
+
+#[test]
+fn a_large_transaction_without_replies_holds_nothing_up_once_it_is_sent() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    client.command(&["CLIENT", "REPLY", "OFF"]).command(&["MULTI"]);
+    let value = "x".repeat(300_000);
+    for _ in 0..5 {
+        client.command(&["APPEND", "k", &value]);
+    }
+    client.command(&["EXEC"]);
+    eventually("it is executed", || one.client().run("STRLEN k") == "1500000");
+    proxy.shows("active_requests", 0);
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+}
+
+#[test]
+fn a_request_whose_reply_is_skipped_is_executed_before_the_switch() {
+    let (old, two) = (FakeUplink::bind(), redis());
+    let proxy = old.expect_start(|| Proxy::start(&config(&old.addr(), json!({}))));
+    let mut client = proxy.client();
+    client.command(&["CLIENT", "REPLY", "SKIP"]).command(&["SET", "k", "v"]);
+    let mut uplink = old.accept();
+    let skip = request(&["CLIENT", "REPLY", "SKIP"]);
+    uplink.expect([skip, request(&["SET", "k", "v"])].concat());
+    proxy.shows("active_requests", 0);
+    proxy.rewrite(&to(&two));
+    let mut caller = proxy.begin_cmd("reload");
+    old.accept_side();
+    // Only the answer to this tells that the one before it was executed.
+    uplink.expect(request(&["PING"]));
+    assert_eq!(proxy.info()["generation"], 1);
+    uplink.send("+PONG\r\n");
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(client.run("PING"), "PONG");
+}

@@ -766,3 +766,83 @@ fn who_listens_without_replies_goes_on_listening() {
         assert_eq!(client.run("GET n"), "1");
     });
 }
+
+#[test]
+fn a_touched_transaction_fails_once_whatever_is_pipelined_behind_it() {
+    everywhere(|switch| {
+        let (mut client, mut silent, mut writer) =
+            (switch.client(), switch.client(), switch.client());
+        assert_eq!(client.run("WATCH k"), "OK");
+        assert_eq!(silent.run("WATCH k"), "OK");
+        silent.command(&["CLIENT", "REPLY", "OFF"]);
+        eventually("it is silent", || switch.proxy.info()["carrying"]["silent"] == 1);
+        assert_eq!(writer.run("SET k 1"), "OK");
+        switch.switch();
+        let transaction = [["MULTI", ""], ["INCR", "n"], ["EXEC", ""]];
+        let words = |[name, key]: [&'static str; 2]| {
+            request(&[name, key].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>())
+        };
+        let bytes = transaction.map(words).concat();
+        client.send([bytes.clone(), bytes.clone()].concat());
+        for wanted in ["OK", "QUEUED", "nil", "OK", "QUEUED", "[1]"] {
+            assert_eq!(client.reply(), wanted);
+        }
+        silent.send([bytes.clone(), bytes.clone()].concat());
+        silent.command(&["CLIENT", "REPLY", "ON"]);
+        assert_eq!(silent.reply(), "OK");
+        assert_eq!(silent.run("GET n"), "2");
+    });
+}
+
+#[test]
+fn what_a_transaction_subscribes_to_is_remembered() {
+    for resp3 in [false, true] {
+        let switch = Switch::new(resp3, false, false);
+        let mut client = switch.client();
+        assert_eq!(client.run("MULTI"), "OK");
+        assert_eq!(client.run("PING"), "QUEUED");
+        assert_eq!(client.run("SUBSCRIBE a b"), "QUEUED");
+        client.command(&["EXEC"]);
+        client.expect("*2\r\n+PONG\r\n");
+        assert_eq!(client.reply(), switch.message("subscribe, a, 1"));
+        assert_eq!(client.reply(), switch.message("subscribe, b, 2"));
+        switch.switch();
+        assert_eq!(switch.two.client().run("PUBLISH b 1"), "1");
+        assert_eq!(client.reply(), switch.message("message, b, 1"));
+        assert_eq!(client.run("UNSUBSCRIBE a"), switch.message("unsubscribe, a, 1"));
+        switch.proxy.reload(&config_for(&switch.one, false)).expect_ok();
+        assert_eq!(switch.one.client().run("PUBLISH b 2"), "1");
+        assert_eq!(client.reply(), switch.message("message, b, 2"));
+    }
+}
+
+#[test]
+fn ids_that_a_transaction_names_are_those_of_the_uplink_that_executes_it() {
+    let switch = Switch::new(false, false, false);
+    let (mut one, mut two) = (switch.client(), switch.client());
+    let id = two.run("CLIENT ID");
+    let mut others: Vec<Client> = (0..12).map(|_| switch.two.client()).collect();
+    for other in &mut others {
+        other.run("PING");
+    }
+    assert_eq!(one.run("MULTI"), "OK");
+    assert_eq!(one.run(&format!("CLIENT KILL ID {id}")), "QUEUED");
+    switch.switch();
+    assert_eq!(one.run("EXEC"), "[1]");
+    assert_eq!(two.rest(), "");
+    for other in &mut others {
+        assert_eq!(other.run("PING"), "PONG", "nobody else");
+    }
+}
+
+#[test]
+fn a_one_shot_reaches_the_request_that_it_is_for() {
+    let switch = Switch::new(true, false, false);
+    let (mut client, mut writer) = (switch.client(), switch.client());
+    assert_eq!(writer.run("XADD s 1-1 f v"), "1-1");
+    assert_eq!(client.run("CLIENT TRACKING on OPTIN"), "OK");
+    assert_eq!(client.run("CLIENT CACHING yes"), "OK");
+    assert_eq!(client.run("XREAD BLOCK 1 STREAMS s $"), "nil");
+    assert_eq!(writer.run("XADD s 2-1 f v"), "2-1");
+    assert_eq!(client.reply(), ">[invalidate, [s]]");
+}
