@@ -438,3 +438,75 @@ fn a_request_whose_reply_is_skipped_is_executed_before_the_switch() {
     Answer::read(&mut caller).expect_ok();
     assert_eq!(client.run("PING"), "PONG");
 }
+
+#[test]
+fn a_database_that_a_transaction_chooses_must_be_there() {
+    let (one, two) = (redis(), Redis::start(&["--databases", "2"]));
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    assert_eq!(client.run("SELECT 9"), "QUEUED");
+    assert_eq!(client.run("SET secret 9"), "QUEUED");
+    let answer = proxy.reload(&to(&two));
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("SELECT 9: ERR DB index is out of range"), "{answer:?}");
+    assert_eq!(client.run("EXEC"), "[OK, OK]");
+    assert_eq!(two.client().run("EXISTS secret"), "0", "not in another database");
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_what_the_old_uplink_said_is_closed_with_a_reason() {
+    let (one, two) = (redis(), redis());
+    let limit = |redis: &Redis| config(&redis.addr(), json!({ "pause_time_limit_ms": 300 }));
+    let proxy = Proxy::start(&limit(&one));
+    let mut client = hello3(&proxy);
+    client.run("SUBSCRIBE news");
+    let (mut publisher, message) = (one.client(), "x".repeat(1 << 20));
+    for _ in 0..24 {
+        publisher.command(&["PUBLISH", "news", &message]).reply();
+    }
+    proxy.reload(&limit(&two)).expect_ok();
+    let reload = &proxy.info()["reloads"][0];
+    assert_eq!(reload["closed"][0]["reason"], "messages that were not read in time");
+    drop(client);
+    proxy.shows("clients", 0);
+}
+
+#[test]
+fn a_cache_is_dropped_when_the_same_uplink_comes_back_after_a_pause() {
+    let mut one = redis();
+    let proxy = Proxy::start(&to(&one));
+    let mut client = hello3(&proxy);
+    let id = client.run("CLIENT ID");
+    assert_eq!(client.run("CLIENT TRACKING on"), "OK");
+    assert_eq!(client.run("GET k"), "nil");
+    proxy.cmd("pause&wait=true").expect_ok();
+    one.restart();
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(client.reply(), ">[invalidate, nil]");
+    assert_eq!(client.run("GET k"), "nil");
+    assert_eq!(one.client().run("SET k v"), "OK");
+    assert_eq!(client.reply(), ">[invalidate, [k]]");
+    for _ in 0..3 {
+        one.client().run("PING");
+    }
+    assert_eq!(client.run("CLIENT ID"), id);
+}
+
+#[test]
+fn the_time_limit_of_a_command_that_waits_goes_on_after_a_switch() {
+    let (one, two) = (redis(), redis());
+    let limit = |redis: &Redis| config(&redis.addr(), json!({ "blocking_time_limit_ms": 600 }));
+    let proxy = Proxy::start(&limit(&one));
+    let mut client = proxy.client();
+    let begun = std::time::Instant::now();
+    client.command(&["BLPOP", "queue", "0"]);
+    let servers = [&one, &two];
+    let mut reloads = 0;
+    while begun.elapsed().as_millis() < 500 {
+        reloads += 1;
+        proxy.reload(&limit(servers[reloads % 2])).expect_ok();
+    }
+    assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 600 ms exceeded\r\n");
+    assert!(reloads > 2 && begun.elapsed().as_millis() < 5000, "{reloads} reloads");
+}

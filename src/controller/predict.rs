@@ -27,7 +27,7 @@ pub struct Prediction {
     may_unblock: bool,
     /// And CLIENT LIST.
     may_list: bool,
-    /// No message would be lost or doubled for subscribers.
+    /// No message would be lost or doubled for subscribers, whoever publishes.
     exact_messages: bool,
     /// The new uplink is a replica of the present one: it would be waited for.
     replica: bool,
@@ -116,7 +116,7 @@ impl Controller {
         }
         (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
         (prediction.exact_messages, prediction.replica) =
-            (sides.marker.is_some(), sides.is_replica());
+            (sides.has_exact_messages(), sides.is_replica());
         Ok(prediction)
     }
 

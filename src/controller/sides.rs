@@ -96,18 +96,35 @@ impl Sides {
         self.relation == Relation::NewFollowsOld
     }
 
+    /// What is published at the one comes to the other.
+    pub(super) fn are_related(&self) -> bool {
+        self.relation != Relation::None
+    }
+
+    /// No message would be lost or doubled, whoever publishes.
+    pub(super) fn has_exact_messages(&self) -> bool {
+        self.marker.is_some() && self.are_related()
+    }
+
     /// Both users may have a channel of the proxy's own.
     async fn can_mark(&mut self, marker: &Marker) -> bool {
         let Some(old) = &mut self.old else { return false };
-        for side in [old, &mut self.new] {
+        let script = |answer| {
             let mut script = Script::default();
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
-            script.repeat(&marker.try_publishing(), "SPUBLISH", Answer::NoError);
-            if side.tell(script).await.is_err() {
-                return false;
-            }
+            script.repeat(&marker.try_publishing(), "SPUBLISH", answer);
+            script
+        };
+        if self.new.tell(script(Answer::NoError)).await.is_err()
+            || old.tell(script(Answer::NoError)).await.is_err()
+        {
+            return false;
         }
-        true
+        // What it publishes is answered before all those are written to who listen, if it is none of
+        // them.
+        let mut quiet = Script::default();
+        quiet.repeat(&marker.unsubscribe(), "SUNSUBSCRIBE", Answer::Confirmations(1));
+        old.tell(quiet).await.is_ok()
     }
 
     /// Has these commands interrupted, those that wait for longest first, and tells who was.
@@ -154,18 +171,20 @@ impl Sides {
         Ok(())
     }
 
-    /// Publishes the mark so that it comes to both uplinks, and waits until it is at the new one:
-    /// what was published before it is there, too.
+    /// Publishes the mark so that it comes to all who wait for it. Where it comes to both uplinks,
+    /// waits until it is at the new one: what was published before it is there, too.
     pub(super) async fn publish_mark(&mut self) -> io::Result<()> {
         let Some(marker) = &self.marker else { return Ok(()) };
-        let at_old = match (&mut self.old, self.relation) {
-            (Some(old), Relation::None | Relation::Same | Relation::NewFollowsOld) => {
+        let at_old = match &mut self.old {
+            Some(old) if self.relation != Relation::OldFollowsNew => {
                 old.ask(&[marker.publish()]).await.is_ok()
             }
             _ => false,
         };
-        let arrives = matches!(self.relation, Relation::Same | Relation::NewFollowsOld);
-        if !(at_old && arrives) {
+        if self.relation == Relation::None {
+            return Ok(());
+        }
+        if !at_old {
             self.new.send(&marker.publish()).await?;
         }
         self.new.await_frame(&marker.message(true)).await

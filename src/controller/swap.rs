@@ -58,7 +58,8 @@ impl Controller {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
-        let preparation = Preparation::new(generation.clone(), sides.marker.clone());
+        let preparation =
+            Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related());
         let failed = || preparation.fault().is_some();
         let prepare = |permit| Order::Prepare(preparation.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;

@@ -186,7 +186,8 @@ impl Session {
             return true;
         };
         if let Some(resumed) = resumed {
-            blocked.since = resumed.since;
+            // The time between does not count.
+            blocked.since = resumed.since + (now - resumed.interrupted);
         }
         let args: Vec<&[u8]> = Args::new(frame).collect();
         for (at, stream) in blocking::new_entries(&args) {
@@ -269,7 +270,8 @@ impl Session {
 
     /// After a switch, ids are not those of the uplink any more.
     fn with_ids(&self, args: &[&[u8]], awaited: Awaited) -> Awaited {
-        match ids::place(args).filter(|_| self.generation.epoch > 0) {
+        let replaced = !self.shared.ids.are_the_uplinks(self.generation.epoch);
+        match ids::place(args).filter(|_| replaced) {
             Some(place) => Awaited::Ids(place, Box::new(awaited)),
             None => awaited,
         }

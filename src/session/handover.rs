@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,8 +23,8 @@ use crate::command::Channel;
 use crate::resp::reply::{self, Scanner, Step};
 use crate::uplink::{Answer, Fresh, Id};
 
-/// How long an old uplink may take to say what it has to say yet.
-const LAST_MESSAGES: Duration = Duration::from_secs(5);
+/// Messages of the old uplink that could not be delivered in time.
+const UNREAD: &str = "messages that were not read in time";
 
 /// A session's next uplink connection.
 pub(super) struct Next {
@@ -65,8 +65,11 @@ pub(super) struct Listens {
 }
 
 impl Listens {
-    pub(super) fn new(mark: Vec<u8>) -> Box<Self> {
-        Box::new(Listens { scanner: Scanner::default(), swallow: Swallow::until(mark) })
+    /// Without a mark, everything is passed over, until the connection is in use.
+    fn new(mark: Option<Vec<u8>>) -> Box<Self> {
+        let mut scanner = Scanner::default();
+        scanner.set_peek(true);
+        Box::new(Listens { scanner, swallow: mark.map(Swallow::until).unwrap_or_default() })
     }
 
     /// Passes over everything before the mark; gives what comes after it once that is found.
@@ -85,6 +88,17 @@ impl Listens {
             }
         }
         Ok(None)
+    }
+}
+
+impl Preparation {
+    /// How a connection is listened to whose client is subscribed.
+    pub(super) fn listens(&self, subscribed: bool, resp3: bool) -> Option<Box<Listens>> {
+        if !subscribed || self.marker().is_none() {
+            return None;
+        }
+        self.listen();
+        Some(Listens::new(self.next_marker().map(|marker| marker.message(resp3))))
     }
 }
 
@@ -179,14 +193,16 @@ impl Session {
         }
         let told = self.state.carried();
         let mut script = replay::prepared(&told);
-        let marker = preparation.marker().filter(|_| told.subscribed()).cloned();
-        let listens = marker.as_ref().map(|marker| {
+        let subscribed = told.subscribed();
+        let marker = preparation.next_marker().filter(|_| subscribed).cloned();
+        if let Some(marker) = &marker {
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
-            preparation.listen();
-            Listens::new(marker.message(told.resp3))
-        });
-        if let Some(marker) = marker.clone().filter(|_| self.may_subscribe_mark()) {
-            self.subscribe_mark(marker);
+        }
+        let listens = preparation.listens(subscribed, told.resp3);
+        if let Some(marker) = preparation.marker().filter(|_| subscribed)
+            && self.may_subscribe_mark()
+        {
+            self.subscribe_mark(marker.clone());
         }
         // One that says nothing may be refused all the same (`maxclients`).
         script.ask("PING", &[], Answer::Pong);
@@ -376,7 +392,7 @@ impl Session {
             self.exchange();
         } else {
             self.leaving = true;
-            self.leave_by = Some(Instant::now() + LAST_MESSAGES);
+            self.leave_by = Some(Instant::now() + self.generation.settings.pause_time_limit);
         }
     }
 
@@ -394,20 +410,23 @@ impl Session {
         if !self.leaving {
             return false;
         }
-        let late = self.leave_by.is_some_and(|at| self.poll_timer(at, cx).is_ready());
-        if !late && !self.may_leave() {
-            return false;
+        if self.may_leave() {
+            self.exchange();
+            return true;
         }
-        if self.partial {
-            self.lose_uplink(Reason::UplinkClosed);
-            return false;
+        if self.leave_by.is_some_and(|at| self.poll_timer(at, cx).is_ready()) {
+            self.shared.moves.close(self.peer, UNREAD);
+            self.lose_uplink(Reason::NotCarried(UNREAD));
         }
-        self.exchange();
-        true
+        false
     }
 
     /// The present uplink is gone, or is let go; nothing is owed to the client.
     pub(super) fn let_go(&mut self) {
+        if !self.leaving {
+            // The next one may be the same, and may have forgotten it all.
+            self.drop_cache(false);
+        }
         self.forget_uplink();
         // Nobody can be asked any more.
         self.touch(self.state.watching());
@@ -488,7 +507,7 @@ impl Session {
             Some(listens) => {
                 self.replies = listens.scanner;
                 self.view = View::Hidden;
-                self.swallow = Some(Box::new(listens.swallow));
+                self.swallow = Some(Box::new(listens.swallow)).filter(|it| it.awaits_mark());
             }
             None => self.view = View::Shown,
         }

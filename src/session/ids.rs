@@ -5,6 +5,7 @@
 //! later ones are larger, as Redis promises. (The offset leaves them exact in a double.)
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::resp::encode;
@@ -19,6 +20,8 @@ const NOBODY: u64 = i64::MAX as u64;
 #[derive(Debug, Default)]
 pub struct Ids {
     maps: Mutex<Maps>,
+    /// Somebody's id is not the uplink's.
+    differ: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,11 +60,17 @@ impl Ids {
         let usual = present + epoch * OFFSET;
         let seen = seen.unwrap_or(usual);
         if seen != usual {
+            self.differ.store(true, Ordering::Relaxed);
             let mut maps = self.maps();
             maps.present.insert(seen, present);
             maps.seen.insert(present, seen);
         }
         seen
+    }
+
+    /// Ids are those of the uplink, as long as nobody has had to connect again.
+    pub(super) fn are_the_uplinks(&self, epoch: u64) -> bool {
+        epoch == 0 && !self.differ.load(Ordering::Relaxed)
     }
 
     /// It has one at the next uplink, too.
@@ -119,7 +128,7 @@ impl Ids {
     /// A CLIENT request with the ids that it names replaced by those of the uplink of this epoch;
     /// `None` is the next.
     pub(super) fn request(&self, epoch: Option<u64>, args: &[&[u8]]) -> Option<Vec<u8>> {
-        if epoch == Some(0) {
+        if epoch.is_some_and(|epoch| self.are_the_uplinks(epoch)) {
             return None;
         }
         let replaced: Vec<Option<Vec<u8>>> = (0..args.len())

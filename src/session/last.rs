@@ -10,7 +10,7 @@ use super::awaited::{Awaited, Question};
 use super::blocking::{self, Ticket, Unblocked};
 use super::commands::Silence;
 use super::effect::Effect;
-use super::handover::{Listens, Next, NextLink};
+use super::handover::{Next, NextLink};
 use super::ids;
 use super::orders::{Interrupt, Preparation};
 use super::replay;
@@ -315,12 +315,13 @@ impl Session {
             let ready = matches!(next.link, NextLink::Ready(_));
             (ready && !deaf).then_some((*next, script))
         });
+        let subscribed = self.state.subscribed();
         let known = next.as_ref().and_then(|(next, _)| next.marker.clone());
-        let new = preparation.marker().filter(|_| self.state.subscribed() && known.is_none());
+        let new = preparation.next_marker().filter(|_| subscribed && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
             // It would not be answered where nothing is.
-            None if self.state.subscribed() && known.is_none() && !self.is_silenced() => {
+            None if subscribed && preparation.marker().is_none() && !self.is_silenced() => {
                 script.ask("PING", &[], Answer::Pong);
             }
             None => {}
@@ -334,11 +335,7 @@ impl Session {
             }
             _ => (self.whole_script(At::Next, mark), None, None),
         };
-        let listens = listens.or_else(|| {
-            let new = new?;
-            preparation.listen();
-            Some(Listens::new(new.message(self.state.resp3)))
-        });
+        let listens = listens.or_else(|| preparation.listens(subscribed, self.state.resp3));
         let marker = known.or_else(|| new.cloned());
         let (shared, generation) = (self.shared.clone(), preparation.generation().clone());
         let link = NextLink::Busy(Box::pin(async move {

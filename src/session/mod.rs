@@ -503,7 +503,9 @@ impl Session {
                 true => settings.blocking_time_limit,
                 false => settings.read_time_limit,
             }?;
-            Some((oldest.sent? + limit, limit))
+            // One that was interrupted has waited before.
+            let since = self.blocked.as_ref().map_or(oldest.sent?, |blocked| blocked.since);
+            Some((since + limit, limit))
         });
         if let Some((at, limit)) = request
             && self.poll_timer(at, cx).is_ready()

@@ -91,6 +91,7 @@ pub struct Prospect {
 pub struct Preparation {
     generation: Arc<Generation>,
     marker: Option<Arc<Marker>>,
+    related: bool,
     listened: AtomicBool,
     published: AtomicBool,
     ready: AtomicU64,
@@ -190,7 +191,8 @@ impl Marker {
         encode::request(["SSUBSCRIBE", &self.channel])
     }
 
-    pub(super) fn unsubscribe(&self) -> Vec<u8> {
+    /// To hear it no more.
+    pub fn unsubscribe(&self) -> Vec<u8> {
         encode::request(["SUNSUBSCRIBE", &self.channel])
     }
 
@@ -223,11 +225,17 @@ impl Marker {
 }
 
 impl Preparation {
-    /// For the uplink of this generation. Without a marker, PINGs are the marks.
-    pub fn new(generation: Arc<Generation>, marker: Option<Arc<Marker>>) -> Arc<Self> {
+    /// For the uplink of this generation. Without a marker, PINGs are the marks. If it is `related`
+    /// to the one before, what is published at the one comes to the other.
+    pub fn new(
+        generation: Arc<Generation>,
+        marker: Option<Arc<Marker>>,
+        related: bool,
+    ) -> Arc<Self> {
         Arc::new(Preparation {
             generation,
             marker,
+            related,
             listened: AtomicBool::new(false),
             published: AtomicBool::new(false),
             ready: AtomicU64::new(0),
@@ -242,6 +250,12 @@ impl Preparation {
 
     pub(super) fn marker(&self) -> Option<&Arc<Marker>> {
         self.marker.as_ref()
+    }
+
+    /// The same, at the new uplink. Where that is not related, all that it says before it is in
+    /// force is passed over.
+    pub(super) fn next_marker(&self) -> Option<&Arc<Marker>> {
+        self.marker().filter(|_| self.related)
     }
 
     /// Connections that are ready.

@@ -193,6 +193,14 @@ impl Last<'_> {
             track(script, tracking, self.redirect);
         }
         self.watch(script);
+        if let Some(transaction) = self.transaction {
+            // If one is not there, what follows its SELECT would go into another.
+            let databases = transaction.databases();
+            databases.iter().for_each(|db| select(script, *db));
+            if !databases.is_empty() {
+                select(script, self.state.db);
+            }
+        }
         // Where these were refused before, they will be again.
         match self.one_shot {
             Some(OneShot::Caching(on)) => {

@@ -81,7 +81,9 @@ struct Parked {
 pub(super) struct Resumed {
     /// When it will have waited long enough; `None` for never.
     pub(super) until: Option<Instant>,
+    /// Since when it has waited at an uplink, and up to when.
     pub(super) since: Instant,
+    pub(super) interrupted: Instant,
     /// Its bytes.
     len: usize,
     ticket: Option<Arc<Ticket>>,
@@ -240,7 +242,8 @@ impl Session {
         let frame = blocked.request();
         let behind = self.intake.parked.take().map(|parked| parked.input).unwrap_or_default();
         let Blocked { until, since, ticket, .. } = blocked;
-        self.intake.resumed = Some(Box::new(Resumed { until, since, len: frame.len(), ticket }));
+        let (interrupted, len) = (Instant::now(), frame.len());
+        self.intake.resumed = Some(Box::new(Resumed { until, since, interrupted, len, ticket }));
         self.park(None, &[&frame, &behind]);
     }
 

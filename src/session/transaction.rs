@@ -1,5 +1,7 @@
 //! MULTI: what was queued, and what it will have changed once it is executed. Pure.
 
+use std::collections::BTreeSet;
+
 use super::effect::Effect;
 use super::ids::Place;
 use super::state::State;
@@ -87,6 +89,15 @@ impl Transaction {
 
     pub(super) fn note_secret(&mut self) {
         self.secrets = true;
+    }
+
+    /// Databases that it will choose.
+    pub(super) fn databases(&self) -> BTreeSet<u32> {
+        let chosen = |(_, effect): &(u32, Effect)| match effect {
+            Effect::Select(db) => Some(*db),
+            _ => None,
+        };
+        self.effects.iter().filter_map(chosen).collect()
     }
 
     pub(super) fn frames(&self) -> &[(Box<[u8]>, bool)] {

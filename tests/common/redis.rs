@@ -26,19 +26,31 @@ impl Redis {
     pub fn start(args: &[&str]) -> Redis {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let host =
-            format!("127.{}.{}.{}", 16 + (process >> 8) % 200, process & 0xff, 1 + number % 250);
+        let (round, number) = (number / 250, number % 250);
+        let second = 16 + ((process >> 8) + round * 64) % 200;
+        let host = format!("127.{second}.{}.{}", process & 0xff, 1 + number);
         let dir = tempfile::tempdir().unwrap();
+        let child = Redis::run(&host, &dir, args);
+        Redis { child, host, dir }
+    }
+
+    fn run(host: &str, dir: &tempfile::TempDir, args: &[&str]) -> Child {
         let socket = dir.path().join("redis.sock");
         let mut command = Command::new("redis-server");
-        command.args(["--bind", &host, "--port", "6379", "--save", "", "--appendonly", "no"]);
+        command.args(["--bind", host, "--port", "6379", "--save", "", "--appendonly", "no"]);
         command.args(["--unixsocket", socket.to_str().unwrap()]);
         command.args(args).current_dir(dir.path()).stdout(Stdio::null());
         let child = command.spawn().unwrap_or_else(|why| {
             panic!("redis-server does not start ({why}); `apt-get install redis-server` gets it")
         });
-        eventually("redis-server listens", || TcpStream::connect((&*host, Self::PORT)).is_ok());
-        Redis { child, host, dir }
+        eventually("redis-server listens", || TcpStream::connect((host, Self::PORT)).is_ok());
+        child
+    }
+
+    /// Ends it at once, and starts another in its place, without its data.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child = Redis::run(&self.host, &self.dir, &[]);
     }
 
     /// One that speaks TLS, too.
@@ -56,7 +68,10 @@ impl Redis {
             "--tls-auth-clients",
             "no",
         ];
-        Redis::start(&[&tls, args].concat())
+        let redis = Redis::start(&[&tls, args].concat());
+        // It listens to this one after the other.
+        eventually("it listens for TLS", || TcpStream::connect(redis.tls_addr()).is_ok());
+        redis
     }
 
     /// `host:port`, for TLS.

@@ -164,7 +164,7 @@ function predicted(prediction) {
     return `${counted(moved, 'client')} would be moved to ${uplink}${having && ` (${having})`}, ${closed.length} closed`
         + (waited_for ? `; ${counted(waited_for, 'command')} would be waited for` : '')
         + (prediction.replica ? '; it is a replica of the present uplink, and would be waited for' : '')
-        + (prediction.exact_messages ? '.' : '; messages of subscribers may be lost or doubled.');
+        + (prediction.exact_messages ? '.' : '; of what is published past the proxy, subscribers may miss some.');
 }
 
 // ---- Asking ----
