@@ -1,6 +1,8 @@
 //! Pub/sub, MONITOR and pushes pass through while the uplink stays the same.
 
-use crate::common::{Client, FakeUplink, Proxy, redis, request};
+use serde_json::json;
+
+use crate::common::{Client, FakeUplink, Proxy, config, redis, request};
 
 fn confirmation(mark: char, kind: &str, channel: &str, count: u32) -> String {
     let (kind_len, len) = (kind.len(), channel.len());
@@ -94,6 +96,30 @@ fn confirmations_come_in_spite_of_client_reply_off() {
     let mut client = proxy.client();
     client.send("CLIENT REPLY OFF\r\nSUBSCRIBE a\r\nCLIENT REPLY ON\r\n");
     client.expect(confirmation('*', "subscribe", "a", 1));
+}
+
+#[test]
+fn client_reply_is_refused_without_a_word_where_only_subscriptions_are_listened_to() {
+    let redis = redis();
+    let proxy = Proxy::start(&config(&redis.addr(), json!({})));
+    for pieces in [1, 2, 6] {
+        let mut client = proxy.client();
+        let lines = [
+            "CLIENT REPLY OFF\r\n",
+            "SUBSCRIBE a\r\n",
+            "CLIENT REPLY ON\r\n",
+            "UNSUBSCRIBE a\r\n",
+            "CLIENT REPLY ON\r\n",
+            "PING\r\n",
+        ];
+        for piece in lines.chunks(lines.len() / pieces) {
+            client.send(piece.concat());
+        }
+        client.expect(confirmation('*', "subscribe", "a", 1));
+        client.expect(confirmation('*', "unsubscribe", "a", 0));
+        client.expect("+OK\r\n+PONG\r\n");
+    }
+    proxy.shows("active_requests", 0);
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl Session {
         }
         // CLIENT REPLY has no reply of its own but for ON. It is refused where only subscriptions are
         // listened to.
-        let refused = !self.state.resp3 && (self.state.subscribed() || self.owed.subscribes());
+        let refused = !self.state.resp3 && self.owed.will_be_subscribed(&self.state);
         if let Some(silence) = silence {
             self.intake.silence = if refused { self.intake.silence } else { silence };
             self.expect(Awaited::Plain);

@@ -204,9 +204,18 @@ impl Owed {
         })
     }
 
-    /// Confirmations of subscriptions are owed.
-    pub(super) fn subscribes(&self) -> bool {
-        self.runs.iter().any(|run| matches!(run.awaited, Awaited::Subscribed(..)))
+    /// Once all is answered, the client will be subscribed to something.
+    pub(super) fn will_be_subscribed(&self, state: &State) -> bool {
+        let mut left = state.all_subscriptions();
+        for run in &self.runs {
+            match &run.awaited {
+                Awaited::Subscribed(_, names) => left += i64::from(names.left),
+                Awaited::Unsubscribed(_, names) if names.left > 0 => left -= i64::from(names.left),
+                Awaited::Unsubscribed(channel, _) => left -= state.subscriptions(*channel),
+                _ => {}
+            }
+        }
+        left > 0
     }
 
     /// No reply is owed to the client but for those that are made here.

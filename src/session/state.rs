@@ -144,7 +144,11 @@ impl State {
 
     /// In RESP2, published messages come as arrays that answer nothing.
     pub(super) fn subscribed(&self) -> bool {
-        self.channels + self.patterns + self.shards > 0
+        self.all_subscriptions() > 0
+    }
+
+    pub(super) fn all_subscriptions(&self) -> i64 {
+        self.channels + self.patterns + self.shards
     }
 
     /// How many subscriptions of a kind there are.
