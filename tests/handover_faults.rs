@@ -174,8 +174,7 @@ fn a_new_uplink_that_dies_in_the_middle_of_a_handover_refuses_the_reload() {
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
-    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    fake.accept_side();
+    fake.accept_reload();
     let mut next = fake.accept();
     next.expect(&ping).send("+PONG\r\n");
     fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();

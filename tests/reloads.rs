@@ -93,8 +93,7 @@ fn what_changed_after_the_connection_was_made_ready_is_told_to_it_at_the_switch(
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
-    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    fake.accept_side();
+    fake.accept_reload();
     let mut next = fake.accept();
     next.expect(request(&["SELECT", "3"])).send("+OK\r\n").expect(&ping).send("+PONG\r\n");
     // The reload looks once more whether the uplink lives; meanwhile the client goes on.
@@ -470,8 +469,7 @@ fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
-    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    fake.accept_side();
+    fake.accept_reload();
     let mut prepared = fake.accept();
     prepared.expect(&ping).send("+PONG\r\n");
     // The last look before the pause.
@@ -494,8 +492,7 @@ fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_relo
     proxy.rewrite(&config(&fake.addr(), limit));
     let mut caller = proxy.begin_cmd("reload");
     let ping = request(&["PING"]);
-    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    fake.accept_side();
+    fake.accept_reload();
     let mut silent = fake.accept();
     silent.expect(&ping);
     // The old one serves meanwhile.
@@ -536,8 +533,7 @@ fn a_connection_that_was_made_ready_and_lost_is_made_again() {
     let ping = request(&["PING"]);
     proxy.rewrite(&config(&fake.addr(), json!({})));
     let mut caller = proxy.begin_cmd("reload");
-    fake.accept().expect(&ping).send("+PONG\r\n").expect_closed();
-    fake.accept_side();
+    fake.accept_reload();
     fake.accept().expect(&ping).send("+PONG\r\n");
     // The close of the one before comes first, for it was made on the same machine.
     fake.accept().expect(&ping).send("+PONG\r\n");

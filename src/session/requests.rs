@@ -269,7 +269,7 @@ impl Session {
         self.mark();
     }
 
-    /// Since when the blocking command that was interrupted waits, if there is one.
+    /// A blocking command that was interrupted waits at the gate.
     pub(super) fn is_interrupted(&self) -> bool {
         self.intake.resumed.is_some()
     }

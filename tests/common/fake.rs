@@ -30,6 +30,13 @@ impl FakeUplink {
         Client::of_uplink(stream)
     }
 
+    /// A reload verifies it, and connects to it with a connection of its own, which may do nothing.
+    pub fn accept_reload(&self) {
+        let ping = "*1\r\n$4\r\nPING\r\n";
+        self.accept().expect(ping).send("+PONG\r\n").expect_closed();
+        self.accept_side();
+    }
+
     /// The next connection is a reload's own, and may do nothing.
     pub fn accept_side(&self) {
         let mut side = self.accept();
