@@ -509,3 +509,35 @@ fn the_time_limit_of_a_command_that_waits_goes_on_after_a_switch() {
     assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 600 ms exceeded\r\n");
     assert!(reloads > 2 && begun.elapsed().as_millis() < 5000, "{reloads} reloads");
 }
+
+#[test]
+fn from_an_uplink_that_is_gone_without_a_word_everybody_is_moved() {
+    let (old, two) = (FakeUplink::bind(), redis());
+    let proxy = old.expect_start(|| Proxy::start(&config(&old.addr(), json!({}))));
+    let (mut watching, mut subscriber, mut silent) =
+        (proxy.client(), proxy.client(), proxy.client());
+    let mut uplinks = Vec::new();
+    let mut say = |client: &mut Client, command: &[&str], reply: &str| {
+        client.command(command);
+        let mut uplink = old.accept();
+        uplink.expect(request(command)).send(reply);
+        client.expect(reply);
+        uplinks.push(uplink);
+    };
+    say(&mut watching, &["WATCH", "k"], "+OK\r\n");
+    let confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+    say(&mut subscriber, &["SUBSCRIBE", "news"], confirmed);
+    say(&mut silent, &["CLIENT", "REPLY", "OFF"], "");
+    eventually("it is silent", || proxy.info()["carrying"]["silent"] == 1);
+    // Nobody listens there any more, and what is connected says nothing.
+    drop(old);
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+    assert_eq!(watching.run("MULTI"), "OK");
+    assert_eq!(watching.run("EXEC"), "nil");
+    assert_eq!(two.client().run("PUBLISH news 1"), "1");
+    assert_eq!(subscriber.reply(), "[message, news, 1]");
+    silent.command(&["SET", "s", "1"]).command(&["CLIENT", "REPLY", "ON"]);
+    assert_eq!(silent.reply(), "OK");
+    drop(uplinks);
+}

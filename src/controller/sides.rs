@@ -21,8 +21,10 @@ const BATCH: usize = 200;
 /// Both of them, and what they may do.
 #[derive(Debug)]
 pub(super) struct Sides {
-    /// `None` if it cannot be had: the old uplink may be on its last legs.
+    /// `None` if it cannot be had: the old uplink may be on its last legs, or full.
     old: Option<Fresh>,
+    /// Nobody is there any more.
+    old_is_gone: bool,
     new: Fresh,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
@@ -62,9 +64,11 @@ impl Sides {
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
         let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
+        let mut old_is_gone = false;
         let mut old = match before.uplink.dial(hello()).await {
             Ok(old) => Some(old),
             Err(why) => {
+                old_is_gone = why.is_absence();
                 let addr = &before.uplink.config.addr;
                 warn!(%addr, %why, "no connection of the reload's own to the present uplink");
                 None
@@ -82,8 +86,16 @@ impl Sides {
         if !may_unblock {
             warn!("{MAY_NOT_UNBLOCK}");
         }
-        let mut sides =
-            Sides { old, new, marker: None, relation, may_unblock, may_list, scripts: 0 };
+        let mut sides = Sides {
+            old,
+            old_is_gone,
+            new,
+            marker: None,
+            relation,
+            may_unblock,
+            may_list,
+            scripts: 0,
+        };
         let marker = Marker::new();
         let can_mark = timeout(limit, sides.can_mark(&marker)).await;
         sides.marker = can_mark.unwrap_or(false).then_some(marker);
@@ -94,6 +106,11 @@ impl Sides {
     /// written there before.
     pub(super) fn is_replica(&self) -> bool {
         self.relation == Relation::NewFollowsOld
+    }
+
+    /// It is no use to ask the old uplink anything.
+    pub(super) fn old_is_gone(&self) -> bool {
+        self.old_is_gone
     }
 
     /// What is published at the one comes to the other.

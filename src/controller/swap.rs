@@ -198,7 +198,7 @@ impl Controller {
                 "{what} in time; the reload is cancelled and the old uplink goes on"
             ))
         };
-        let finish = Finish::new(preparation.clone(), sides.may_list);
+        let finish = Finish::new(preparation.clone(), sides.may_list, sides.old_is_gone());
         let failed = || finish.fault().is_some();
         for redirects in [0, marks::REDIRECTS] {
             let last =

@@ -26,6 +26,8 @@ pub struct Finish {
     preparation: Arc<Preparation>,
     /// Whether somebody asks the old uplink about watched keys.
     asks: bool,
+    /// It is no use to ask the old uplink anything.
+    old_is_gone: bool,
     watching: Mutex<Vec<Watching>>,
     unfinished: Mutex<Vec<Peer>>,
     fault: OnceLock<String>,
@@ -44,9 +46,15 @@ pub struct Watching {
 
 impl Finish {
     /// With `asks`, [`Finish::take_watching`] will be asked of the old uplink.
-    pub fn new(preparation: Arc<Preparation>, asks: bool) -> Arc<Self> {
-        let (watching, unfinished) = (Mutex::default(), Mutex::default());
-        Arc::new(Finish { preparation, asks, watching, unfinished, fault: OnceLock::new() })
+    pub fn new(preparation: Arc<Preparation>, asks: bool, old_is_gone: bool) -> Arc<Self> {
+        Arc::new(Finish {
+            preparation,
+            asks,
+            old_is_gone,
+            watching: Mutex::default(),
+            unfinished: Mutex::default(),
+            fault: OnceLock::new(),
+        })
     }
 
     fn begin(&self, client: Peer) {
@@ -202,6 +210,20 @@ impl Session {
         if ends || !matches!(self.uplink, Link::Live(_)) || !self.needs_last() {
             return;
         }
+        let speaks = !finish.old_is_gone && self.ask_old(&finish);
+        finish.begin(self.peer);
+        self.last = Some(Box::new(Last {
+            finish,
+            permit: Some(permit),
+            stage: Stage::Old,
+            speaks,
+            unwatched: false,
+            untouched: None,
+        }));
+    }
+
+    /// The old uplink has a last word. True if it was told to answer again.
+    fn ask_old(&mut self, finish: &Finish) -> bool {
         // Where it listens to subscriptions only, their confirmation came after all that was sent
         // before.
         let speaks = self.is_silenced() && !self.listens_only();
@@ -231,15 +253,7 @@ impl Session {
                 None => self.ping_for_mark(),
             }
         }
-        finish.begin(self.peer);
-        self.last = Some(Box::new(Last {
-            finish,
-            permit: Some(permit),
-            stage: Stage::Old,
-            speaks,
-            unwatched: false,
-            untouched: None,
-        }));
+        speaks
     }
 
     /// Without a channel of the proxy's own, what comes before this answer is all that the old
@@ -366,7 +380,8 @@ impl Session {
         };
         let Some(last) = &mut self.last else { return Stage::Done };
         let untouched = last.untouched.insert(Arc::default());
-        if watched.more || !matches!(self.uplink, Link::Live(_)) {
+        let gone = last.finish.old_is_gone || !matches!(self.uplink, Link::Live(_));
+        if watched.more || gone {
             return Stage::Done;
         }
         if let Some(id) = self.uplink_id.filter(|_| last.finish.asks) {

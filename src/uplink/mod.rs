@@ -64,6 +64,21 @@ pub enum Error {
     TimeLimit(Duration),
 }
 
+impl Error {
+    /// There is nobody who could have said anything.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Error::Resolve { .. } | Error::Connect { .. } | Error::TimeLimit(_) => true,
+            Error::Tls(_)
+            | Error::Login(_)
+            | Error::Setup(_)
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+}
+
 /// Dials the uplink of one generation.
 #[derive(Debug)]
 pub struct Dialler {
