@@ -10,6 +10,7 @@
 //! - `transaction`: what is queued since MULTI (pure)
 //! - `blocking`: commands that wait, and how to ask again (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
+//! - `next`: the next uplink, made ready while the present one serves
 //! - `handover`: the uplink is exchanged for that of a new generation
 //! - `last`: what of that can only be done while nothing is in flight
 //! - `orders`: what sessions are told at a reload, and what they tell
@@ -32,6 +33,7 @@ mod effect;
 mod handover;
 mod ids;
 mod last;
+mod next;
 mod orders;
 mod outbox;
 mod owed;
@@ -60,10 +62,10 @@ use self::awaited::{Awaited, Question};
 use self::blocking::Blocked;
 pub use self::blocking::Ticket;
 use self::close::Reason;
-use self::handover::Next;
 use self::ids::Ids;
 use self::last::Last;
 pub use self::last::{Finish, Watching};
+use self::next::Next;
 pub use self::orders::{
     Carrying, Interrupt, Marker, Moves, Order, Preparation, Prospect, Running, marks,
 };

@@ -1,0 +1,260 @@
+//! The next uplink: it is connected to, and told what the client carries, while the present one
+//! serves.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::orders::{Marker, Preparation};
+use super::replay;
+use super::state::Carried;
+use super::swallow::{Meaning, Seen, Swallow};
+use super::{Dial, Link, Session, poll_read};
+use crate::command::Channel;
+use crate::resp::reply::{self, Scanner, Step};
+use crate::uplink::{Answer, Fresh, Id};
+
+/// A session's next uplink connection.
+pub(super) struct Next {
+    /// Of this generation, and no other of the same number.
+    pub(super) preparation: Arc<Preparation>,
+    /// What it was told.
+    pub(super) told: Carried,
+    pub(super) link: NextLink,
+    /// Its messages are not for the client until the mark.
+    pub(super) listens: Option<Box<Listens>>,
+    /// It is subscribed to the mark.
+    pub(super) marker: Option<Arc<Marker>>,
+    /// It was told whom to send invalidations to, if that is another connection.
+    pub(super) redirected: bool,
+    /// It was told what can only be told last.
+    pub(super) complete: bool,
+    /// Somebody waits until it is made.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(super) enum NextLink {
+    Busy(Dial),
+    Ready(Box<Fresh>),
+}
+
+impl Next {
+    /// It cannot be told anything now: it is being connected to, or in the middle of a message.
+    pub(super) fn is_busy(&self) -> bool {
+        let in_frame = self.listens.as_ref().is_some_and(|listens| listens.scanner.in_frame());
+        in_frame || matches!(self.link, NextLink::Busy(_))
+    }
+}
+
+/// Looks for the mark.
+pub(super) struct Listens {
+    pub(super) scanner: Scanner,
+    pub(super) swallow: Swallow,
+}
+
+impl Listens {
+    /// Without a mark, everything is passed over, until the connection is in use.
+    fn new(mark: Option<Vec<u8>>) -> Box<Self> {
+        let mut scanner = Scanner::default();
+        scanner.set_peek(true);
+        Box::new(Listens { scanner, swallow: mark.map(Swallow::until).unwrap_or_default() })
+    }
+
+    /// Passes over everything before the mark; gives what comes after it once that is found.
+    fn feed(&mut self, input: &[u8]) -> Result<Option<Vec<u8>>, reply::Error> {
+        let mut pos = 0;
+        while pos < input.len() {
+            let start = pos;
+            if !self.scanner.in_frame() {
+                self.swallow.begin();
+            }
+            let ends = matches!(self.scanner.next(input, &mut pos)?, Step::End { .. });
+            if self.swallow.is_matching()
+                && self.swallow.feed(&input[start..pos], ends) == Seen::Frame(Meaning::Mark)
+            {
+                return Ok(Some(input[pos..].to_vec()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Preparation {
+    /// How a connection is listened to whose client is subscribed.
+    pub(super) fn listens(&self, subscribed: bool, resp3: bool) -> Option<Box<Listens>> {
+        if !subscribed || self.marker().is_none() {
+            return None;
+        }
+        self.listen();
+        Some(Listens::new(self.next_marker().map(|marker| marker.message(resp3))))
+    }
+}
+
+impl Session {
+    pub(super) fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
+        // For an earlier generation that did not come.
+        self.next = None;
+        if let Some(blocked) = &mut self.blocked {
+            blocked.asked = false;
+        }
+        let ends = self.ending.is_some() || self.uncarried().is_some();
+        // What is not known yet is asked when nothing is in flight.
+        if !self.is_connected() || ends || self.state.unsure {
+            return;
+        }
+        let told = self.state.carried();
+        let mut script = replay::prepared(&told);
+        let subscribed = told.subscribed();
+        let marker = preparation.next_marker().filter(|_| subscribed).cloned();
+        if let Some(marker) = &marker {
+            script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
+        }
+        let listens = preparation.listens(subscribed, told.resp3);
+        if let Some(marker) = preparation.marker().filter(|_| subscribed)
+            && self.may_subscribe_mark()
+        {
+            self.subscribe_mark(marker.clone());
+        }
+        // One that says nothing may be refused all the same (`maxclients`).
+        script.ask("PING", &[], Answer::Pong);
+        let (shared, ready) = (self.shared.clone(), preparation.clone());
+        let link = NextLink::Busy(Box::pin(async move {
+            let result = shared.dial(ready.generation(), script).await;
+            ready.note(&result);
+            result
+        }));
+        self.next = Some(Box::new(Next {
+            preparation,
+            told,
+            link,
+            listens,
+            marker,
+            redirected: false,
+            complete: false,
+            permit: Some(permit),
+        }));
+        self.mark();
+    }
+
+    /// Nothing that the client has sent can be shifted or counted wrongly by it.
+    fn may_subscribe_mark(&self) -> bool {
+        self.owed.is_empty()
+            && self.intake.transaction.is_none()
+            && !self.intake.is_in_forwarded()
+            && self.shards() == 0
+    }
+
+    /// Has the mark sent to this client's present uplink connection, too.
+    pub(super) fn subscribe_mark(&mut self, marker: Arc<Marker>) {
+        self.unsubscribe_mark();
+        let (resp3, shards) = (self.state.resp3, self.shards());
+        self.to_uplink.push(&marker.subscribe());
+        let swallow = self.swallow.get_or_insert_default();
+        swallow.expect(marker.confirmation(resp3, true, shards + 1), Meaning::Noise);
+        swallow.expect(marker.message(resp3), Meaning::Mark);
+        self.marker = Some(marker);
+    }
+
+    /// Ends that. Not in the middle of a request, nor in a transaction, where it would be queued.
+    pub(super) fn unsubscribe_mark(&mut self) {
+        let free = self.intake.transaction.is_none() && !self.intake.is_in_forwarded();
+        let Some(marker) = self.marker.take_if(|_| free) else { return };
+        let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
+        self.to_uplink.push(&marker.unsubscribe());
+        let swallow = self.swallow.get_or_insert_default();
+        // On the next uplink, it may be on its way yet.
+        if !swallow.drops {
+            swallow.forget_mark();
+        }
+        swallow.expect(confirmation, Meaning::Noise);
+        self.mark();
+    }
+
+    /// Before the next request, if nobody needs it any more.
+    pub(super) fn unsubscribe_late(&mut self) {
+        if self.next.is_none() && self.last.is_none() {
+            self.unsubscribe_mark();
+        }
+    }
+
+    /// RESET ends all subscriptions, without a word.
+    pub(super) fn forget_mark(&mut self) {
+        self.marker = None;
+        self.swallow.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
+    }
+
+    /// The present uplink will send this mark.
+    pub(super) fn is_marked_by(&self, marker: &Arc<Marker>) -> bool {
+        self.marker.as_ref().is_some_and(|it| Arc::ptr_eq(it, marker))
+    }
+
+    fn shards(&self) -> i64 {
+        self.state.subscriptions(Channel::Shard)
+    }
+
+    /// What will be the uplink. True if there is more to be done, for the present one, too.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        if let Some(revive) = &mut self.revive
+            && Pin::new(revive).poll(cx).is_ready()
+        {
+            self.revive = None;
+            if matches!(self.uplink, Link::Absent) && self.ending.is_none() {
+                self.dial();
+                return true;
+            }
+        }
+        if self.next.is_some() {
+            self.poll_next_link(cx, scratch);
+            self.mark();
+        }
+        self.poll_last()
+    }
+
+    fn poll_next_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+        let Some(next) = &mut self.next else { return };
+        if let NextLink::Busy(dial) = &mut next.link {
+            match dial.as_mut().poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(mut fresh)) => {
+                    if let (Some(seen), Id::Is(id)) = (self.id, fresh.id) {
+                        self.shared.ids.prepared(seen, id);
+                    }
+                    let early = std::mem::take(&mut fresh.early);
+                    next.link = NextLink::Ready(Box::new(fresh));
+                    // Not before its id is known to all.
+                    next.permit = None;
+                    self.overhear(&early);
+                }
+                Poll::Ready(Err(why)) => {
+                    self.next = None;
+                    self.last_failed(&why);
+                }
+            }
+        }
+        while let Some(next) = &mut self.next {
+            let (NextLink::Ready(fresh), Some(_)) = (&mut next.link, &next.listens) else { break };
+            match poll_read(&mut fresh.stream, cx, scratch) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(read)) if read > 0 => self.overhear(&scratch[..read]),
+                Poll::Ready(_) => self.next = None,
+            }
+        }
+    }
+
+    /// What the next uplink says already. Messages before the mark come from the present one.
+    fn overhear(&mut self, input: &[u8]) {
+        let Some(next) = &mut self.next else { return };
+        let NextLink::Ready(fresh) = &mut next.link else { return };
+        match next.listens.as_mut().map(|listens| listens.feed(input)) {
+            None => fresh.early.extend_from_slice(input),
+            Some(Ok(None)) => {}
+            Some(Ok(Some(after))) => {
+                fresh.early = after;
+                next.listens = None;
+            }
+            Some(Err(_)) => self.next = None,
+        }
+    }
+}
