@@ -541,3 +541,63 @@ fn from_an_uplink_that_is_gone_without_a_word_everybody_is_moved() {
     assert_eq!(silent.reply(), "OK");
     drop(uplinks);
 }
+
+#[test]
+fn the_mark_is_not_published_before_every_subscriber_can_hear_it() {
+    let (old, two) = (FakeUplink::bind(), redis());
+    let proxy = old.expect_start(|| Proxy::start(&config(&old.addr(), json!({}))));
+    let mut client = proxy.client();
+    client.command(&["SUBSCRIBE", "news"]);
+    let mut uplink = old.accept();
+    let confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+    uplink.expect(request(&["SUBSCRIBE", "news"])).send(confirmed);
+    client.expect(confirmed);
+    proxy.rewrite(&to(&two));
+    let mut caller = proxy.begin_cmd("reload");
+    let may_come = std::sync::atomic::AtomicBool::new(false);
+    let mut side = old.accept();
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            // Up to the mark.
+            loop {
+                let asked = side.try_request().unwrap();
+                let words: Vec<&str> = asked.iter().map(String::as_str).collect();
+                match words[..] {
+                    ["SSUBSCRIBE", channel] => {
+                        let len = channel.len();
+                        let name = ">3\r\n$10\r\nssubscribe\r\n";
+                        side.send(format!("{name}${len}\r\n{channel}\r\n:1\r\n"));
+                    }
+                    ["SUNSUBSCRIBE", channel] => {
+                        let len = channel.len();
+                        let name = ">3\r\n$12\r\nsunsubscribe\r\n";
+                        side.send(format!("{name}${len}\r\n{channel}\r\n:0\r\n"));
+                    }
+                    ["SPUBLISH", channel, "switch"] => {
+                        assert!(may_come.load(std::sync::atomic::Ordering::SeqCst));
+                        side.send(":1\r\n");
+                        return channel.to_owned();
+                    }
+                    ["SPUBLISH", ..] | ["CLIENT", "UNBLOCK", ..] => drop(side.send(":0\r\n")),
+                    _ => drop(side.send("-NOPERM\r\n")),
+                }
+            }
+        });
+        let asked = uplink.try_request().unwrap();
+        assert_eq!(asked[0], "SSUBSCRIBE");
+        proxy.shows("state", 4);
+        may_come.store(true, std::sync::atomic::Ordering::SeqCst);
+        let frame = |name: &str, last: &str| {
+            format!("*3\r\n{name}${}\r\n{}\r\n{last}\r\n", asked[1].len(), asked[1])
+        };
+        uplink.send(frame("$10\r\nssubscribe\r\n", ":1"));
+        assert_eq!(publishing.join().unwrap(), asked[1]);
+        // What comes before the mark is from here.
+        uplink.send("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nlast\r\n");
+        uplink.send(frame("$8\r\nsmessage\r\n", "$6\r\nswitch"));
+        Answer::read(&mut caller).expect_ok();
+    });
+    assert_eq!(client.reply(), "[message, news, last]");
+    assert_eq!(two.client().run("PUBLISH news first"), "1");
+    assert_eq!(client.reply(), "[message, news, first]");
+}

@@ -198,6 +198,7 @@ impl Session {
                 Some(next) => {
                     let marker = next.preparation.marker();
                     let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
+                    let marked = marked && !self.awaits_confirmation();
                     !next.told.is(&self.state) || (subscribed && !marked)
                 }
                 None => subscribed || self.state.tracking().is_some(),
@@ -269,9 +270,8 @@ impl Session {
         let Some(last) = &self.last else { return false };
         match last.stage {
             Stage::Old => {
-                let busy = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise());
                 if !self.owed.is_empty()
-                    || busy
+                    || self.awaits_confirmation()
                     || self.next.as_ref().is_some_and(|it| it.is_busy())
                 {
                     return false;

@@ -185,9 +185,14 @@ impl Session {
         self.swallow.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
     }
 
-    /// The present uplink will send this mark.
+    /// The present uplink was asked to send this mark.
     pub(super) fn is_marked_by(&self, marker: &Arc<Marker>) -> bool {
         self.marker.as_ref().is_some_and(|it| Arc::ptr_eq(it, marker))
+    }
+
+    /// It has not confirmed that yet: the mark, published now, could come before it has looked.
+    pub(super) fn awaits_confirmation(&self) -> bool {
+        self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise())
     }
 
     fn shards(&self) -> i64 {

@@ -247,6 +247,7 @@ impl Session {
                     self.swallow = None;
                 }
                 self.marked |= meaning == Meaning::Mark && !drops;
+                self.mark();
                 true
             }
         }
