@@ -18,7 +18,7 @@ demo: ## Replace the Redis behind fifty counting clients, three times, and say w
 	@./tests/demo.sh
 
 test: ## Run all tests
-	@$(NEED) redis-server chromium chromedriver python3-redis node-redis
+	@$(NEED) redis-server chromium chromedriver node node-redis python3-redis
 	$(CARGO) test
 	$(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 

@@ -7,6 +7,7 @@ package() {
         redis-server) echo redis-server ;;
         redis-cli | redis-benchmark) echo redis-tools ;;
         chromedriver) echo chromium-driver ;;
+        node) echo nodejs ;;
         *) echo "$1" ;;
     esac
 }
