@@ -190,9 +190,11 @@ impl Session {
         self.marker.as_ref().is_some_and(|it| Arc::ptr_eq(it, marker))
     }
 
-    /// It has not confirmed that yet: the mark, published now, could come before it has looked.
+    /// It has not confirmed that yet: the mark, published now, could come before it has looked. (For a
+    /// client that does not read, its uplink is not read either: that must hold up nobody else.)
     pub(super) fn awaits_confirmation(&self) -> bool {
-        self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise())
+        let awaits = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise());
+        awaits && self.to_client.is_clear()
     }
 
     fn shards(&self) -> i64 {
