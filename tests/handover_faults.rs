@@ -388,16 +388,22 @@ fn what_cannot_be_carried_closes_that_client_with_a_reason() {
 #[test]
 fn a_replica_without_its_master_is_refused_before_anybody_waits() {
     let (one, two, three) = (redis(), redis(), redis());
-    two.follow(&one);
+    let elsewhere = three.addr().replace(':', " ");
+    drop(three);
     let proxy = Proxy::start(&to(&one));
     assert_eq!(proxy.client().run("PING"), "PONG");
-    // It has its master's data, and looks for it elsewhere now.
-    let elsewhere = three.addr();
-    drop(three);
-    two.client().run(&format!("REPLICAOF {}", elsewhere.replace(':', " ")));
-    let answer = proxy.reload(&to(&two));
-    assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("its link to that is down"), "{answer:?}");
+    // One that never had its master's data, and one that had.
+    for had in [false, true] {
+        if had {
+            two.follow(&one);
+        }
+        two.client().run(&format!("REPLICAOF {elsewhere}"));
+        let answer = proxy.reload(&to(&two));
+        assert_eq!(answer.status, 400);
+        assert!(answer.error().contains("its link to its master is not up"), "{answer:?}");
+    }
+    two.client().run("REPLICAOF NO ONE");
+    proxy.reload(&to(&two)).expect_ok();
 }
 
 #[test]

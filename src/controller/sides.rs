@@ -45,7 +45,7 @@ enum Relation {
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
-    /// The same, but nothing arrives.
+    /// The new one is a replica to which nothing comes.
     Broken,
     /// The other way round.
     OldFollowsNew,
@@ -78,7 +78,7 @@ impl Sides {
             timeout(limit, relation(old.as_mut(), &mut new)).await.unwrap_or(Relation::None);
         if relation == Relation::Broken {
             return Err(Fault::new(format!(
-                "uplink: {addr} is a replica of the present one, and its link to that is down"
+                "uplink: {addr} is a replica, and its link to its master is not up"
             )));
         }
         let rights = timeout(limit, rights(old.as_mut())).await;
@@ -273,13 +273,11 @@ async fn relation(old: Option<&mut Fresh>, new: &mut Fresh) -> Relation {
     };
     match (old, new) {
         (old, new) if old.run_id == new.run_id => Relation::Same,
+        // Whatever it has now may be overwritten as soon as its link is up.
+        (_, Replication { is_master: false, is_up: false, .. }) => Relation::Broken,
         (old, new) if old.id != new.id => Relation::None,
-        (Replication { is_master: true, .. }, Replication { is_master: false, is_up, .. }) => {
-            if is_up {
-                Relation::NewFollowsOld
-            } else {
-                Relation::Broken
-            }
+        (Replication { is_master: true, .. }, Replication { is_master: false, .. }) => {
+            Relation::NewFollowsOld
         }
         (Replication { is_master: false, .. }, Replication { is_master: true, .. }) => {
             Relation::OldFollowsNew
