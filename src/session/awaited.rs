@@ -131,8 +131,6 @@ pub(super) enum Settled {
     Confirmed,
     /// Something that answers nothing, as a published message.
     Unasked,
-    /// The oldest request ended a transaction.
-    Executed,
     /// MULTI was refused; the request is over.
     NoMulti,
     /// The transaction was discarded for the client, who is told that it failed.
@@ -181,7 +179,7 @@ pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Se
             if reply.kind == b'*' && !reply.null {
                 executed.apply(reply.errors, state);
             }
-            return if has_ids { Settled::IdsInExec } else { Settled::Executed };
+            return if has_ids { Settled::IdsInExec } else { Settled::Answered };
         }
         Awaited::Touched => {
             state.apply(Effect::Unwatch);

@@ -375,6 +375,7 @@ impl Session {
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.
     fn ask_watched(&mut self) -> Stage {
+        let listens_only = self.listens_only();
         let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
             return Stage::Done;
         };
@@ -390,7 +391,7 @@ impl Session {
             lock(&last.finish.watching).push(watching);
             return Stage::Done;
         }
-        if self.intake.transaction.is_some() || (!self.state.resp3 && self.state.subscribed()) {
+        if self.intake.transaction.is_some() || listens_only {
             return Stage::Done;
         }
         last.unwatched = true;

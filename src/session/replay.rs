@@ -245,9 +245,8 @@ impl Last<'_> {
         }
         for (frame, queued) in transaction.frames() {
             let answer = if *queued { Answer::Queued } else { Answer::Anything };
-            let args: Vec<&[u8]> = Args::new(frame).take(2).collect();
-            let mapped = match &args[..] {
-                [name, ..] if name.eq_ignore_ascii_case(b"CLIENT") => {
+            let mapped = match Args::new(frame).next() {
+                Some(name) if name.eq_ignore_ascii_case(b"CLIENT") => {
                     self.ids.request(self.epoch, &Args::new(frame).collect::<Vec<_>>())
                 }
                 _ => None,

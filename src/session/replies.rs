@@ -300,7 +300,7 @@ impl Session {
                 self.hear(question, &kept.unwrap_or_default());
                 return Ok(());
             }
-            Settled::Fault | Settled::Answered | Settled::Executed => {}
+            Settled::Fault | Settled::Answered => {}
             Settled::Returned => {
                 let blocked = self.blocked.take();
                 match (blocked, kept) {
