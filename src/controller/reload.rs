@@ -151,8 +151,10 @@ impl Controller {
             let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
             let preparation = self.prepare(&generation, &mut sides).await?;
             self.stage(Stage::Pausing);
-            let swap = Swap { before: &before, sockets: &sockets, preparation };
-            self.swap(swap, &mut sides, done).await?;
+            let limit = before.settings.pause_time_limit;
+            let swap =
+                Swap { by: "reload", limit, before: &before, sockets: &sockets, preparation };
+            self.swap(&swap, &mut sides, done).await?;
         } else {
             self.reception.retire(&sockets, &before);
             self.shared.current.exchange(generation.clone());

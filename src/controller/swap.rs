@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::reload::Done;
 use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
 use crate::config::Fault;
+use crate::gate::Hold;
 use crate::generation::Generation;
 use crate::limits;
 use crate::reception::Sockets;
@@ -28,9 +29,30 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What is exchanged.
 pub(super) struct Swap<'a> {
+    /// By a reload, or by a switch.
+    pub(super) by: &'static str,
+    /// How long clients may be held.
+    pub(super) limit: Duration,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
     pub(super) preparation: Arc<Preparation>,
+}
+
+/// The gate is shut for an exchange, and nothing is in flight.
+pub(super) struct Held {
+    hold: Hold,
+    pub(super) begun: Instant,
+    pub(super) deadline: Instant,
+    /// No operator's pause was on.
+    was_open: bool,
+}
+
+impl Swap<'_> {
+    /// Time is over.
+    pub(super) fn late(&self, what: &str, more: &str) -> Error {
+        let by = self.by;
+        Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
+    }
 }
 
 pub(super) fn refused(fault: Fault) -> Error {
@@ -100,45 +122,67 @@ impl Controller {
     /// about at the new uplink, and one pointer is exchanged.
     pub(super) async fn swap(
         &self,
-        swap: Swap<'_>,
+        swap: &Swap<'_>,
         sides: &mut Sides,
         done: &mut Done,
     ) -> Result<(), Error> {
-        let Swap { before, sockets, preparation } = swap;
-        let generation = preparation.generation();
-        let limit = before.settings.pause_time_limit;
-        let was_open = self.shared.gate.is_open();
-        let begun = Instant::now();
-        let deadline = begun + limit;
-        let hold = self.shared.gate.pause();
-        if !self.quiesce(hold.quiesced_by(deadline), sides, deadline).await {
-            let running = self.running().await;
-            drop(hold);
-            self.abandon().await;
-            let (limit, names) = (limit.as_millis(), named(&running));
-            done.held_up_by = running;
-            return Err(Error::TimeLimit(format!(
-                "not paused within {limit} ms; the reload is cancelled and the old uplink goes \
-                 on; still running: {names}"
-            )));
-        }
-        if let Err(why) = self.finish(&preparation, sides, begun, deadline).await {
+        let held = self.hold(swap, sides, done).await?;
+        let told = async {
+            let finish = self.finish(swap, sides, &held).await?;
+            self.queue(swap, &finish, &held).await?;
+            if held.begun.elapsed() > FRESH {
+                // It may have died while a running request was waited for.
+                swap.preparation.generation().uplink.verify().await.map_err(refused)?;
+            }
+            Ok(())
+        };
+        if let Err(why) = told.await {
             // Before anything goes to the old uplink again.
             self.abandon().await;
             return Err(why);
         }
-        self.reception.retire(sockets, before);
+        self.exchange(swap, held, done);
+        Ok(())
+    }
+
+    /// Shuts the gate, and waits until nothing is in flight.
+    pub(super) async fn hold(
+        &self,
+        swap: &Swap<'_>,
+        sides: &mut Sides,
+        done: &mut Done,
+    ) -> Result<Held, Error> {
+        let was_open = self.shared.gate.is_open();
+        let begun = Instant::now();
+        let deadline = begun + swap.limit;
+        let hold = self.shared.gate.pause();
+        if self.quiesce(hold.quiesced_by(deadline), sides, deadline).await {
+            return Ok(Held { hold, begun, deadline, was_open });
+        }
+        let running = self.running().await;
+        drop(hold);
+        self.abandon().await;
+        let names = named(&running);
+        done.held_up_by = running;
+        let limit = swap.limit.as_millis();
+        Err(swap
+            .late(&format!("not paused within {limit} ms"), &format!("; still running: {names}")))
+    }
+
+    /// The new uplink is in force: from here on, clients use it.
+    pub(super) fn exchange(&self, swap: &Swap<'_>, held: Held, done: &mut Done) {
+        self.reception.retire(swap.sockets, swap.before);
         self.shared.ids.exchange();
-        self.shared.current.exchange(generation.clone());
+        self.shared.current.exchange(swap.preparation.generation().clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
+        let Held { hold, begun, was_open, .. } = held;
         drop(hold);
         if was_open {
             let pause = begun.elapsed();
             self.shared.metrics.reload_pauses.observe(pause, 1);
             done.pause = Some(pause);
         }
-        Ok(())
     }
 
     /// Waits until nothing is in flight. Commands that wait for data are not waited for: they are
@@ -183,41 +227,22 @@ impl Controller {
         }
     }
 
-    /// Nothing is in flight. What could not be told before is told the new uplink now; up to the
-    /// end of this, everything can be undone.
-    async fn finish(
+    /// Nothing is in flight. What could not be told before is told the new uplink now, but for open
+    /// transactions; up to the end of this, everything can be undone.
+    pub(super) async fn finish(
         &self,
-        preparation: &Arc<Preparation>,
+        swap: &Swap<'_>,
         sides: &mut Sides,
-        begun: Instant,
-        deadline: Instant,
-    ) -> Result<(), Error> {
+        held: &Held,
+    ) -> Result<Arc<Finish>, Error> {
+        let (preparation, deadline) = (&swap.preparation, held.deadline);
         let addr = &preparation.generation().uplink.config.addr;
-        let late = |what: &str| {
-            Error::TimeLimit(format!(
-                "{what} in time; the reload is cancelled and the old uplink goes on"
-            ))
-        };
         let finish = Finish::new(preparation.clone(), sides.may_list, sides.old_is_gone());
-        let failed = || finish.fault().is_some();
         for redirects in [0, marks::REDIRECTS] {
             let last =
                 |bits: u32| bits & (marks::LAST | marks::REDIRECTS) == marks::LAST | redirects;
             let order = |permit| Order::Finish(finish.clone(), permit);
-            let telling = self.shared.roster.tell_marked(last, FINISHED, failed, order);
-            if timeout_at(deadline, telling).await.is_err() {
-                let clients = finish.unfinished();
-                let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();
-                let (count, named) = (clients.len(), named.join(", "));
-                return Err(late(&format!(
-                    "the state of {count} clients ({named}) could not be handed over"
-                )));
-            }
-        }
-        if let Some(why) = finish.fault() {
-            return Err(refused(Fault::new(format!(
-                "could not hand over to uplink: {addr} {why}"
-            ))));
+            self.tell_last(swap, &finish, deadline, last, order).await?;
         }
         sides.ask_watched(finish.take_watching(), deadline).await;
         let scripts = sides.load_scripts(|stamp| self.shared.scripts.since(stamp));
@@ -233,16 +258,45 @@ impl Controller {
                     return Err(refused(Fault::new(format!("lost uplink: {addr}: {why}"))));
                 }
                 Err(_) => {
-                    return Err(late(
-                        "the new uplink, a replica of the old one, has not caught up with it",
-                    ));
+                    let what =
+                        "the new uplink, a replica of the old one, has not caught up with it";
+                    return Err(swap.late(&format!("{what} in time"), ""));
                 }
             }
         }
-        if begun.elapsed() > FRESH {
-            // It may have died while a running request was waited for.
-            preparation.generation().uplink.verify().await.map_err(refused)?;
+        Ok(finish)
+    }
+
+    /// And open transactions. A replica would not queue what writes.
+    pub(super) async fn queue(
+        &self,
+        swap: &Swap<'_>,
+        finish: &Arc<Finish>,
+        held: &Held,
+    ) -> Result<(), Error> {
+        let open = |bits: u32| bits & marks::TRANSACTION > 0;
+        self.tell_last(swap, finish, held.deadline, open, Order::Queue).await
+    }
+
+    async fn tell_last(
+        &self,
+        swap: &Swap<'_>,
+        finish: &Arc<Finish>,
+        deadline: Instant,
+        wanted: impl Fn(u32) -> bool,
+        order: impl Fn(OwnedSemaphorePermit) -> Order,
+    ) -> Result<(), Error> {
+        let failed = || finish.fault().is_some();
+        let telling = self.shared.roster.tell_marked(wanted, FINISHED, failed, order);
+        if timeout_at(deadline, telling).await.is_err() {
+            let clients = finish.unfinished();
+            let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();
+            let (count, named) = (clients.len(), named.join(", "));
+            let what = format!("the state of {count} clients ({named}) could not be handed over");
+            return Err(swap.late(&format!("{what} in time"), ""));
         }
-        Ok(())
+        let Some(why) = finish.fault() else { return Ok(()) };
+        let addr = &swap.preparation.generation().uplink.config.addr;
+        Err(refused(Fault::new(format!("could not hand over to uplink: {addr} {why}"))))
     }
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 use super::close::Reason;
 use super::commands::Silence;
 use super::effect::Effect;
-use super::last::At;
 use super::next::{Next, NextLink};
 use super::orders::{Order, Prospect, Running, marks};
 use super::outbox::Outbox;
@@ -37,6 +36,7 @@ impl Session {
                 Order::Prepare(preparation, permit) => self.prepare(preparation, permit),
                 Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
                 Order::Finish(finish, permit) => self.begin_last(finish, permit),
+                Order::Queue(permit) => self.begin_queue(permit),
                 Order::Abandon(_permit) => self.abandon(),
                 Order::Settle(permit) => self.settling = self.leaving.then_some(permit),
                 Order::Report(to, _permit) => {
@@ -196,7 +196,7 @@ impl Session {
     fn forget_uplink(&mut self) {
         if self.is_connected() {
             // Requests may come before it is dialled, and change what is to be told.
-            let script = self.whole_script(At::Present, |_| ());
+            let script = self.restoring_script();
             self.restore = Some(Box::new(script)).filter(|script| !script.is_empty());
         }
         // What is still owed are replies to the proxy's own requests, and what waits behind them.

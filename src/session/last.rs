@@ -91,7 +91,7 @@ impl Finish {
 
 /// Which uplink is told something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+enum At {
     /// That of the generation in force.
     Present,
     /// That of the generation that is being prepared.
@@ -123,6 +123,10 @@ enum Stage {
     New,
     /// The old one is asked about watched keys, which the new one watches by now.
     Watched,
+    /// The new one is to be told of the open transaction.
+    Queue,
+    /// It is being told.
+    Queued,
     Done,
 }
 
@@ -147,9 +151,15 @@ impl Session {
         }
     }
 
-    /// Everything that a connection must be told that nobody has used. `mark` subscribes it to the
-    /// mark, too.
-    pub(super) fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
+    /// Everything that a connection must be told that nobody has used.
+    pub(super) fn restoring_script(&self) -> Script {
+        let mut script = self.whole_script(At::Present, |_| ());
+        self.told_last(At::Present).queue(&mut script);
+        script
+    }
+
+    /// The same, but for an open transaction. `mark` subscribes it to the mark, too.
+    fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
         let carried = self.state.carried();
         // In RESP2, nothing else can be told after them; and in a transaction, nothing at all.
         if self.listens_only() {
@@ -293,11 +303,20 @@ impl Session {
                     true
                 }
             },
+            Stage::Queue if self.next.as_ref().is_none_or(|it| !it.is_busy()) => {
+                self.tell_queue();
+                self.set_stage(Stage::Queued);
+                true
+            }
+            Stage::Queued if self.next.as_ref().is_none_or(|it| !it.is_busy()) => {
+                self.set_stage(Stage::Done);
+                true
+            }
             Stage::Watched if self.owed.is_empty() => {
                 self.set_stage(Stage::Done);
                 true
             }
-            Stage::Watched | Stage::Done => false,
+            Stage::Watched | Stage::Queue | Stage::Queued | Stage::Done => false,
         }
     }
 
@@ -368,9 +387,31 @@ impl Session {
             listens,
             marker,
             redirected,
-            complete: true,
+            complete: self.intake.transaction.is_none(),
             permit: None,
         }));
+    }
+
+    /// All sessions have told the rest, and the new uplink takes what writes.
+    pub(super) fn begin_queue(&mut self, permit: OwnedSemaphorePermit) {
+        let Some(last) = self.last.as_mut().filter(|_| self.next.is_some()) else { return };
+        if self.intake.transaction.is_some() {
+            last.finish.begin(self.peer);
+            (last.permit, last.stage) = (Some(permit), Stage::Queue);
+        }
+    }
+
+    fn tell_queue(&mut self) {
+        let mut script = Script::default();
+        self.told_last(At::Next).queue(&mut script);
+        let Some(next) = self.next.take().map(|next| *next) else { return };
+        let NextLink::Ready(mut fresh) = next.link else { return };
+        // What was published after the mark is for the client.
+        let link = NextLink::Busy(Box::pin(async move {
+            fresh.tell_and_keep(script).await?;
+            Ok(*fresh)
+        }));
+        self.next = Some(Box::new(Next { link, complete: true, ..next }));
     }
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.

@@ -50,6 +50,8 @@ pub enum Order {
     Interrupt(mpsc::UnboundedSender<Interrupt>, OwnedSemaphorePermit),
     /// To tell the next uplink the rest, now that nothing is in flight.
     Finish(Arc<Finish>, OwnedSemaphorePermit),
+    /// And then of its open transaction.
+    Queue(OwnedSemaphorePermit),
     /// To forget all that.
     Abandon(OwnedSemaphorePermit),
     /// To take the new generation now, if it has not yet.

@@ -201,6 +201,9 @@ impl Last<'_> {
                 select(script, self.state.db);
             }
         }
+        if self.state.monitor {
+            script.ask("MONITOR", &[], Answer::NoError);
+        }
         // Where these were refused before, they will be again.
         match self.one_shot {
             Some(OneShot::Caching(on)) => {
@@ -209,12 +212,6 @@ impl Last<'_> {
             }
             Some(OneShot::Asking) => script.ask("ASKING", &[], Answer::Anything),
             None => {}
-        }
-        if let Some(transaction) = self.transaction {
-            self.queue(script, transaction);
-        }
-        if self.state.monitor {
-            script.ask("MONITOR", &[], Answer::NoError);
         }
     }
 
@@ -236,8 +233,10 @@ impl Last<'_> {
         }
     }
 
-    /// One that is aborted already needs nothing of what was queued.
-    fn queue(&self, script: &mut Script, transaction: &Transaction) {
+    /// What is told after all that: a replica would not queue what writes. A transaction that is
+    /// aborted already needs nothing of what was queued.
+    pub(super) fn queue(&self, script: &mut Script) {
+        let Some(transaction) = self.transaction else { return };
         script.ask("MULTI", &[], Answer::NoError);
         if self.state.is_aborted() {
             script.repeat(&refused(), "AUTH", Answer::Error);
@@ -337,6 +336,7 @@ mod tests {
                 redirect: None,
             };
             last.script(&mut script);
+            last.queue(&mut script);
             text(script)
         };
         let watches = "*2 $6 SELECT $1 0 *2 $5 WATCH $1 a *2 $6 SELECT $1 2 *3 $5 WATCH $1 b $1 c ";

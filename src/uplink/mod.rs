@@ -256,14 +256,41 @@ impl Fresh {
         Fresh { stream, id: Id::Unasked, early: Vec::new() }
     }
 
-    /// Sends a script, and checks the answers.
-    pub async fn tell(&mut self, mut script: Script) -> Result<(), Error> {
+    /// Sends a script, and checks the answers. What comes unasked meanwhile is passed over.
+    pub async fn tell(&mut self, script: Script) -> Result<(), Error> {
+        self.tell_and_hear(script, |_| ()).await
+    }
+
+    /// The same, but what comes unasked is kept as what came early.
+    pub async fn tell_and_keep(&mut self, script: Script) -> Result<(), Error> {
+        let mut kept = std::mem::take(&mut self.early);
+        let mut is_whole = true;
+        let told = self.tell_and_hear(script, |frame| {
+            is_whole &= !frame.is_empty();
+            kept.extend_from_slice(frame);
+        });
+        told.await?;
+        if !is_whole {
+            return Err(Error::Lost(io::Error::other("a message that is too long to be kept")));
+        }
+        kept.append(&mut self.early);
+        self.early = kept;
+        Ok(())
+    }
+
+    async fn tell_and_hear(
+        &mut self,
+        mut script: Script,
+        mut unasked: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
         let mut frames = Frames::new(std::mem::take(&mut self.early));
         let exchange = async {
             let sent = self.send(&script.take_bytes()).await;
             while !script.is_over() {
                 if let Some(kind) = frames.next()? {
-                    script.hear(frames.heard(kind));
+                    if !script.hear(frames.heard(kind)) {
+                        unasked(frames.frame());
+                    }
                 } else if frames.read(&mut self.stream).await? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }

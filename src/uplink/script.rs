@@ -133,9 +133,9 @@ impl Script {
         self.failure.is_some()
     }
 
-    /// Looks at a frame that came. What answers nothing, as a published message, is passed over.
-    pub(super) fn hear(&mut self, heard: Heard<'_>) {
-        let Some(wanted) = self.wanted.front_mut() else { return };
+    /// Looks at a frame that came. False if it answers nothing, as a published message.
+    pub(super) fn hear(&mut self, heard: Heard<'_>) -> bool {
+        let Some(wanted) = self.wanted.front_mut() else { return false };
         let confirmation = matches!(heard.kind, b'>' | b'*') && heard.text.ends_with(b"subscribe");
         if let Answer::Confirmations(left) = &mut wanted.answer {
             if confirmation {
@@ -143,17 +143,19 @@ impl Script {
                 if *left == 0 {
                     self.wanted.pop_front();
                 }
-                return;
+                return true;
             }
         } else if confirmation {
-            return;
+            return false;
         }
         let message = matches!(heard.text, b"message" | b"pmessage" | b"smessage");
         let monitored = heard.kind == b'+' && heard.text.first().is_some_and(u8::is_ascii_digit);
         if heard.kind == b'>' || (heard.kind == b'*' && message) || monitored {
-            return;
+            return false;
         }
-        let Some(Wanted { answer, request, secret }) = self.wanted.pop_front() else { return };
+        let Some(Wanted { answer, request, secret }) = self.wanted.pop_front() else {
+            return false;
+        };
         let line = String::from_utf8_lossy(heard.line);
         let whole = line.strip_prefix('-');
         let cut = whole.and_then(|error| error.split(", with args").next());
@@ -185,6 +187,7 @@ impl Script {
         if self.failure.is_none() {
             self.failure = failure;
         }
+        true
     }
 }
 
