@@ -110,6 +110,7 @@ async fn stop(
     let hold = controller.stop();
     reception.close();
     let finished = async {
+        controller.settled().await;
         hold.quiesced().await;
         reception.raw().close();
         reception.emptied().await;

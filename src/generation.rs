@@ -20,6 +20,15 @@ use crate::uplink::Dialler;
 pub const MAY_NOT_UNBLOCK: &str = "the uplink's user may not use CLIENT UNBLOCK: a reload will wait \
      for commands that wait for data";
 
+/// What is asked of an uplink before it is put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It serves clients.
+    Serving,
+    /// It lets the proxy in; it may be loading its data yet.
+    Reachable,
+}
+
 /// What sessions and listeners hold on to.
 #[derive(Debug)]
 pub struct Generation {
@@ -52,9 +61,12 @@ pub struct Endpoint {
     tls: Option<Arc<ServerConfig>>,
 }
 
-/// Loads what `draft` names and connects to the uplink, to report every fault at once. `before` is
-/// the generation in force, if this is a reload.
-pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generation, Vec<Fault>> {
+/// Loads what `draft` names and connects to the uplink, to report every fault at once. `change` is
+/// the generation in force, and what the uplink must be ready for, if this is not a start.
+pub async fn load(
+    draft: Draft,
+    change: Option<(&Generation, Readiness)>,
+) -> Result<Generation, Vec<Fault>> {
     let Draft { uplink, listen, listen_raw, admin, settings, mut faults, warnings, shown } = draft;
     for warning in warnings {
         warn!("{warning}");
@@ -82,10 +94,11 @@ pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generatio
     };
     faults.extend(more);
     if let Some(uplink) = &uplink {
-        let verified = match before {
+        let verified = match change {
             None => uplink.verify_rights().await,
             // It is the uplink before that matters, and that is asked when the time comes.
-            Some(_) => uplink.verify().await.map(|()| true),
+            Some((_, Readiness::Serving)) => uplink.verify().await.map(|()| true),
+            Some((_, Readiness::Reachable)) => uplink.verify_reachable().await.map(|()| true),
         };
         match verified {
             Ok(true) => {}
@@ -96,6 +109,7 @@ pub async fn load(draft: Draft, before: Option<&Generation>) -> Result<Generatio
     let (Some(uplink), Some(listen), true) = (uplink, listen, faults.is_empty()) else {
         return Err(faults);
     };
+    let before = change.map(|(before, _)| before);
     let number = before.map_or(1, |before| before.number + 1);
     let (uplink_since, epoch) = match before {
         Some(before) if before.uplink.config == uplink.config => {

@@ -53,6 +53,8 @@ pub struct Metrics {
     connects: Family<Outcome, Counter>,
     /// Reloads that ended.
     pub reloads: Family<Outcome, Counter>,
+    /// Switches.
+    pub switches: Family<Outcome, Counter>,
     /// How long the gate was shut; recorded by the controller alone.
     pub reload_pauses: Histogram,
     /// The same, by an operator.
@@ -184,6 +186,7 @@ impl Metrics {
             handshakes_failed: Counter::default(),
             connects: Family::default(),
             reloads: Family::default(),
+            switches: Family::default(),
             reload_pauses: Histogram::new(WAITS),
             operator_pauses: Histogram::new(WAITS),
         })
@@ -231,6 +234,7 @@ impl Metrics {
             self.connects.clone(),
         );
         registry.register("redis_proxy_reloads", "Reloads, by result", self.reloads.clone());
+        registry.register("redis_proxy_switches", "Switches, by result", self.switches.clone());
         registry.register_collector(Box::new(Recorded(self.clone())));
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -310,7 +314,7 @@ impl Collector for Recorded {
         one(&self.0.reload_pauses).encode(
             &mut encoder,
             "redis_proxy_reload_pause",
-            "How long a reload kept the gate shut",
+            "How long a reload, or a switch, kept the gate shut",
             Some(&Unit::Seconds),
         )?;
         one(&self.0.operator_pauses).encode(

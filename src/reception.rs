@@ -87,7 +87,7 @@ impl<'a> Place<'a> {
 }
 
 /// Sockets for both listeners, bound and not open yet; `None` leaves a listener as it is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sockets {
     listen: Option<Vec<Bound>>,
     listen_raw: Option<Vec<Bound>>,

@@ -1,5 +1,6 @@
 //! Everything that a connection carries is carried over: each kind of state, in RESP2 and RESP3,
-//! with a plain uplink and with TLS, to an unrelated server and to a replica.
+//! with a plain uplink and with TLS, to an unrelated server, to a replica, and by a switch that
+//! moves the data, too.
 
 use serde_json::{Value, json};
 
@@ -12,22 +13,41 @@ struct Switch {
     proxy: Proxy,
     resp3: bool,
     tls: bool,
-    replica: bool,
+    to: To,
+}
+
+/// What the second server is to the first, and how it is switched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// Nothing, by a reload.
+    Unrelated,
+    /// Its replica, by a reload.
+    Replica,
+    /// Nothing, by `cmd=switch`: it becomes its replica, and is promoted.
+    Promoted,
 }
 
 impl Switch {
-    fn new(resp3: bool, tls: bool, replica: bool) -> Switch {
-        // As after a promotion.
-        let writable: &[&str] = &["--replica-read-only", "no", "--repl-diskless-sync-delay", "0"];
-        let (one, two) = match tls {
-            true => (Redis::with_tls(writable), Redis::with_tls(writable)),
-            false => (Redis::start(writable), Redis::start(writable)),
+    fn new(resp3: bool, tls: bool, to: To) -> Switch {
+        let options: &[&str] = match to {
+            // As after a promotion.
+            To::Replica => &["--replica-read-only", "no"],
+            To::Unrelated | To::Promoted => &[],
         };
-        if replica {
+        let (one, two) = match tls {
+            true => (Redis::with_tls(options), Redis::with_tls(options)),
+            false => (Redis::start(options), Redis::start(options)),
+        };
+        if to == To::Replica {
             two.follow(&one);
         }
         let proxy = Proxy::start(&config_for(&one, tls));
-        Switch { one, two, proxy, resp3, tls, replica }
+        Switch { one, two, proxy, resp3, tls, to }
+    }
+
+    /// What is written to the first server comes to the second.
+    fn is_copied(&self) -> bool {
+        self.to != To::Unrelated
     }
 
     fn client(&self) -> Client {
@@ -40,8 +60,14 @@ impl Switch {
 
     /// To the second server.
     fn switch(&self) {
-        self.proxy.reload(&config_for(&self.two, self.tls)).expect_ok();
-        let reload = &self.proxy.info()["reloads"][0];
+        self.proxy.rewrite(&config_for(&self.two, self.tls));
+        let (command, records) = match self.to {
+            To::Unrelated | To::Replica => ("reload", "reloads"),
+            To::Promoted => ("switch&fence=false&force=true", "switches"),
+        };
+        let answer = self.proxy.cmd(command);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let reload = &self.proxy.info()[records][0];
         assert_eq!((&reload["result"], &reload["sessions_closed"]), (&json!("done"), &json!(0)));
     }
 
@@ -67,13 +93,14 @@ fn config_for(redis: &Redis, tls: bool) -> Value {
 /// In every combination, side by side.
 fn everywhere(test: impl Fn(&Switch) + Sync) {
     std::thread::scope(|scope| {
-        for case in 0..8 {
-            let test = &test;
-            scope.spawn(move || {
-                let (resp3, tls, replica) = (case & 1 > 0, case & 2 > 0, case & 4 > 0);
-                let switch = Switch::new(resp3, tls, replica);
-                test(&switch);
-            });
+        for case in 0..4 {
+            for to in [To::Unrelated, To::Replica, To::Promoted] {
+                let test = &test;
+                scope.spawn(move || {
+                    let (resp3, tls) = (case & 1 > 0, case & 2 > 0);
+                    test(&Switch::new(resp3, tls, to));
+                });
+            }
         }
     });
 }
@@ -415,7 +442,7 @@ const BLOCKING: &[(&str, &str, &str)] = &[
 #[test]
 fn a_command_that_waits_for_data_goes_on_waiting_on_the_new_uplink() {
     everywhere(|switch| {
-        let servers = if switch.replica { &[&switch.one][..] } else { &[&switch.one, &switch.two] };
+        let servers = if switch.is_copied() { &[&switch.one][..] } else { &[&switch.one, &switch.two] };
         for server in servers {
             assert_eq!(server.client().run("XGROUP CREATE s g $ MKSTREAM"), "OK");
         }
@@ -525,12 +552,12 @@ fn new_entries_are_those_after_the_command_was_sent() {
         let mut client = switch.client();
         client.command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "none", "$", "$"]);
         switch.proxy.shows("active_requests", 1);
-        if !switch.replica {
+        if !switch.is_copied() {
             // What `$` would mean there now is another thing.
             switch.two.client().run("XADD s 6-1 f new");
         }
         switch.switch();
-        if switch.replica {
+        if switch.is_copied() {
             switch.two.client().run("XADD s 6-1 f new");
         }
         assert!(client.reply().contains("s, [[6-1, [f, new]]]"));
@@ -556,7 +583,7 @@ fn another_client_may_still_end_the_waiting() {
 fn no_message_is_lost_or_doubled_when_the_new_uplink_is_a_replica() {
     const SWITCHES: usize = 12;
     for resp3 in [false, true] {
-        let switch = Switch::new(resp3, resp3, true);
+        let switch = Switch::new(resp3, resp3, To::Replica);
         let mut subscribers: Vec<Client> = (0..3)
             .map(|_| {
                 let mut client = switch.client();
@@ -629,7 +656,7 @@ fn no_message_is_lost_or_doubled_when_the_new_uplink_is_a_replica() {
 
 #[test]
 fn the_state_says_who_carries_what_and_a_reload_says_what_became_of_them() {
-    let switch = Switch::new(true, false, false);
+    let switch = Switch::new(true, false, To::Unrelated);
     let names = ["MULTI", "WATCH k", "SUBSCRIBE a", "CLIENT TRACKING on", "MONITOR"];
     let mut clients: Vec<Client> = names
         .iter()
@@ -796,7 +823,7 @@ fn a_touched_transaction_fails_once_whatever_is_pipelined_behind_it() {
 #[test]
 fn what_a_transaction_subscribes_to_is_remembered() {
     for resp3 in [false, true] {
-        let switch = Switch::new(resp3, false, false);
+        let switch = Switch::new(resp3, false, To::Unrelated);
         let mut client = switch.client();
         assert_eq!(client.run("MULTI"), "OK");
         assert_eq!(client.run("PING"), "QUEUED");
@@ -817,7 +844,7 @@ fn what_a_transaction_subscribes_to_is_remembered() {
 
 #[test]
 fn ids_that_a_transaction_names_are_those_of_the_uplink_that_executes_it() {
-    let switch = Switch::new(false, false, false);
+    let switch = Switch::new(false, false, To::Unrelated);
     let (mut one, mut two) = (switch.client(), switch.client());
     let id = two.run("CLIENT ID");
     let mut others: Vec<Client> = (0..12).map(|_| switch.two.client()).collect();
@@ -836,7 +863,7 @@ fn ids_that_a_transaction_names_are_those_of_the_uplink_that_executes_it() {
 
 #[test]
 fn a_one_shot_reaches_the_request_that_it_is_for() {
-    let switch = Switch::new(true, false, false);
+    let switch = Switch::new(true, false, To::Unrelated);
     let (mut client, mut writer) = (switch.client(), switch.client());
     assert_eq!(writer.run("XADD s 1-1 f v"), "1-1");
     assert_eq!(client.run("CLIENT TRACKING on OPTIN"), "OK");

@@ -31,6 +31,8 @@ pub(super) fn json(desk: &Desk) -> String {
         "carrying": desk.controller.carried(),
         "reloading": reloading,
         "reloads": desk.controller.history(),
+        "switching": desk.controller.switching().map(|switching| switching.json()),
+        "switches": desk.controller.switches(),
         "config": generation.shown,
     });
     info.to_string()

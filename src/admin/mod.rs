@@ -2,7 +2,7 @@
 //!
 //! | Path | What |
 //! | --- | --- |
-//! | `POST /cmd/` | pause, unpause, reload, terminate-raw-connections |
+//! | `POST /cmd/` | pause, unpause, reload, switch, cancel-switch, terminate-raw-connections |
 //! | `/` | the page, for people |
 //! | `/info.json` | the state |
 //! | `/metrics` | for Prometheus |
@@ -36,7 +36,7 @@ use tracing::{debug, error, info};
 use self::callers::{Caller, Callers};
 use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::Fault;
-use crate::controller::{By, Controller, Error, State};
+use crate::controller::{By, Controller, Error, NotDone, Report, State};
 use crate::listener::{Accepted, Bound, Listener};
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
@@ -151,9 +151,11 @@ async fn connection(
         Ok(stream) => TokioIo::new(stream),
         Err(why) => return debug!(client = %peer, why, "admin connection closed"),
     };
+    let answering = TaskTracker::new();
     let service = service_fn(|request| {
-        let desk = desk.clone();
+        let (desk, answering) = (desk.clone(), answering.token());
         async move {
+            let _answering = answering;
             let answer = desk.answer(peer, request).await;
             if answer.status() != StatusCode::UNAUTHORIZED {
                 caller.is_known();
@@ -180,8 +182,12 @@ async fn connection(
         () = closed.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    // A command may be running; one answer more, then it ends.
-    let _ = timeout(generation.settings.pause_time_limit + PATIENCE, connection).await;
+    answering.close();
+    // A command may be running, for as long as it takes; one answer more, then it ends.
+    tokio::select! {
+        _ = connection => {}
+        () = async { answering.wait().await; sleep(PATIENCE).await } => {}
+    }
 }
 
 impl Desk {
@@ -221,22 +227,28 @@ impl Desk {
                 let body = form(&head.headers, read(body).await?).await?;
                 let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
                 info!(client = %peer, ?command, "command");
-                let answer = match self.carry_out(command).await? {
-                    None => "{\"ok\": true}".to_owned(),
-                    Some(prediction) => format!("{{\"ok\": true, \"prediction\": {prediction}}}"),
-                };
-                text("application/json", answer)
+                let told = self.carry_out(command).await?;
+                text("application/json", outcome(true, told))
             }
         })
     }
 
-    /// What is predicted, if it was that which was asked for.
-    async fn carry_out(&self, command: Command) -> Result<Option<Value>, Refusal> {
+    /// What there is to be told, by its name.
+    async fn carry_out(&self, command: Command) -> Result<Vec<(&'static str, Value)>, Refusal> {
         let result = match command {
             Command::Reload { dry_run: true } => {
-                let prediction = self.controller.predict().await;
-                return prediction.map_err(not_carried_out).map(|it| Some(json!(it)));
+                let prediction = self.controller.predict().await.map_err(not_carried_out)?;
+                return Ok(vec![("prediction", json!(prediction))]);
             }
+            Command::Switch { dry_run: true, options } => {
+                let report = self.controller.check_switch(&options).await;
+                return would_switch(report.map_err(not_carried_out)?);
+            }
+            Command::Switch { dry_run: false, options } => {
+                let done = self.controller.clone().switch(options, By::Http).await;
+                return done.map_err(not_switched).map(|record| vec![("switch", json!(record))]);
+            }
+            Command::CancelSwitch => self.controller.cancel_switch().await,
             Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
             Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
             Command::Unpause => self.controller.unpause(),
@@ -246,7 +258,7 @@ impl Desk {
                 Ok(())
             }
         };
-        result.map_err(not_carried_out).map(|()| None)
+        result.map_err(not_carried_out).map(|()| Vec::new())
     }
 
     /// A reload's short pause does not count: whoever sends clients elsewhere for that would do
@@ -287,12 +299,29 @@ fn not_carried_out(why: Error) -> Refusal {
     let status = match why {
         Error::Refused(_) => StatusCode::BAD_REQUEST,
         Error::Conflict(_) => StatusCode::CONFLICT,
-        Error::TimeLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::TimeLimit(_) | Error::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
         Error::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let refusal = Refusal::new(status, why.to_string());
     let Error::Refused(faults) = why else { return refusal };
     Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
+}
+
+fn not_switched(why: NotDone) -> Refusal {
+    let mut refusal = not_carried_out(why.error);
+    refusal.more.extend(why.report.map(|report| ("preflight", json!(report))));
+    refusal.more.extend(why.record.map(|record| ("switch", json!(record))));
+    refusal
+}
+
+fn would_switch(report: Report) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    let faults = report.failures();
+    let told = vec![("preflight", json!(report))];
+    if faults.is_empty() {
+        return Ok(told);
+    }
+    let text = format!("the switch would be refused: {}", faults.join("; "));
+    Err(Refusal { faults, more: told, ..Refusal::new(StatusCode::BAD_REQUEST, text) })
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {
@@ -339,14 +368,19 @@ fn text(kind: &'static str, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
+/// As the contract spells it, with a blank after each colon and comma of the first level.
+fn outcome(ok: bool, told: Vec<(&'static str, Value)>) -> String {
+    let told = told.iter().map(|(name, value)| format!(", \"{name}\": {value}"));
+    format!("{{\"ok\": {ok}{}}}", told.collect::<String>())
+}
+
 fn refused(refusal: Refusal) -> Answer {
-    let error = Value::from(refusal.text);
-    let faults = match refusal.faults.is_empty() {
-        true => String::new(),
-        false => format!(", \"faults\": {}", Value::from(refusal.faults)),
-    };
-    let body = format!("{{\"ok\": false, \"error\": {error}{faults}}}");
-    let mut answer = text("application/json", body);
+    let mut told = vec![("error", Value::from(refusal.text))];
+    if !refusal.faults.is_empty() {
+        told.push(("faults", Value::from(refusal.faults)));
+    }
+    told.extend(refusal.more);
+    let mut answer = text("application/json", outcome(false, told));
     *answer.status_mut() = refusal.status;
     if let Some(allow) = refusal.allow {
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -1,5 +1,6 @@
 //! From a request to what it asks for, or to why it is refused. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -7,9 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use crate::config::Login;
+use crate::config::{Address, Login};
+use crate::controller::Options;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +34,13 @@ pub(super) enum Asset {
 }
 
 /// What `/cmd/` can be asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
     Pause { wait: bool, ttl: Option<Duration> },
     Unpause,
     Reload { dry_run: bool },
+    Switch { dry_run: bool, options: Options },
+    CancelSwitch,
     TerminateRawConnections,
 }
 
@@ -46,13 +51,15 @@ pub(super) struct Refusal {
     pub(super) text: String,
     /// Each fault on its own, where there are several.
     pub(super) faults: Vec<String>,
+    /// What else there is to be told, by its name.
+    pub(super) more: Vec<(&'static str, Value)>,
     /// For the `Allow` header.
     pub(super) allow: Option<&'static str>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Refusal { status, text: text.into(), faults: Vec::new(), allow: None }
+        Refusal { status, text: text.into(), faults: Vec::new(), more: Vec::new(), allow: None }
     }
 }
 
@@ -111,48 +118,95 @@ pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
     origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
 }
 
+/// Every parameter, and the commands that know it.
+const PARAMETERS: [(&str, &[&str]); 9] = [
+    ("wait", &["pause"]),
+    ("ttl_ms", &["pause"]),
+    ("dry_run", &["reload", "switch"]),
+    ("timeout_ms", &["switch"]),
+    ("pause_limit_ms", &["switch"]),
+    ("prepared", &["switch"]),
+    ("replicate_from", &["switch"]),
+    ("fence", &["switch"]),
+    ("force", &["switch"]),
+];
+
 /// Reads a command from the form in `body`, or from the query.
 pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
-    let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
     let fields = form_urlencoded::parse(body).chain(form_urlencoded::parse(query.as_bytes()));
-    let (mut cmd, mut wait, mut ttl, mut dry_run) = (None, None, None, None);
+    let mut given = Given::default();
     for (name, value) in fields {
-        let field = match &*name {
-            "cmd" => &mut cmd,
-            "wait" => &mut wait,
-            "ttl_ms" => &mut ttl,
-            "dry_run" => &mut dry_run,
-            _ => return Err(bad(format!("unknown parameter: {name}"))),
-        };
+        let known = PARAMETERS.iter().any(|(known, _)| *known == name) || name == "cmd";
+        if !known {
+            return Err(bad(format!("unknown parameter: {name}")));
+        }
         // As in the older program, the form comes before the query.
-        field.get_or_insert(value.into_owned());
+        given.0.entry(name.into_owned()).or_insert(value.into_owned());
     }
-    let cmd = cmd.ok_or_else(|| bad("missing cmd".to_owned()))?;
-    for (name, value, of) in
-        [("wait", &wait, "pause"), ("ttl_ms", &ttl, "pause"), ("dry_run", &dry_run, "reload")]
-    {
-        if value.is_some() && cmd != of {
-            return Err(bad(format!("{name} is for cmd={of}")));
+    let cmd = given.0.remove("cmd").ok_or_else(|| bad("missing cmd".to_owned()))?;
+    for (name, of) in PARAMETERS {
+        if given.0.contains_key(name) && !of.contains(&cmd.as_str()) {
+            return Err(bad(format!("{name} is for cmd={}", of.join(" and cmd="))));
         }
     }
-    let flag = |name: &str, value: Option<String>| match value.as_deref() {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(bad(format!("{name}: expected true or false"))),
-    };
-    let (wait, dry_run) = (flag("wait", wait)?, flag("dry_run", dry_run)?);
-    let ttl = match ttl.as_deref().map(str::parse) {
-        None => None,
-        Some(Ok(ms @ 1..)) => Some(Duration::from_millis(ms)),
-        Some(_) => return Err(bad("ttl_ms: expected a whole number, at least 1".to_owned())),
-    };
     Ok(match cmd.as_str() {
-        "pause" => Command::Pause { wait, ttl },
+        "pause" => {
+            Command::Pause { wait: given.flag("wait", false)?, ttl: given.duration("ttl_ms")? }
+        }
         "unpause" => Command::Unpause,
-        "reload" => Command::Reload { dry_run },
+        "reload" => Command::Reload { dry_run: given.flag("dry_run", false)? },
+        "switch" => {
+            Command::Switch { dry_run: given.flag("dry_run", false)?, options: given.options()? }
+        }
+        "cancel-switch" => Command::CancelSwitch,
         "terminate-raw-connections" => Command::TerminateRawConnections,
         _ => return Err(bad(format!("unknown cmd: {cmd}"))),
     })
+}
+
+/// Parameters, by their names.
+#[derive(Default)]
+struct Given(BTreeMap<String, String>);
+
+impl Given {
+    fn flag(&self, name: &str, default: bool) -> Result<bool, Refusal> {
+        match self.0.get(name).map(String::as_str) {
+            None => Ok(default),
+            Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(bad(format!("{name}: expected true or false"))),
+        }
+    }
+
+    fn duration(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+        match self.0.get(name).map(|value| value.parse()) {
+            None => Ok(None),
+            Some(Ok(ms @ 1..)) => Ok(Some(Duration::from_millis(ms))),
+            Some(_) => Err(bad(format!("{name}: expected a whole number, at least 1"))),
+        }
+    }
+
+    fn options(&self) -> Result<Options, Refusal> {
+        let default = Options::default();
+        let from = self.0.get("replicate_from").map(|from| match Address::tcp(from) {
+            Ok(Address::Tcp { host, .. }) if host.is_empty() => Err("expected a host, too"),
+            other => other,
+        });
+        Ok(Options {
+            timeout: self.duration("timeout_ms")?.unwrap_or(default.timeout),
+            pause_limit: self.duration("pause_limit_ms")?,
+            prepared: self.flag("prepared", default.prepared)?,
+            replicate_from: from
+                .transpose()
+                .map_err(|why| bad(format!("replicate_from: {why}")))?,
+            fence: self.flag("fence", default.fence)?,
+            force: self.flag("force", default.force)?,
+        })
+    }
+}
+
+fn bad(text: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, text)
 }
 
 #[cfg(test)]
@@ -169,14 +223,26 @@ mod tests {
     #[test]
     fn commands_come_in_the_form_or_in_the_query() {
         let pause = Command::Pause { wait: false, ttl: None };
-        assert_eq!(command("", b"cmd=pause"), Ok(pause));
-        assert_eq!(command("cmd=pause", b""), Ok(pause));
+        assert_eq!(command("", b"cmd=pause"), Ok(pause.clone()));
+        assert_eq!(command("cmd=pause", b""), Ok(pause.clone()));
         assert_eq!(command("cmd=unpause", b"cmd=pause"), Ok(pause), "the form counts");
         assert_eq!(command("", b"cmd=reload&dry_run=true"), Ok(Command::Reload { dry_run: true }));
         let ttl = Some(Duration::from_millis(1500));
         assert_eq!(
             command("wait=true", b"cmd=pause&ttl_ms=1500"),
             Ok(Command::Pause { wait: true, ttl })
+        );
+        assert_eq!(
+            command("", b"cmd=switch&replicate_from=db:6379&fence=false&pause_limit_ms=50"),
+            Ok(Command::Switch {
+                dry_run: false,
+                options: Options {
+                    replicate_from: Some(Address::Tcp { host: "db".to_owned(), port: 6379 }),
+                    fence: false,
+                    pause_limit: Some(Duration::from_millis(50)),
+                    ..Options::default()
+                }
+            })
         );
         assert_eq!(
             command("", b"cmd=terminate-raw-connections"),
@@ -195,7 +261,11 @@ mod tests {
             ("cmd=pause&ttl_ms=1s", "ttl_ms: expected a whole number, at least 1"),
             ("cmd=pause&wait=yes", "wait: expected true or false"),
             ("cmd=reload&wait=true", "wait is for cmd=pause"),
-            ("cmd=pause&dry_run=true", "dry_run is for cmd=reload"),
+            ("cmd=pause&dry_run=true", "dry_run is for cmd=reload and cmd=switch"),
+            ("cmd=reload&force=true", "force is for cmd=switch"),
+            ("cmd=switch&timeout_ms=soon", "timeout_ms: expected a whole number, at least 1"),
+            ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
+            ("cmd=switch&replicate_from=:6379", "replicate_from: expected a host, too"),
             ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {
             let refusal = command("", body.as_bytes()).expect_err(body);

@@ -2,17 +2,20 @@
 //!
 //! What each command does during another:
 //!
-//! | During | pause | unpause | reload | SIGHUP | stop |
+//! | During | pause | unpause | reload, switch | SIGHUP | stop |
 //! | --- | --- | --- | --- | --- | --- |
 //! | running | begins | nothing to do | begins | a reload | begins |
 //! | an operator's pause | joined: the longer time to live counts | ends it | swaps, stays paused | a reload | begins |
 //! | a reload | holds after it | releases the operator's hold alone | refused | one more, afterwards | ends it; it is cancelled unless it has swapped |
+//! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
 mod predict;
 mod reload;
+mod server;
 mod sides;
 mod swap;
+mod switch;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,8 +31,10 @@ use tracing::info;
 
 pub use self::predict::{Carried, Prediction};
 pub use self::reload::{By, Record, Reloading, Stage};
+pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
 use crate::config::Fault;
 use crate::gate::Hold;
+use crate::notify;
 use crate::reception::Reception;
 use crate::session::{Order, Running, Shared};
 
@@ -39,7 +44,7 @@ const ASKING: Duration = Duration::from_millis(200);
 const WOKEN: u32 = 64;
 /// Running requests that an answer names.
 const NAMED: usize = 5;
-/// Reloads that are remembered.
+/// Reloads, and switches, that are remembered.
 const REMEMBERED: usize = 10;
 
 /// Why a command was not carried out.
@@ -54,9 +59,32 @@ pub enum Error {
     /// Running requests did not end in time.
     #[error("{0}")]
     TimeLimit(String),
+    /// A switch did not come to an end.
+    #[error("the switch is rolled back: {0}")]
+    RolledBack(String),
     /// A fault of the proxy's own.
-    #[error("the reload failed: {0}")]
+    #[error("failed: {0}")]
     Failed(String),
+}
+
+/// What replaces the generation in force.
+enum Change {
+    Reload(Reloading),
+    Switch(Arc<Switching>),
+}
+
+/// A change is running for as long as this lives, even if it panics.
+struct Busy(Arc<Controller>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *lock(&self.0.change) = None;
+        if self.0.not_stopping().is_ok() {
+            notify::ready(&self.0.status());
+        }
+        // A SIGHUP may have come meanwhile.
+        tokio::spawn(self.0.clone().reload_again());
+    }
 }
 
 fn joined(faults: &[Fault]) -> String {
@@ -112,10 +140,12 @@ pub struct Controller {
     /// The configuration; `None` if it came from standard input.
     file: Option<PathBuf>,
     pause: Mutex<Option<Pause>>,
-    reloading: Mutex<Option<Reloading>>,
+    /// One at a time.
+    change: Mutex<Option<Change>>,
     /// A SIGHUP came during a reload.
     again: AtomicBool,
     history: Mutex<VecDeque<Record>>,
+    switches: Mutex<VecDeque<SwitchRecord>>,
     changed: Notify,
 }
 
@@ -137,9 +167,10 @@ impl Controller {
             reception,
             file,
             pause: Mutex::default(),
-            reloading: Mutex::default(),
+            change: Mutex::default(),
             again: AtomicBool::new(false),
             history: Mutex::default(),
+            switches: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -175,6 +206,10 @@ impl Controller {
         let generation = self.shared.current.load();
         let state = match (self.state(), self.paused()) {
             (State::Stopping, _) => "Stopping".to_owned(),
+            (State::Running, _) if self.switching().is_some() => {
+                let switching = self.switching().map(|switching| switching.line());
+                format!("Running, {}", switching.unwrap_or_default())
+            }
             (_, Some(paused)) => {
                 let (waiting, since) = (self.shared.gate.waiting(), paused.since.as_secs());
                 format!("Paused for {since} s by an operator, {waiting} clients wait")
@@ -254,6 +289,27 @@ impl Controller {
         Ok(())
     }
 
+    fn begin(self: &Arc<Self>, next: Change) -> Result<Busy, Error> {
+        self.not_stopping()?;
+        let mut change = lock(&self.change);
+        let running = match &*change {
+            None => {
+                *change = Some(next);
+                return Ok(Busy(self.clone()));
+            }
+            Some(Change::Reload(_)) => "a reload",
+            Some(Change::Switch(_)) => "a switch",
+        };
+        Err(Error::Conflict(format!("{running} is running already")))
+    }
+
+    /// Completes when no switch is running; what one has begun is undone by then.
+    pub async fn settled(&self) {
+        if let Some(switching) = self.switching() {
+            switching.ended.cancelled().await;
+        }
+    }
+
     /// Begins the end: new requests wait for ever, idle clients are closed.
     pub fn stop(&self) -> Hold {
         let hold = self.shared.gate.pause();
@@ -330,7 +386,7 @@ impl Controller {
 
     /// Reloads if a SIGHUP asked for it, unless a reload is running: that comes here when it ends.
     async fn reload_again(self: Arc<Self>) {
-        if self.reloading().is_none() && self.again.swap(false, Ordering::SeqCst) {
+        if lock(&self.change).is_none() && self.again.swap(false, Ordering::SeqCst) {
             // What comes of it is in the log, and in the status for systemd.
             let _ = self.reload(By::Signal).await;
         }
@@ -351,6 +407,13 @@ fn named(running: &[Running]) -> String {
         names.push(format!("and {} more", running.len() - NAMED));
     }
     names.join(", ")
+}
+
+/// The newest first.
+fn remember<T>(history: &Mutex<VecDeque<T>>, record: T) {
+    let mut history = lock(history);
+    history.push_front(record);
+    history.truncate(REMEMBERED);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

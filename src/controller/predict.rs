@@ -8,6 +8,7 @@ use super::sides::Sides;
 use super::swap::{few_descriptors, refused};
 use super::{ASKING, Controller, Error, WOKEN};
 use crate::config::Fault;
+use crate::generation::Readiness;
 use crate::session::{Order, Prospect, marks};
 
 /// What a reload would do, as things are.
@@ -76,7 +77,7 @@ impl Controller {
     /// changed.
     pub async fn predict(&self) -> Result<Prediction, Error> {
         let before = self.shared.current.load();
-        let (generation, sockets) = self.verify(&before).await?;
+        let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // They were bound to see whether they can be.
         drop(sockets);
         let uplink_changes = generation.uplink_since != before.uplink_since;
@@ -120,7 +121,7 @@ impl Controller {
         Ok(prediction)
     }
 
-    async fn prospects(&self) -> Vec<Prospect> {
+    pub(super) async fn prospects(&self) -> Vec<Prospect> {
         let (tell, mut told) = mpsc::unbounded_channel();
         let order = |permit| Order::Predict(tell.clone(), permit);
         let asking = self.shared.roster.tell_each(WOKEN, || false, order);

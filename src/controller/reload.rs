@@ -12,9 +12,9 @@ use tracing::{error, info};
 use super::predict::Closed;
 use super::sides::Sides;
 use super::swap::{Swap, refused};
-use super::{Controller, Error, REMEMBERED, WOKEN, lock, stopping};
+use super::{Change, Controller, Error, WOKEN, lock, remember, stopping};
 use crate::config::{self, Draft, Fault};
-use crate::generation::{self, Generation};
+use crate::generation::{self, Generation, Readiness};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::notify;
@@ -69,17 +69,24 @@ pub struct Record {
     duration_ms: f64,
     /// How long it kept the gate shut; `None` if it did not.
     pause_ms: Option<f64>,
-    sessions_moved: u64,
-    /// What became of them.
-    handed_over: HandedOver,
-    sessions_closed: u64,
-    /// Or some of them, and why.
-    closed: Vec<Closed>,
+    #[serde(flatten)]
+    moved: Moved,
     faults: Vec<String>,
     held_up_by: Vec<HeldUp>,
     /// All of it in a line; empty if it succeeded.
     #[serde(skip)]
     pub(super) error: String,
+}
+
+/// What became of the clients.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Moved {
+    pub(super) sessions_moved: u64,
+    /// And what they carried.
+    handed_over: HandedOver,
+    pub(super) sessions_closed: u64,
+    /// Some of these, and why.
+    closed: Vec<Closed>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -93,10 +100,7 @@ struct HeldUp {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) pause: Option<Duration>,
-    moved: u64,
-    handed_over: HandedOver,
-    closed: u64,
-    named: Vec<(Peer, &'static str)>,
+    pub(super) moved: Moved,
     pub(super) held_up_by: Vec<Running>,
 }
 
@@ -104,20 +108,18 @@ impl Controller {
     /// Puts the configuration file in force. Goes on if the caller does not wait for it.
     pub async fn reload(self: Arc<Self>, by: By) -> Result<(), Error> {
         self.not_stopping()?;
-        {
-            let mut reloading = lock(&self.reloading);
-            if reloading.is_some() {
-                return Err(Error::Conflict("a reload is running already".to_owned()));
-            }
-            *reloading = Some(Reloading { by, stage: Stage::Verifying, since: Instant::now() });
-        }
-        let running = tokio::spawn(self.clone().run(by));
+        let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
+        let busy = self.begin(Change::Reload(reloading))?;
+        let running = tokio::spawn(async move { busy.0.run(by).await });
         running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string())))
     }
 
     /// The reload that is running.
     pub fn reloading(&self) -> Option<Reloading> {
-        *lock(&self.reloading)
+        match &*lock(&self.change) {
+            Some(Change::Reload(reloading)) => Some(*reloading),
+            Some(Change::Switch(_)) | None => None,
+        }
     }
 
     /// The last reloads, the newest first.
@@ -125,8 +127,7 @@ impl Controller {
         lock(&self.history).iter().cloned().collect()
     }
 
-    async fn run(self: Arc<Self>, by: By) -> Result<(), Error> {
-        let _busy = Busy(self.clone());
+    async fn run(&self, by: By) -> Result<(), Error> {
         let begun = Instant::now();
         notify::reloading();
         let mut done = Done::default();
@@ -141,11 +142,9 @@ impl Controller {
 
     async fn steps(&self, done: &mut Done) -> Result<(), Error> {
         let before = self.shared.current.load();
-        let (generation, sockets) = self.verify(&before).await?;
+        let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         let replaced = generation.uplink_since != before.uplink_since;
-        let moves = &self.shared.moves;
-        let moved = (moves.moved.load(Ordering::Relaxed), moves.closed.load(Ordering::Relaxed));
-        let handed_over = HandedOver::so_far(moves);
+        let tally = Tally::begin(&self.shared.moves);
         if replaced {
             self.stage(Stage::Preparing);
             let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
@@ -160,21 +159,24 @@ impl Controller {
             self.shared.current.exchange(generation.clone());
             self.shared.roster.announce();
         }
-        limits::allow_descriptors(generation.settings.max_clients);
         self.stage(Stage::Settling);
+        self.settle(&generation, sockets).await;
+        tally.end(&self.shared.moves, &mut done.moved);
+        Ok(())
+    }
+
+    /// Another generation is in force: who has not taken it yet does so now.
+    pub(super) async fn settle(&self, generation: &Generation, sockets: Sockets) {
+        limits::allow_descriptors(generation.settings.max_clients);
         self.reception.open(sockets);
         self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
-        done.moved = moves.moved.load(Ordering::Relaxed) - moved.0;
-        done.closed = moves.closed.load(Ordering::Relaxed) - moved.1;
-        done.handed_over = HandedOver::so_far(moves).since(handed_over);
-        done.named = moves.take_named();
-        Ok(())
     }
 
     /// Everything that can be found wrong before anything is touched.
     pub(super) async fn verify(
         &self,
         before: &Generation,
+        readiness: Readiness,
     ) -> Result<(Arc<Generation>, Sockets), Error> {
         let refused = |text: String| Error::Refused(vec![Fault::new(text)]);
         let Some(file) = &self.file else {
@@ -199,7 +201,7 @@ impl Controller {
                 Place::changed(raw_before, listen_raw),
             )
             .await;
-        let loaded = generation::load(draft, Some(before)).await;
+        let loaded = generation::load(draft, Some((before, readiness))).await;
         match (loaded, sockets) {
             (Ok(generation), Ok(sockets)) if admin.is_empty() => {
                 Ok((Arc::new(generation), sockets))
@@ -215,7 +217,7 @@ impl Controller {
     }
 
     fn stage(&self, stage: Stage) {
-        if let Some(reloading) = &mut *lock(&self.reloading) {
+        if let Some(Change::Reload(reloading)) = &mut *lock(&self.change) {
             reloading.stage = stage;
         }
     }
@@ -242,10 +244,7 @@ impl Controller {
             uplink: generation.uplink.config.addr.to_string(),
             duration_ms: milliseconds(duration),
             pause_ms: done.pause.map(milliseconds),
-            sessions_moved: done.moved,
-            handed_over: done.handed_over,
-            sessions_closed: done.closed,
-            closed: done.named.iter().map(Closed::from).collect(),
+            moved: done.moved,
             faults,
             held_up_by,
             error: result.as_ref().err().map(Error::to_string).unwrap_or_default(),
@@ -257,8 +256,8 @@ impl Controller {
                 uplink = record.uplink,
                 duration_ms = record.duration_ms,
                 pause_ms = record.pause_ms,
-                sessions_moved = record.sessions_moved,
-                sessions_closed = record.sessions_closed,
+                sessions_moved = record.moved.sessions_moved,
+                sessions_closed = record.moved.sessions_closed,
                 "reloaded"
             ),
             Err(Error::Refused(faults)) => {
@@ -268,9 +267,7 @@ impl Controller {
             }
             Err(why) => error!(%why, "the reload is cancelled"),
         }
-        let mut history = lock(&self.history);
-        history.push_front(record);
-        history.truncate(REMEMBERED);
+        remember(&self.history, record);
     }
 }
 
@@ -318,6 +315,33 @@ impl HandedOver {
     }
 }
 
+/// What was counted before.
+pub(super) struct Tally {
+    moved: u64,
+    closed: u64,
+    handed_over: HandedOver,
+}
+
+impl Tally {
+    pub(super) fn begin(moves: &Moves) -> Self {
+        Tally {
+            moved: moves.moved.load(Ordering::Relaxed),
+            closed: moves.closed.load(Ordering::Relaxed),
+            handed_over: HandedOver::so_far(moves),
+        }
+    }
+
+    pub(super) fn end(self, moves: &Moves, moved: &mut Moved) {
+        let named = moves.take_named();
+        *moved = Moved {
+            sessions_moved: moves.moved.load(Ordering::Relaxed) - self.moved,
+            handed_over: HandedOver::so_far(moves).since(self.handed_over),
+            sessions_closed: moves.closed.load(Ordering::Relaxed) - self.closed,
+            closed: named.iter().map(Closed::from).collect(),
+        };
+    }
+}
+
 impl From<&(Peer, &'static str)> for Closed {
     fn from((client, reason): &(Peer, &'static str)) -> Self {
         Closed { client: client.to_string(), reason }
@@ -334,21 +358,7 @@ impl From<&Running> for HeldUp {
     }
 }
 
-/// A reload is running for as long as this lives, even if it panics.
-struct Busy(Arc<Controller>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *lock(&self.0.reloading) = None;
-        if self.0.not_stopping().is_ok() {
-            notify::ready(&self.0.status());
-        }
-        // A SIGHUP may have come meanwhile.
-        tokio::spawn(self.0.clone().reload_again());
-    }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     // Microseconds are fine enough.
     duration.as_micros() as f64 / 1000.0
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
+use super::server::{Info, Replication};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
 use crate::resp::encode;
@@ -268,44 +269,28 @@ async fn rights(old: Option<&mut Fresh>) -> (bool, bool) {
 
 async fn relation(old: Option<&mut Fresh>, new: &mut Fresh) -> Relation {
     let Some(old) = old else { return Relation::None };
-    let (Some(old), Some(new)) = (replication(old).await, replication(new).await) else {
+    let (Some((old_run, old)), Some((new_run, new))) =
+        (replication(old).await, replication(new).await)
+    else {
         return Relation::None;
     };
-    match (old, new) {
-        (old, new) if old.run_id == new.run_id => Relation::Same,
+    match (old.is_master, new.is_master) {
+        _ if old_run == new_run => Relation::Same,
         // Whatever it has now may be overwritten as soon as its link is up.
-        (_, Replication { is_master: false, is_up: false, .. }) => Relation::Broken,
-        (old, new) if old.id != new.id => Relation::None,
-        (Replication { is_master: true, .. }, Replication { is_master: false, .. }) => {
-            Relation::NewFollowsOld
-        }
-        (Replication { is_master: false, .. }, Replication { is_master: true, .. }) => {
-            Relation::OldFollowsNew
-        }
-        _ => Relation::None,
+        (_, false) if !new.is_up => Relation::Broken,
+        _ if old.history.id != new.history.id => Relation::None,
+        (true, false) => Relation::NewFollowsOld,
+        (false, true) => Relation::OldFollowsNew,
+        (true, true) | (false, false) => Relation::None,
     }
 }
 
-/// What a server says of it.
-struct Replication {
-    /// Of this server, since it was started.
-    run_id: String,
-    /// What is replicated: a master's and its replicas' is the same.
-    id: String,
-    is_master: bool,
-    /// As a replica, it is connected to its master.
-    is_up: bool,
-}
-
-async fn replication(side: &mut Fresh) -> Option<Replication> {
+/// What a server is called since its start, and what it says of replication.
+async fn replication(side: &mut Fresh) -> Option<(String, Replication)> {
     let requests = ["server", "replication"].map(|section| encode::request(["INFO", section]));
-    let answers = side.ask(&requests).await.ok()?;
-    let text = String::from_utf8_lossy(&answers.concat()).into_owned();
-    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    Some(Replication {
-        run_id: field("run_id")?.to_owned(),
-        id: field("master_replid")?.to_owned(),
-        is_master: field("role")? == "master",
-        is_up: field("master_link_status") == Some("up"),
-    })
+    let info = Info::read(&side.ask(&requests).await.ok()?.concat());
+    let run_id = info.text("run_id")?.to_owned();
+    // A stand-in that says less is no relation.
+    info.text("role").zip(info.text("master_replid"))?;
+    Some((run_id, Replication::of(&info)))
 }

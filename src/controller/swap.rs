@@ -47,6 +47,14 @@ pub(super) struct Held {
     was_open: bool,
 }
 
+impl Held {
+    /// Opens the gate, unless an operator's pause keeps it shut.
+    pub(super) fn release(self, done: &mut Done) {
+        drop(self.hold);
+        done.pause = self.was_open.then(|| self.begun.elapsed());
+    }
+}
+
 impl Swap<'_> {
     /// Time is over.
     pub(super) fn late(&self, what: &str, more: &str) -> Error {
@@ -176,12 +184,9 @@ impl Controller {
         self.shared.current.exchange(swap.preparation.generation().clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
-        let Held { hold, begun, was_open, .. } = held;
-        drop(hold);
-        if was_open {
-            let pause = begun.elapsed();
+        held.release(done);
+        if let Some(pause) = done.pause {
             self.shared.metrics.reload_pauses.observe(pause, 1);
-            done.pause = Some(pause);
         }
     }
 

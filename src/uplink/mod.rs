@@ -79,6 +79,11 @@ impl Error {
     }
 }
 
+/// What a server says that reads its data from a file, or gets them from its master.
+const LOADING: &str = "-LOADING";
+/// What a replica says whose master is away.
+const WITHOUT_MASTER: &str = "-MASTERDOWN";
+
 /// Dials the uplink of one generation.
 #[derive(Debug)]
 pub struct Dialler {
@@ -165,13 +170,28 @@ impl Dialler {
         Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
     }
 
+    /// Connects as for a client; the uplink may be loading its data yet.
+    pub async fn verify_reachable(&self) -> Result<(), Fault> {
+        match self.greet().await {
+            Err(Error::Ping(answer)) if answer.starts_with(LOADING) => Ok(()),
+            Err(Error::Ping(answer)) if answer.starts_with(WITHOUT_MASTER) => Ok(()),
+            greeted => greeted.map(drop).map_err(|why| self.fault(&why)),
+        }
+    }
+
     async fn verified(&self) -> Result<Fresh, Fault> {
+        self.greet().await.map_err(|why| self.fault(&why))
+    }
+
+    async fn greet(&self) -> Result<Fresh, Error> {
         let mut script = self.login();
         script.ask("PING", &[], Answer::Pong);
-        self.timed(self.set_up(script)).await.map_err(|why| {
-            let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
-            Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
-        })
+        self.timed(self.set_up(script)).await
+    }
+
+    fn fault(&self, why: &Error) -> Fault {
+        let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
+        Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
     }
 
     async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

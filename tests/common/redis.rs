@@ -39,6 +39,8 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", host, "--port", "6379", "--save", "", "--appendonly", "no"]);
         command.args(["--unixsocket", socket.to_str().unwrap()]);
+        // No other replica is waited for.
+        command.args(["--repl-diskless-sync-delay", "0"]);
         command.args(args).current_dir(dir.path()).stdout(Stdio::null());
         let child = command.spawn().unwrap_or_else(|why| {
             panic!("redis-server does not start ({why}); `apt-get install redis-server` gets it")

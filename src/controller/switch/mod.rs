@@ -1,0 +1,165 @@
+//! A switch: the data are moved by Redis's own replication, then the clients. Until the new server is
+//! promoted, everything is undone on the old one's side if anything fails; afterwards it goes
+//! forward only.
+//!
+//! | Stage | What is done | If it fails |
+//! | --- | --- | --- |
+//! | preflight | both servers are looked at | refused, nothing was done |
+//! | replicating | the new one becomes a replica, and is waited for | it is what it was before |
+//! | ready | each client's connection to it is made | the same |
+//! | paused | the gate is shut; blocked commands are interrupted | the same, and clients go on |
+//! | catching up | all that clients carry is told; writers past the proxy are held; the last byte is waited for | the same |
+//! | promoting | it becomes a master, and is seen to be one | the same: nobody has written to it |
+//! | resumed | clients use it | |
+//! | fencing | the old one becomes its replica | told as a warning |
+
+mod preflight;
+mod progress;
+mod replication;
+mod run;
+mod undo;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::preflight::Report;
+pub use self::progress::{Record, Switching};
+use self::run::{Progress, Run};
+use super::reload::milliseconds;
+use super::{By, Change, Controller, Error, lock, remember};
+use crate::config::{Address, Fault};
+use crate::metrics::Outcome;
+
+/// The whole, if nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How to switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// For everything up to the promotion.
+    pub timeout: Duration,
+    /// For which clients may be held; `None`: `pause_time_limit_ms`.
+    pub pause_limit: Option<Duration>,
+    /// The new uplink is a replica already.
+    pub prepared: bool,
+    /// How the new uplink reaches the present one, where that is not its address.
+    pub replicate_from: Option<Address>,
+    /// The present uplink becomes a replica of the new one.
+    pub fence: bool,
+    /// What the new uplink has may be erased.
+    pub force: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            timeout: TIMEOUT,
+            pause_limit: None,
+            prepared: false,
+            replicate_from: None,
+            fence: true,
+            force: false,
+        }
+    }
+}
+
+/// A switch that was not done.
+#[derive(Debug)]
+pub struct NotDone {
+    /// Why.
+    pub error: Error,
+    /// What became of it, if it began.
+    pub record: Option<Box<Record>>,
+    /// What was found, if it came to that.
+    pub report: Option<Report>,
+}
+
+impl From<Error> for NotDone {
+    fn from(error: Error) -> Self {
+        NotDone { error, record: None, report: None }
+    }
+}
+
+impl Controller {
+    /// The switch that is running.
+    pub fn switching(&self) -> Option<Arc<Switching>> {
+        match &*lock(&self.change) {
+            Some(Change::Switch(switching)) => Some(switching.clone()),
+            Some(Change::Reload(_)) | None => None,
+        }
+    }
+
+    /// The last switches, the newest first.
+    pub fn switches(&self) -> Vec<Record> {
+        lock(&self.switches).iter().cloned().collect()
+    }
+
+    /// Looks for what could go wrong with a switch. Nothing is changed.
+    pub async fn check_switch(&self, options: &Options) -> Result<Report, Error> {
+        run::plan(self, options).await.map(|plan| plan.report)
+    }
+
+    /// Moves the data and the clients to the uplink in the configuration file. Goes on if the
+    /// caller does not wait for it.
+    pub async fn switch(self: Arc<Self>, options: Options, by: By) -> Result<Record, NotDone> {
+        let from = self.shared.current.load().uplink.config.addr.to_string();
+        let switching = Arc::new(Switching::new(by, from));
+        let busy = self.begin(Change::Switch(switching.clone()))?;
+        let running = tokio::spawn(async move {
+            let result = busy.0.run_switch(options, &switching).await;
+            drop(busy);
+            switching.ended.cancel();
+            result
+        });
+        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string()).into()))
+    }
+
+    /// Calls off the switch that is running; completes when everything is undone.
+    pub async fn cancel_switch(&self) -> Result<(), Error> {
+        let Some(switching) = self.switching() else {
+            return Err(Error::Conflict("no switch is running".to_owned()));
+        };
+        switching.cancel()?;
+        switching.ended.cancelled().await;
+        Ok(())
+    }
+
+    async fn run_switch(&self, options: Options, switching: &Switching) -> Result<Record, NotDone> {
+        let mut run = Run::new(self, &options, switching);
+        let (result, report) = run.carry_through().await;
+        let label = match &result {
+            Ok(()) => "done",
+            Err(Error::Refused(_)) => "refused",
+            Err(_) => "rolled back",
+        };
+        let record = self.record_switch(Record::of(switching, label), run.progress, &result);
+        match result {
+            Ok(()) => Ok(record),
+            Err(error) => Err(NotDone { error, record: Some(Box::new(record)), report }),
+        }
+    }
+
+    fn record_switch(
+        &self,
+        mut record: Record,
+        progress: Progress,
+        result: &Result<(), Error>,
+    ) -> Record {
+        record.generation = self.shared.current.load().number;
+        record.held_ms = progress.done.pause.map(milliseconds);
+        (record.fenced, record.warnings) = (progress.fenced, progress.warnings);
+        record.not_undone = progress.not_undone;
+        record.moved = progress.done.moved;
+        if let Err(why) = result {
+            record.reason = why.to_string();
+            if let Error::Refused(faults) = why {
+                record.faults = faults.iter().map(Fault::to_string).collect();
+            }
+        }
+        let outcome = Outcome { result: record.result };
+        self.shared.metrics.switches.get_or_create(&outcome).inc();
+        record.log();
+        remember(&self.switches, record.clone());
+        record
+    }
+}

@@ -1,0 +1,439 @@
+//! What could go wrong with a switch, looked at before anything is done. [`checks`] is pure.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::super::server::{Error, Info, Replication, Server};
+use super::Options;
+use crate::config::{Address, Uplink};
+
+/// Each check with its result.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Check {
+    name: &'static str,
+    result: Verdict,
+    detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// It can be done, and something may not be meant.
+    Warning,
+    /// It cannot be done, or must not.
+    Failed,
+    /// The server does not tell.
+    Unknown,
+}
+
+impl Report {
+    pub(super) fn ok(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.add(name, Verdict::Ok, detail.into());
+    }
+
+    pub(super) fn warn(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.add(name, Verdict::Warning, detail.into());
+    }
+
+    pub(super) fn fail(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.add(name, Verdict::Failed, detail.into());
+    }
+
+    fn unknown(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.add(name, Verdict::Unknown, detail.into());
+    }
+
+    fn add(&mut self, name: &'static str, result: Verdict, detail: String) {
+        self.checks.push(Check { name, result, detail });
+    }
+
+    fn of(&self, result: Verdict) -> Vec<String> {
+        let those = self.checks.iter().filter(|check| check.result == result);
+        those.map(|check| format!("{}: {}", check.name, check.detail)).collect()
+    }
+
+    /// What must not be.
+    pub fn failures(&self) -> Vec<String> {
+        self.of(Verdict::Failed)
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.of(Verdict::Warning)
+    }
+}
+
+/// How a server reaches another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = Address::Tcp { host: self.host.clone(), port: self.port };
+        write!(f, "{addr} ({})", if self.tls { "TLS" } else { "no TLS" })
+    }
+}
+
+impl Source {
+    /// How the server at `from` reaches the one at `to`, if that can be told from their addresses.
+    pub(super) fn between(from: &Uplink, to: &Uplink) -> Option<Source> {
+        let Address::Tcp { host, port } = &to.addr else { return None };
+        let near = |addr: &Address| match addr {
+            Address::Unix(_) => true,
+            Address::Tcp { host, .. } => is_this_machine(host),
+        };
+        // What is near to the proxy need not be near to the other server.
+        if near(&to.addr) && !near(&from.addr) {
+            return None;
+        }
+        let host = if host.is_empty() { "localhost" } else { host };
+        Some(Source { host: host.to_owned(), port: *port, tls: to.tls.is_some() })
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    host.is_empty() || host == "localhost" || is_loopback
+}
+
+/// What a server says of itself, as far as it is allowed to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) info: Info,
+    /// By their names in [`SETTINGS`]; `None` if it does not tell.
+    settings: Vec<(&'static str, Option<String>)>,
+    /// By their names in [`RIGHTS`]; `None` if it does not tell.
+    rights: Vec<(&'static str, Option<bool>)>,
+}
+
+/// What is compared.
+const SETTINGS: [&str; 5] = [
+    "databases",
+    "maxclients",
+    "notify-keyspace-events",
+    "maxmemory-policy",
+    "min-replicas-to-write",
+];
+
+/// What may have to be asked of a server.
+const RIGHTS: [(&str, &[&str]); 7] = [
+    ("REPLICAOF", &["REPLICAOF", "NO", "ONE"]),
+    ("CONFIG GET", &["CONFIG", "GET", "masterauth"]),
+    ("CONFIG SET", &["CONFIG", "SET", "masterauth", ""]),
+    ("CLIENT PAUSE", &["CLIENT", "PAUSE", "1", "WRITE"]),
+    ("CLIENT UNBLOCK", &["CLIENT", "UNBLOCK", "0", "ERROR"]),
+    ("PSYNC", &["PSYNC", "?", "-1"]),
+    ("REPLCONF", &["REPLCONF", "ACK", "0"]),
+];
+
+impl Facts {
+    /// Asks for all of it.
+    pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
+        let info = server.info().await?;
+        let mut facts = Facts { info, ..Facts::default() };
+        for name in SETTINGS {
+            facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
+        }
+        let user = allowed(server.text(&["ACL", "WHOAMI"]).await)?;
+        for (name, words) in RIGHTS {
+            let right = match &user {
+                Some(user) => {
+                    let dry_run = [&["ACL", "DRYRUN", user], words].concat();
+                    allowed(server.text(&dry_run).await)?.map(|answer| answer == "OK")
+                }
+                None => None,
+            };
+            facts.rights.push((name, right));
+        }
+        Ok(facts)
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(it, _)| *it == name)?.1.as_deref()
+    }
+
+    fn right(&self, name: &str) -> Option<bool> {
+        self.rights.iter().find(|(it, _)| *it == name)?.1
+    }
+
+    fn keys(&self) -> u64 {
+        self.info.databases().map(|(_, keys)| keys).sum()
+    }
+}
+
+/// What it would not tell is not known; but it must answer.
+fn allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Refused { .. }) => Ok(None),
+        Err(why) => Err(why),
+    }
+}
+
+/// Both servers, and what is wanted.
+pub(super) struct Subject<'a> {
+    pub(super) options: &'a Options,
+    pub(super) old: &'a Facts,
+    pub(super) new: &'a Facts,
+    /// Where the new server replicates from.
+    pub(super) source: Option<&'a Source>,
+}
+
+/// What can be told from what both say.
+pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
+    roles(report, subject);
+    source(report, subject);
+    data(report, subject);
+    version(report, subject);
+    databases(report, subject);
+    memory(report, subject);
+    connections(report, subject);
+    modules(report, subject);
+    settings(report, subject);
+    rights(report, subject);
+    files(report, subject);
+}
+
+/// The new server is the present one's replica already.
+pub(super) fn follows(Subject { old, new, .. }: &Subject<'_>) -> bool {
+    let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
+    !is.is_master && is.is_up && is.history.id == was.history.id
+}
+
+fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
+    const OLD: &str = "present uplink";
+    const NEW: &str = "new uplink";
+    let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
+    for (name, facts) in [(OLD, old), (NEW, new)] {
+        if facts.info.number("cluster_enabled") == Some(1) {
+            report.fail(name, "is part of a cluster, which knows no REPLICAOF");
+        }
+        if facts.info.text("role").is_none() {
+            report.unknown(name, "does not tell whether it is a master");
+        }
+    }
+    if !was.is_master {
+        report.fail(OLD, "is a replica itself: what is written to its master would be lost");
+    } else {
+        report.ok(OLD, "is a master");
+    }
+    if was.replicas.len() > usize::from(!is.is_master) {
+        let count = was.replicas.len();
+        report.warn(OLD, format!("has {count} replicas; others than the new uplink stay with it"));
+    }
+    if old.info.text("run_id").is_some() && old.info.text("run_id") == new.info.text("run_id") {
+        report.fail(NEW, "is the present one, by another address");
+    } else if let (false, Some((host, port))) = (is.is_master, &is.master) {
+        report.ok(NEW, format!("is a replica of {host}:{port}"));
+    } else if options.prepared {
+        report.fail(NEW, "is a master, and with prepared=true it must be a replica already");
+    } else {
+        report.ok(NEW, "is a master, to be made a replica");
+    }
+}
+
+fn source(report: &mut Report, Subject { options, source, .. }: &Subject<'_>) {
+    const NAME: &str = "replication";
+    match source {
+        _ if options.prepared => report.ok(NAME, "is set up already"),
+        Some(source) => report.ok(NAME, format!("the new uplink will replicate from {source}")),
+        None => report.fail(
+            NAME,
+            "how the new uplink reaches the present one cannot be told from their addresses: \
+             replicate_from=host:port says so",
+        ),
+    }
+}
+
+/// It must not be erased unasked.
+fn data(report: &mut Report, subject: &Subject<'_>) {
+    let Subject { options, old, new, .. } = subject;
+    const NAME: &str = "data";
+    let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
+    let keys = new.keys();
+    if options.prepared || follows(subject) {
+        report.ok(NAME, "the new uplink has it already, or will");
+    } else if keys == 0 {
+        report.ok(NAME, "the new uplink is empty");
+    } else if is.is_part_of(&was) {
+        let detail = format!("the {keys} keys of the new uplink are what the present one had");
+        report.ok(NAME, detail);
+    } else if options.force {
+        report.warn(NAME, format!("the {keys} keys of the new uplink will be erased"));
+    } else {
+        let detail = format!("the new uplink has {keys} keys, which would be erased: force=true");
+        report.fail(NAME, detail);
+    }
+}
+
+fn version(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "version";
+    let number = |facts: &Facts| -> Option<(String, Vec<u32>)> {
+        let text = facts.info.text("redis_version")?;
+        let numbers = text.split('.').map_while(|number| number.parse().ok()).collect();
+        Some((text.to_owned(), numbers))
+    };
+    let (Some((was, before)), Some((is, after))) = (number(old), number(new)) else {
+        return report.unknown(NAME, "a server does not tell its version");
+    };
+    let series = |version: &[u32]| version.iter().copied().take(2).collect::<Vec<_>>();
+    let detail = format!("{was}, then {is}");
+    if series(&after) < series(&before) {
+        report.fail(NAME, format!("{detail}: an older one cannot read a newer one's data"));
+    } else if after < before {
+        report.warn(NAME, format!("{detail}: it is older"));
+    } else {
+        report.ok(NAME, detail);
+    }
+}
+
+fn databases(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "databases";
+    let count = |facts: &Facts| facts.setting("databases").and_then(|it| it.parse::<u32>().ok());
+    let used = old.info.databases().map(|(db, _)| db).max();
+    let (was, Some(is)) = (count(old), count(new)) else {
+        return report.unknown(NAME, "the new uplink does not tell how many it has");
+    };
+    if let Some(used) = used.filter(|used| *used >= is) {
+        report.fail(NAME, format!("database {used} is in use, and the new uplink has {is}"));
+    } else if was.is_some_and(|was| was > is) {
+        report.warn(NAME, format!("the new uplink has {is}, the present one more"));
+    } else {
+        report.ok(NAME, format!("the new uplink has {is}"));
+    }
+}
+
+fn memory(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "memory";
+    let used = old.info.number("used_memory");
+    let (Some(used), Some(limit)) = (used, new.info.number("maxmemory")) else {
+        return report.unknown(NAME, "a server does not tell");
+    };
+    let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+    let (total, used_mb) = (new.info.number("total_system_memory"), mb(used));
+    if limit != 0 && limit < used {
+        let limit = mb(limit);
+        report
+            .fail(NAME, format!("{used_mb} are in use, and the new uplink's maxmemory is {limit}"));
+    } else if let Some(total) = total.filter(|total| *total < used) {
+        let total = mb(total);
+        report
+            .fail(NAME, format!("{used_mb} are in use, and the new uplink's machine has {total}"));
+    } else {
+        report.ok(NAME, format!("{used_mb} are in use"));
+    }
+}
+
+fn connections(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "connections";
+    let limit = new.info.number("maxclients").or_else(|| new.setting("maxclients")?.parse().ok());
+    let (Some(limit), Some(used)) = (limit, new.info.number("connected_clients")) else {
+        return report.unknown(NAME, "the new uplink does not tell how many it takes");
+    };
+    let needed = old.info.number("connected_clients").unwrap_or(0);
+    if limit < used + needed {
+        report.fail(
+            NAME,
+            format!(
+                "{needed} are in use, and the new uplink's maxclients is {limit} ({used} used)"
+            ),
+        );
+    } else {
+        report.ok(NAME, format!("{needed} are in use, the new uplink takes {limit}"));
+    }
+}
+
+fn modules(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "modules";
+    let (was, is) = (old.info.modules(), new.info.modules());
+    let missing: Vec<&str> = was.difference(&is).copied().collect();
+    if missing.is_empty() {
+        report.ok(NAME, if was.is_empty() { "none" } else { "the new uplink has them all" });
+    } else {
+        report.fail(NAME, format!("the new uplink lacks {}", missing.join(", ")));
+    }
+}
+
+fn settings(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "settings";
+    let mut told = true;
+    let mut same = true;
+    for name in ["notify-keyspace-events", "maxmemory-policy"] {
+        match (old.setting(name), new.setting(name)) {
+            (Some(was), Some(is)) if was != is => {
+                report.warn(NAME, format!("{name} is {was:?} now, and then {is:?}"));
+                same = false;
+            }
+            (Some(_), Some(_)) => {}
+            _ => told = false,
+        }
+    }
+    if new.setting("min-replicas-to-write").is_some_and(|least| least != "0") {
+        report.warn(NAME, "min-replicas-to-write: the new uplink takes no write without replicas");
+        same = false;
+    }
+    match (told, same) {
+        (false, _) => report.unknown(NAME, "a server does not tell them"),
+        (true, true) => report.ok(NAME, "alike, where they matter to clients"),
+        (true, false) => {}
+    }
+}
+
+fn rights(report: &mut Report, Subject { old, new, options, source, .. }: &Subject<'_>) {
+    const NAME: &str = "rights";
+    let before = report.checks.len();
+    let sets_up = !options.prepared && source.is_some();
+    for (server, facts, name, needed) in [
+        ("new", new, "REPLICAOF", true),
+        ("new", new, "CONFIG GET", sets_up),
+        ("new", new, "CONFIG SET", sets_up),
+        ("present", old, "PSYNC", sets_up),
+        ("present", old, "REPLCONF", sets_up),
+        ("present", old, "REPLICAOF", false),
+        ("present", old, "CLIENT PAUSE", false),
+        ("present", old, "CLIENT UNBLOCK", false),
+    ] {
+        let whom = format!("the {server} uplink's user");
+        match facts.right(name) {
+            Some(true) => {}
+            Some(false) if needed => report.fail(NAME, format!("{whom} may not use {name}")),
+            Some(false) if name == "CLIENT UNBLOCK" => report.warn(
+                NAME,
+                format!("{whom} may not use {name}: commands that wait for data are waited for"),
+            ),
+            Some(false) if options.fence && server == "present" => report.warn(
+                NAME,
+                format!("{whom} may not use {name}: who writes past the proxy is not kept out"),
+            ),
+            Some(false) => {}
+            None => report.unknown(NAME, format!("whether {whom} may use {name}")),
+        }
+    }
+    if report.checks.len() == before {
+        report.ok(NAME, "both users may do what is needed");
+    }
+}
+
+fn files(report: &mut Report, Subject { new, .. }: &Subject<'_>) {
+    const NAME: &str = "configuration file";
+    match new.info.text("config_file") {
+        Some("") => report.ok(NAME, "the new uplink has none that could contradict"),
+        Some(_) if !Replication::of(&new.info).is_master => report.warn(
+            NAME,
+            "the new uplink's may make it a replica again when it is restarted: use CONFIG REWRITE \
+             there afterwards",
+        ),
+        Some(_) => report.ok(NAME, "the new uplink's is left as it is"),
+        None => report.unknown(NAME, "the new uplink does not tell"),
+    }
+}

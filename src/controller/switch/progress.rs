@@ -1,0 +1,302 @@
+//! How far a switch has come, and what became of it.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::super::reload::{Moved, milliseconds};
+use super::super::{By, Error, lock};
+
+/// Measures of the lag that are shown; with more, every second one is dropped.
+const SHOWN: usize = 240;
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// It is looked for what could go wrong.
+    Preflight,
+    /// The new uplink becomes a copy of the present one.
+    Replicating,
+    /// Each client's connection to the new uplink is made.
+    Ready,
+    /// Running requests end, new ones wait.
+    Paused,
+    /// The new uplink applies what was written last.
+    #[serde(rename = "catching up")]
+    CatchingUp,
+    /// It becomes a master.
+    Promoting,
+    /// Clients use it.
+    Resumed,
+    /// The old one becomes its replica.
+    Fencing,
+    /// What was done is undone.
+    #[serde(rename = "rolling back")]
+    RollingBack,
+}
+
+/// A stage that is over.
+#[derive(Debug, Clone, Serialize)]
+struct Passed {
+    stage: Stage,
+    ms: f64,
+}
+
+/// A switch that is running.
+#[derive(Debug)]
+pub struct Switching {
+    /// Who asked for it.
+    pub by: By,
+    /// When it began.
+    pub since: Instant,
+    pub(super) cancelled: CancellationToken,
+    /// All is over, the undoing included.
+    pub(in super::super) ended: CancellationToken,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    stage: Stage,
+    begun: Instant,
+    passed: Vec<Passed>,
+    from: String,
+    to: String,
+    waiting_for: String,
+    sync: Option<(u64, Option<u64>)>,
+    lag: Option<(u64, Duration)>,
+    lags: Vec<(f64, u64)>,
+    /// Every so many measures, one is kept.
+    every: usize,
+    measures: usize,
+    /// It can be called off.
+    revocable: bool,
+}
+
+impl Switching {
+    pub(in super::super) fn new(by: By, from: String) -> Self {
+        let since = Instant::now();
+        Switching {
+            by,
+            since,
+            cancelled: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            now: Mutex::new(Now {
+                stage: Stage::Preflight,
+                begun: since,
+                passed: Vec::new(),
+                from,
+                to: String::new(),
+                waiting_for: "everything that could go wrong is looked at".to_owned(),
+                sync: None,
+                lag: None,
+                lags: Vec::new(),
+                every: 1,
+                measures: 0,
+                revocable: true,
+            }),
+        }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        lock(&self.now)
+    }
+
+    /// Calls it off, if that is possible yet.
+    pub(in super::super) fn cancel(&self) -> Result<(), Error> {
+        // The lock is held, so that it cannot be promoted meanwhile.
+        let now = self.now();
+        if now.stage == Stage::RollingBack {
+            return Ok(());
+        }
+        if !now.revocable {
+            let stage = json!(now.stage);
+            let stage = stage.as_str().unwrap_or_default();
+            return Err(Error::Conflict(format!(
+                "it is too late: the switch is {stage}, and goes forward only"
+            )));
+        }
+        self.cancelled.cancel();
+        Ok(())
+    }
+
+    /// From here on it goes forward only; false if it was called off.
+    pub(super) fn commit(&self) -> bool {
+        let mut now = self.now();
+        now.revocable = self.cancelled.is_cancelled();
+        !now.revocable
+    }
+
+    /// It did not come to that after all.
+    pub(super) fn roll_back(&self) {
+        self.stage(Stage::RollingBack, "what was done is undone");
+        self.now().revocable = false;
+    }
+
+    pub(super) fn target(&self, addr: String) {
+        self.now().to = addr;
+    }
+
+    pub(super) fn stage(&self, stage: Stage, waiting_for: &str) {
+        let mut now = self.now();
+        let passed = Passed { stage: now.stage, ms: milliseconds(now.begun.elapsed()) };
+        now.passed.push(passed);
+        (now.stage, now.begun) = (stage, Instant::now());
+        waiting_for.clone_into(&mut now.waiting_for);
+        info!(?stage, "switching");
+    }
+
+    pub(super) fn waits_for(&self, what: &str) {
+        what.clone_into(&mut self.now().waiting_for);
+    }
+
+    /// Bytes of the first synchronisation.
+    pub(super) fn synced(&self, read: u64, total: Option<u64>) {
+        let mut now = self.now();
+        // It tells the total only while it is on its way.
+        let known = now.sync.and_then(|(_, known)| known);
+        now.sync = Some((read, total.or(known).map(|total| total.max(read))));
+    }
+
+    /// How far behind the new uplink is, in bytes, and how long that took it to catch up.
+    pub(super) fn lags(&self, bytes: u64, time: Duration) {
+        let at = self.since.elapsed().as_secs_f64();
+        let mut now = self.now();
+        now.lag = Some((bytes, time));
+        now.measures += 1;
+        if now.measures.is_multiple_of(now.every) {
+            now.lags.push((at, bytes));
+        }
+        if now.lags.len() > SHOWN {
+            let mut number = 0;
+            now.lags.retain(|_| {
+                number += 1;
+                number % 2 == 0
+            });
+            now.every *= 2;
+        }
+    }
+
+    /// For people and scripts that look on.
+    pub fn json(&self) -> Value {
+        let now = self.now();
+        let mut stages: Vec<Value> = now.passed.iter().map(|passed| json!(passed)).collect();
+        stages.push(json!({ "stage": now.stage, "ms": null }));
+        json!({
+            "by": self.by,
+            "stage": now.stage,
+            "seconds": self.since.elapsed().as_secs_f64(),
+            "from": now.from,
+            "to": now.to,
+            "stages": stages,
+            "waiting_for": now.waiting_for,
+            "sync": now.sync.map(|(read, total)| json!({ "read_bytes": read, "total_bytes": total })),
+            "lag_bytes": now.lag.map(|(bytes, _)| bytes),
+            "lag_ms": now.lag.map(|(_, time)| milliseconds(time)),
+            "lag": now.lags,
+            "can_cancel": now.revocable,
+        })
+    }
+
+    /// A line for people.
+    pub fn line(&self) -> String {
+        let now = self.now();
+        let stage = json!(now.stage);
+        let stage = stage.as_str().unwrap_or_default();
+        let percent = now.sync.and_then(|(read, total)| (read * 100).checked_div(total?));
+        let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
+        format!("switching to {}: {stage}{percent}", now.to)
+    }
+}
+
+/// A switch that has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    at_unix_seconds: f64,
+    by: By,
+    pub(super) result: &'static str,
+    /// Why it was not done.
+    pub(super) reason: String,
+    pub(super) faults: Vec<String>,
+    /// The generation in force since then.
+    pub(super) generation: u64,
+    from: String,
+    to: String,
+    duration_ms: f64,
+    /// How long clients were held; `None` if they were not.
+    pub(super) held_ms: Option<f64>,
+    /// Bytes of the first synchronisation.
+    sync_bytes: Option<u64>,
+    /// How long the new uplink took to catch up, the last time that was measured.
+    lag_ms: Option<f64>,
+    stages: Vec<Passed>,
+    /// The old uplink is a replica of the new one: who writes to it is refused.
+    pub(super) fenced: bool,
+    pub(super) warnings: Vec<String>,
+    /// What could not be undone.
+    pub(super) not_undone: Vec<String>,
+    /// What became of the clients.
+    #[serde(flatten)]
+    pub(super) moved: Moved,
+}
+
+impl Record {
+    /// Of a switch that ends now.
+    pub(super) fn of(switching: &Switching, result: &'static str) -> Self {
+        let now = switching.now();
+        let mut stages = now.passed.clone();
+        stages.push(Passed { stage: now.stage, ms: milliseconds(now.begun.elapsed()) });
+        Record {
+            at_unix_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            by: switching.by,
+            result,
+            reason: String::new(),
+            faults: Vec::new(),
+            generation: 0,
+            from: now.from.clone(),
+            to: now.to.clone(),
+            duration_ms: milliseconds(switching.since.elapsed()),
+            held_ms: None,
+            sync_bytes: now.sync.map(|(read, _)| read),
+            lag_ms: now.lag.map(|(_, time)| milliseconds(time)),
+            stages,
+            fenced: false,
+            warnings: Vec::new(),
+            not_undone: Vec::new(),
+            moved: Moved::default(),
+        }
+    }
+
+    pub(super) fn log(&self) {
+        let Record { result, reason, .. } = self;
+        match reason.as_str() {
+            "" => info!(
+                from = self.from,
+                to = self.to,
+                generation = self.generation,
+                held_ms = self.held_ms,
+                sessions_moved = self.moved.sessions_moved,
+                sessions_closed = self.moved.sessions_closed,
+                fenced = self.fenced,
+                "switched"
+            ),
+            reason => {
+                error!(to = self.to, reason, held_ms = self.held_ms, "the switch is {result}")
+            }
+        }
+        for warning in &self.warnings {
+            warn!(warning, "of the switch");
+        }
+        for what in &self.not_undone {
+            error!(what, "could not be undone");
+        }
+    }
+}

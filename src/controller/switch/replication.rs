@@ -1,0 +1,335 @@
+//! The data: the new server becomes a copy of the old one, a master, and the old one its replica.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep};
+
+use super::super::server::{Error, History, Info, Replication, Server};
+use super::preflight::Source;
+use super::progress::Switching;
+use super::undo::{Undo, follow, set};
+use crate::config::Login;
+
+/// How often a server is asked that has much to do.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often one is asked that clients wait for.
+const LOOK_OFTEN: Duration = Duration::from_millis(1);
+/// For how long nothing may have moved.
+const STALLED: Duration = Duration::from_secs(60);
+/// For how long the old server may not answer.
+const SILENT: Duration = Duration::from_secs(10);
+/// The new server is as good as equal if it catches up in this time.
+const CLOSE: Duration = Duration::from_millis(10);
+/// For how long it is waited that the old server follows the new one.
+const FOLLOWS: Duration = Duration::from_secs(10);
+
+/// Bytes that came by replication, since version 7.
+const RECEIVED: &str = "total_net_repl_input_bytes";
+
+/// The server that clients use, and the one that they will use.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) old: Server,
+    pub(super) new: Server,
+    /// What the new one had received before its first synchronisation, while that is on its way.
+    received_before: Option<u64>,
+}
+
+/// How a server logs in at its master, and whether it does that by TLS.
+async fn log_in(
+    server: &mut Server,
+    source: &Source,
+    login: Option<&Login>,
+    undo: &mut Vec<Undo>,
+) -> Result<(), Error> {
+    let user = login.and_then(|login| login.user.clone()).unwrap_or_default();
+    let pass = login.map(|login| login.pass.expose_secret().to_owned()).unwrap_or_default();
+    let tls = if source.tls { "yes" } else { "no" };
+    for (name, wanted) in
+        [("masteruser", user), ("masterauth", pass), ("tls-replication", tls.to_owned())]
+    {
+        let present = match server.setting(name).await {
+            Ok(present) => present.unwrap_or_default(),
+            // Whoever may not look has set it right, or will be told by the replication.
+            Err(Error::Refused { .. }) => continue,
+            Err(why) => return Err(why),
+        };
+        // A server without TLS knows no such setting.
+        if present == wanted || (present.is_empty() && wanted == "no") {
+            continue;
+        }
+        undo.push(Undo::Set(name, present.into()));
+        set(server, name, &wanted.into()).await?;
+    }
+    Ok(())
+}
+
+impl Pair {
+    pub(super) fn new(old: Server, new: Server) -> Self {
+        Pair { old, new, received_before: None }
+    }
+
+    /// Makes the new server a replica of the old one.
+    pub(super) async fn set_up(
+        &mut self,
+        source: &Source,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Error> {
+        let info = self.new.info().await?;
+        let before = Replication::of(&info);
+        self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
+        let login = self.old.generation.uplink.config.login.clone();
+        log_in(&mut self.new, source, login.as_ref(), undo).await?;
+        undo.push(Undo::Follow(before.master.filter(|_| !before.is_master)));
+        follow(&mut self.new, Some(&(source.host.clone(), source.port))).await
+    }
+
+    /// Waits until the new server has everything, but for what was written just now.
+    pub(super) async fn synchronise(
+        &mut self,
+        switching: &Switching,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let mut last_lag = Duration::MAX;
+        let mut watch = Watch::new();
+        loop {
+            watch.patience()?;
+            let old = watch.heard(self.old.replication().await);
+            match self.new.info().await {
+                Ok(info) => {
+                    let new = Replication::of(&info);
+                    watch.moved(&info);
+                    self.count(&info, &new, switching);
+                    if new.is_master {
+                        let addr = self.new.addr();
+                        return Err(format!("{addr} is no replica any more: was it restarted?"));
+                    }
+                    switching.waits_for(&watch.doing(&info, &new));
+                    if let Some(old) = old.filter(|old| is_copy(&new, &old.history)) {
+                        watch.silent_since = Instant::now();
+                        let lag = self.lag(old.history.clone(), switching).await;
+                        let Some(lag) = lag else { continue };
+                        // It may not get better than it is: the way takes its time.
+                        let settled = lag <= limit / 4 && lag > last_lag / 2;
+                        if lag <= CLOSE || settled {
+                            return Ok(());
+                        }
+                        last_lag = lag;
+                    }
+                }
+                Err(why) => watch.trouble = format!("{}: {why}", self.new.addr()),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What came of the first synchronisation. A server before version 7 tells that only meanwhile.
+    fn count(&mut self, info: &Info, new: &Replication, switching: &Switching) {
+        let Some(before) = self.received_before else { return };
+        let received = info.number(RECEIVED).unwrap_or(0).saturating_sub(before);
+        switching.synced(received.max(new.read_bytes), new.total_bytes);
+        if new.is_up && !new.is_syncing {
+            self.received_before = None;
+        }
+    }
+
+    /// How long the new server takes to have what the old one had; `None` if it stops following.
+    async fn lag(&mut self, goal: History, switching: &Switching) -> Option<Duration> {
+        let begun = Instant::now();
+        let mut behind = None;
+        loop {
+            let new = self.new.replication().await.ok()?;
+            if !is_copy(&new, &goal) || begun.elapsed() > STALLED {
+                return None;
+            }
+            let bytes = goal.offset.saturating_sub(new.applied);
+            behind.get_or_insert(bytes);
+            if bytes == 0 {
+                let time = begun.elapsed();
+                switching.lags(behind.unwrap_or(0), time);
+                return Some(time);
+            }
+            sleep(LOOK_OFTEN).await;
+        }
+    }
+
+    /// Clients are held: waits until the new server has applied everything that was written.
+    pub(super) async fn catch_up(&mut self) -> Result<Replication, String> {
+        let addr = self.old.addr();
+        let old = self.old.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;
+        if !old.is_master {
+            return Err(format!("{addr} is a master no more"));
+        }
+        loop {
+            let addr = self.new.addr();
+            let new = self.new.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;
+            if new.is_master || new.history.id != old.history.id {
+                return Err(format!("{addr} does not follow any more"));
+            }
+            if new.applied >= old.history.offset {
+                return Ok(old);
+            }
+            if !new.is_up {
+                return Err(format!("the replication to {addr} broke"));
+            }
+            sleep(LOOK_OFTEN).await;
+        }
+    }
+
+    /// Who writes to the old server past the proxy waits. It goes on by itself.
+    pub(super) async fn pause_writers(
+        &mut self,
+        time: Duration,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Error> {
+        undo.push(Undo::Unpause);
+        let time = time.as_millis().to_string();
+        self.old.tell(&["CLIENT", "PAUSE", &time, "WRITE"]).await.map(drop)
+    }
+
+    /// Makes the new server a master. If it cannot be seen to be one, it counts as none: nobody has
+    /// written to it.
+    pub(super) async fn promote(&mut self) -> Result<(), String> {
+        let told = follow(&mut self.new, None).await;
+        let addr = self.new.addr();
+        match self.new.replication().await {
+            Ok(new) if new.is_master => Ok(()),
+            Ok(_) => Err(format!(
+                "{addr} is not promoted{}",
+                told.err().map(|why| format!(": {why}")).unwrap_or_default()
+            )),
+            Err(why) => Err(format!("whether {addr} is promoted is not known: {why}")),
+        }
+    }
+
+    /// Makes the old server a replica of the new one, so that nobody can write there. `known` are
+    /// the addresses by which it knew its replicas.
+    pub(super) async fn fence(
+        &mut self,
+        known: &[(String, u16)],
+        mapped: bool,
+    ) -> Result<(), String> {
+        let (old_addr, new_addr) = (self.old.addr(), self.new.addr());
+        let (old, new) =
+            (self.old.generation.uplink.config.clone(), self.new.generation.uplink.config.clone());
+        let direct = Source::between(&old, &new).filter(|_| !mapped);
+        let by_replica = match known {
+            [(host, port)] => {
+                Some(Source { host: host.clone(), port: *port, tls: new.tls.is_some() })
+            }
+            _ => None,
+        };
+        let source = direct.or(by_replica).ok_or_else(|| {
+            format!("how {old_addr} reaches {new_addr} is not known; tell it REPLICAOF yourself")
+        })?;
+        // An empty server that came back in the place of the new one would erase the last copy.
+        match self.new.replication().await {
+            Ok(new) if new.is_master => {}
+            Ok(_) => return Err(format!("{new_addr} is a master no more")),
+            Err(why) => return Err(format!("lost {new_addr}: {why}")),
+        }
+        let failed = |why: Error| format!("{old_addr}: {why}");
+        log_in(&mut self.old, &source, new.login.as_ref(), &mut Vec::new())
+            .await
+            .map_err(failed)?;
+        follow(&mut self.old, Some(&(source.host, source.port))).await.map_err(failed)
+    }
+
+    /// Waits for a while until the old server follows the new one.
+    pub(super) async fn old_follows(&mut self) -> bool {
+        let deadline = Instant::now() + FOLLOWS;
+        while Instant::now() < deadline {
+            if self.old.replication().await.is_ok_and(|old| old.is_up) {
+                return true;
+            }
+            sleep(LOOK).await;
+        }
+        false
+    }
+}
+
+/// It follows that history, and is synchronised.
+fn is_copy(new: &Replication, history: &History) -> bool {
+    !new.is_master && new.is_up && !new.is_syncing && new.history.id == history.id
+}
+
+/// Whether anything moves.
+struct Watch {
+    moved_at: Instant,
+    last: Vec<Option<String>>,
+    silent_since: Instant,
+    trouble: String,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let now = Instant::now();
+        Watch { moved_at: now, last: Vec::new(), silent_since: now, trouble: String::new() }
+    }
+
+    fn patience(&self) -> Result<(), String> {
+        let trouble = &self.trouble;
+        if self.silent_since.elapsed() > SILENT {
+            return Err(format!("lost {trouble}"));
+        }
+        if self.moved_at.elapsed() > STALLED {
+            let stalled = STALLED.as_secs();
+            return Err(format!("the replication has not moved for {stalled} s: {trouble}"));
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, old: Result<Replication, Error>) -> Option<Replication> {
+        match old {
+            Ok(old) => {
+                self.silent_since = Instant::now();
+                Some(old)
+            }
+            Err(why) => {
+                self.trouble = format!("the present uplink: {why}");
+                None
+            }
+        }
+    }
+
+    fn moved(&mut self, new: &Info) {
+        let fields = [
+            "master_sync_read_bytes",
+            "loading_loaded_bytes",
+            "slave_read_repl_offset",
+            "slave_repl_offset",
+            RECEIVED,
+        ];
+        let now: Vec<_> = fields.iter().map(|name| new.text(name).map(str::to_owned)).collect();
+        if now != self.last {
+            (self.last, self.moved_at) = (now, Instant::now());
+        }
+    }
+
+    /// What is going on, for people.
+    fn doing(&mut self, info: &Info, new: &Replication) -> String {
+        let master = new.master.as_ref();
+        let master = master.map(|(host, port)| format!("{host}:{port}")).unwrap_or_default();
+        if info.number("loading") == Some(1) {
+            return "the new uplink loads the data".to_owned();
+        }
+        if new.is_syncing && new.read_bytes == 0 {
+            self.trouble = "the present uplink does not begin to send".to_owned();
+            return "the present uplink makes a snapshot of the data".to_owned();
+        }
+        if new.is_syncing {
+            self.trouble = format!("nothing more comes from {master}");
+            return "the new uplink receives the data".to_owned();
+        }
+        if !new.is_up {
+            self.trouble = format!(
+                "the new uplink's link to {master} is down (can it reach that, with TLS and the \
+                 password? its log tells)"
+            );
+            return format!("the new uplink connects to {master}");
+        }
+        self.trouble = format!("it follows {master}, which is not the present uplink");
+        "the new uplink catches up".to_owned()
+    }
+}

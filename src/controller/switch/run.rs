@@ -1,0 +1,346 @@
+//! One switch, from the preflight to its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::warn;
+
+use super::super::reload::{Done, Tally};
+use super::super::server::{self, Server};
+use super::super::sides::Sides;
+use super::super::swap::{Held, Swap, few_descriptors, refused};
+use super::super::{Controller, Error, joined, stopping};
+use super::Options;
+use super::preflight::{self, Facts, Report, Source, Subject};
+use super::progress::{Stage, Switching};
+use super::replication::Pair;
+use super::undo::{Undo, undo};
+use crate::config::{Address, Fault};
+use crate::generation::{Generation, Readiness};
+use crate::reception::Sockets;
+use crate::session::{Finish, Preparation, Prospect};
+
+/// Longer than anybody waits, and short enough to be added to a time.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Writers past the proxy are held for this much longer than clients, so that they are fenced
+/// before they go on.
+const FENCED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is known once nothing speaks against it.
+pub(super) struct Plan {
+    before: Arc<Generation>,
+    generation: Arc<Generation>,
+    sockets: Sockets,
+    pair: Pair,
+    pub(super) report: Report,
+    /// `None` if the new uplink is a replica already.
+    source: Option<Source>,
+}
+
+/// What a switch has done so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) done: Done,
+    /// To the new server.
+    undo_new: Vec<Undo>,
+    /// To the old one.
+    undo_old: Vec<Undo>,
+    pub(super) not_undone: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) fenced: bool,
+}
+
+/// A switch on its way.
+pub(super) struct Run<'a> {
+    controller: &'a Controller,
+    options: &'a Options,
+    switching: &'a Switching,
+    revocable: Revocable<'a>,
+    pub(super) progress: Progress,
+}
+
+/// What can be called off.
+#[derive(Clone, Copy)]
+struct Revocable<'a> {
+    controller: &'a Controller,
+    switching: &'a Switching,
+    /// All of it must be promoted by then.
+    until: Instant,
+}
+
+/// Each client's connection to the new uplink is made.
+struct Ready {
+    sides: Sides,
+    preparation: Arc<Preparation>,
+}
+
+/// Everything is at the new server.
+struct Copied {
+    finish: Arc<Finish>,
+    /// The addresses by which the old server knows its replicas.
+    replicas: Vec<(String, u16)>,
+}
+
+/// Everything that can be found wrong before anything is done.
+pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<Plan, Error> {
+    let before = controller.shared.current.load();
+    let (generation, sockets) = controller.verify(&before, Readiness::Reachable).await?;
+    if generation.uplink_since == before.uplink_since {
+        let text = "the uplink in the file is the present one: there is nothing to switch to";
+        return Err(refused(Fault::new(text)));
+    }
+    let (new_config, old_config) = (&generation.uplink.config, &before.uplink.config);
+    let source = match &options.replicate_from {
+        Some(Address::Tcp { host, port }) => {
+            let tls = old_config.tls.is_some();
+            Some(Source { host: host.clone(), port: *port, tls })
+        }
+        Some(Address::Unix(_)) => None,
+        None => Source::between(new_config, old_config),
+    };
+    let mut report = Report::default();
+    report.ok("configuration", "valid");
+    check_clients(controller, &mut report).await;
+    let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
+    let unreachable =
+        |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
+    let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
+    let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
+    let subject = Subject { options, old: &old, new: &new, source: source.as_ref() };
+    preflight::checks(&mut report, &subject);
+    let is_set_up = options.prepared || preflight::follows(&subject);
+    let source = source.filter(|_| !is_set_up);
+    Ok(Plan { before, generation, sockets, pair, report, source })
+}
+
+async fn check_clients(controller: &Controller, report: &mut Report) {
+    const NAME: &str = "clients";
+    let clients = controller.shared.roster.len();
+    if let Some(fault) = few_descriptors(clients) {
+        report.fail(NAME, fault.to_string());
+    }
+    let prospects = controller.prospects().await;
+    for (reason, count) in closed(&prospects) {
+        report.warn(NAME, format!("{count} will be closed: {reason}"));
+    }
+    let waits = prospects.iter().filter(|it| it.waits).count();
+    if waits > 0 {
+        report.warn(NAME, format!("{waits} commands that wait will be waited for"));
+    }
+    let raw = controller.reception.raw().count();
+    if raw > 0 {
+        report.warn(NAME, format!("{raw} raw connections stay with the present uplink"));
+    }
+    report.ok(NAME, format!("{clients} will be moved"));
+}
+
+/// Why clients will be closed, and how many.
+fn closed(prospects: &[Prospect]) -> BTreeMap<&'static str, usize> {
+    let mut closed = BTreeMap::new();
+    for reason in prospects.iter().filter_map(|it| it.closed_for) {
+        *closed.entry(reason).or_default() += 1;
+    }
+    closed
+}
+
+impl Revocable<'_> {
+    /// Ends early if it is called off, if the process stops, or if time is over.
+    async fn run<T>(self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.switching.cancelled.cancelled() => Err(called_off()),
+            () = self.controller.shared.stop.begun() => Err(stopping()),
+            () = sleep_until(self.until) => Err(Error::TimeLimit(
+                "the switch is rolled back: timeout_ms is over".to_owned(),
+            )),
+            result = work => result,
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        controller: &'a Controller,
+        options: &'a Options,
+        switching: &'a Switching,
+    ) -> Self {
+        let until = switching.since + options.timeout.min(FOR_EVER);
+        let revocable = Revocable { controller, switching, until };
+        Run { controller, options, switching, revocable, progress: Progress::default() }
+    }
+
+    /// Either the clients use the new uplink afterwards, or everything is as it was. With the
+    /// report if that is why.
+    pub(super) async fn carry_through(&mut self) -> (Result<(), Error>, Option<Report>) {
+        let planned = self.revocable.run(plan(self.controller, self.options)).await;
+        let mut plan = match planned {
+            Ok(plan) => plan,
+            Err(why) => return (Err(why), None),
+        };
+        self.switching.target(plan.pair.new.addr());
+        let failures = plan.report.failures();
+        if !failures.is_empty() {
+            let faults = failures.into_iter().map(Fault::new).collect();
+            return (Err(Error::Refused(faults)), Some(plan.report));
+        }
+        self.progress.warnings = plan.report.warnings();
+        let Err(why) = self.carry_out(&mut plan).await else { return (Ok(()), None) };
+        self.switching.roll_back();
+        self.progress.roll_back(&mut plan.pair).await;
+        let why = match why {
+            // The configuration was good; it is the switch that failed.
+            Error::Refused(faults) => Error::RolledBack(joined(&faults)),
+            other => other,
+        };
+        (Err(why), None)
+    }
+
+    async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Error> {
+        let Plan { before, generation, sockets, pair, source, .. } = plan;
+        let controller = self.controller;
+        let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
+        let limit = limit.min(FOR_EVER);
+        let ready = self.revocable.run(self.make_ready(pair, source.as_ref(), limit)).await;
+        let Ready { mut sides, preparation } = self.or_abandon(ready).await?;
+        let tally = Tally::begin(&controller.shared.moves);
+        let swap = Swap { by: "switch", limit, before, sockets, preparation };
+        self.switching.stage(Stage::Paused, "running requests end");
+        let holding = controller.hold(&swap, &mut sides, &mut self.progress.done);
+        let held = self.revocable.run(holding).await;
+        let held = self.or_abandon(held).await?;
+        let promoted = self.promote(&swap, &mut sides, &held, pair).await;
+        let copied = match self.or_abandon(promoted).await {
+            Ok(copied) => copied,
+            Err(why) => {
+                held.release(&mut self.progress.done);
+                return Err(why);
+            }
+        };
+        // From here on, it goes forward only.
+        if let Err(why) = controller.queue(&swap, &copied.finish, &held).await {
+            // Who has an open transaction begins it again with its next request.
+            warn!(%why, "open transactions were not carried over ahead");
+        }
+        controller.exchange(&swap, held, &mut self.progress.done);
+        self.switching.stage(Stage::Resumed, "clients take the new uplink");
+        if self.options.fence {
+            self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
+            let mapped = self.options.replicate_from.is_some();
+            self.progress.fence(pair, &copied.replicas, mapped).await;
+        }
+        controller.settle(generation, std::mem::take(sockets)).await;
+        tally.end(&controller.shared.moves, &mut self.progress.done.moved);
+        if self.progress.fenced && !pair.old_follows().await {
+            let text = "the old uplink has not connected to the new one yet";
+            self.progress.warnings.push(text.to_owned());
+        }
+        Ok(())
+    }
+
+    /// If it did not come to that, nothing may go to the old uplink again before this.
+    async fn or_abandon<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.controller.abandon().await;
+        }
+        result
+    }
+
+    /// The data are copied, but for what is written just now; and each client's connection is made.
+    async fn make_ready(
+        &mut self,
+        pair: &mut Pair,
+        source: Option<&Source>,
+        limit: Duration,
+    ) -> Result<Ready, Error> {
+        let switching = self.switching;
+        switching.stage(Stage::Replicating, "the new uplink is made a replica");
+        if let Some(source) = source {
+            let set_up = pair.set_up(source, &mut self.progress.undo_new).await;
+            set_up.map_err(|why| Error::RolledBack(format!("{}: {why}", pair.new.addr())))?;
+        }
+        pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
+        let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
+        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        if !sides.is_replica() {
+            let addr = pair.new.addr();
+            return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
+        }
+        let preparation = self.controller.prepare(&generation, &mut sides).await?;
+        // That may have taken a while.
+        pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        Ok(Ready { sides, preparation })
+    }
+
+    /// Clients are held. Everything comes to the new server, and that becomes a master.
+    async fn promote(
+        &mut self,
+        swap: &Swap<'_>,
+        sides: &mut Sides,
+        held: &Held,
+        pair: &mut Pair,
+    ) -> Result<Copied, Error> {
+        self.switching.stage(Stage::CatchingUp, "the new uplink applies what was written last");
+        let copied = self.revocable.run(self.copy_the_rest(swap, sides, held, pair)).await?;
+        if !self.switching.commit() {
+            return Err(called_off());
+        }
+        self.switching.stage(Stage::Promoting, "the new uplink becomes a master");
+        pair.promote().await.map_err(Error::RolledBack)?;
+        Ok(copied)
+    }
+
+    async fn copy_the_rest(
+        &mut self,
+        swap: &Swap<'_>,
+        sides: &mut Sides,
+        held: &Held,
+        pair: &mut Pair,
+    ) -> Result<Copied, Error> {
+        let late = |_| swap.late("the new uplink has not caught up in time", "");
+        let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
+        // What was written to keys before they are watched there is no touch.
+        caught_up.map_err(Error::RolledBack)?;
+        let finish = self.controller.finish(swap, sides, held).await?;
+        if self.options.fence {
+            // Not before: the mark for subscribers would have to wait, too.
+            let left = held.deadline.saturating_duration_since(Instant::now());
+            let time = left + FENCED_WITHIN;
+            if let Err(why) = pair.pause_writers(time, &mut self.progress.undo_old).await {
+                let addr = pair.old.addr();
+                let text = format!("{addr}: who writes past the proxy was not held: {why}");
+                self.progress.warnings.push(text);
+            }
+        }
+        let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
+        let replicas = caught_up.map_err(Error::RolledBack)?.replicas;
+        Ok(Copied { finish, replicas })
+    }
+}
+
+impl Progress {
+    /// Undoes what was done to both servers, first of all to the one that clients use.
+    async fn roll_back(&mut self, pair: &mut Pair) {
+        let old = undo(&mut pair.old, std::mem::take(&mut self.undo_old)).await;
+        let new = undo(&mut pair.new, std::mem::take(&mut self.undo_new)).await;
+        self.not_undone = [old, new].concat();
+    }
+
+    async fn fence(&mut self, pair: &mut Pair, known: &[(String, u16)], mapped: bool) {
+        match pair.fence(known, mapped).await {
+            Ok(()) => {
+                self.fenced = true;
+                // Whoever was held is told that it is a replica.
+                let failed = undo(&mut pair.old, std::mem::take(&mut self.undo_old)).await;
+                self.warnings.extend(failed);
+            }
+            Err(why) => self.warnings.push(format!("the old uplink is not fenced: {why}")),
+        }
+    }
+}
+
+fn called_off() -> Error {
+    Error::Conflict("the switch was cancelled by an operator".to_owned())
+}

@@ -1,0 +1,89 @@
+//! What a switch has done to the servers, to be undone if it does not come to an end.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::super::server::{Error, Server};
+
+/// For how long it is tried.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before it is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// One thing to be done to a server.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// It has this master, or none.
+    Follow(Option<(String, u16)>),
+    /// A setting has this value, which may be a password.
+    Set(&'static str, SecretString),
+    /// It serves writers again.
+    Unpause,
+}
+
+impl Undo {
+    async fn on(&self, server: &mut Server) -> Result<(), Error> {
+        match self {
+            Undo::Follow(master) => follow(server, master.as_ref()).await,
+            Undo::Set(name, value) => set(server, name, value).await,
+            Undo::Unpause => server.tell(&["CLIENT", "UNPAUSE"]).await.map(drop),
+        }
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Undo::Follow(None) => "REPLICAOF NO ONE".to_owned(),
+            Undo::Follow(Some((host, port))) => format!("REPLICAOF {host} {port}"),
+            Undo::Set(name, _) => format!("CONFIG SET {name}, to what it was"),
+            Undo::Unpause => "CLIENT UNPAUSE".to_owned(),
+        }
+    }
+}
+
+/// Makes it a replica, or a master.
+pub(super) async fn follow(
+    server: &mut Server,
+    master: Option<&(String, u16)>,
+) -> Result<(), Error> {
+    match master {
+        Some((host, port)) => server.tell(&["REPLICAOF", host, &port.to_string()]).await.map(drop),
+        None => server.tell(&["REPLICAOF", "NO", "ONE"]).await.map(drop),
+    }
+}
+
+/// Changes a setting.
+pub(super) async fn set(
+    server: &mut Server,
+    name: &str,
+    value: &SecretString,
+) -> Result<(), Error> {
+    let value = value.expose_secret();
+    server.tell(&["CONFIG", "SET", name, value]).await.map(drop)
+}
+
+/// Does these things, the last one first, and tells which could not be done.
+pub(super) async fn undo(server: &mut Server, things: Vec<Undo>) -> Vec<String> {
+    let deadline = Instant::now() + LIMIT;
+    let mut failed = Vec::new();
+    for thing in things.into_iter().rev() {
+        let mut why = String::new();
+        let tried = timeout_at(deadline, async {
+            while let Err(error) = thing.on(server).await {
+                why = error.to_string();
+                // It will not change its mind.
+                if matches!(error, Error::Refused { .. }) {
+                    return false;
+                }
+                sleep(AGAIN).await;
+            }
+            true
+        });
+        if !tried.await.unwrap_or(false) {
+            let (addr, what) = (server.addr(), thing.what());
+            failed.push(format!("on {addr}, {what}: {why}"));
+        }
+    }
+    failed
+}
