@@ -5,6 +5,7 @@ mod browser;
 mod client;
 mod fake;
 mod http;
+mod middle;
 mod proxy;
 mod redis;
 
@@ -15,6 +16,7 @@ pub use self::browser::Browser;
 pub use self::client::{Client, tls_config};
 pub use self::fake::{FakeUplink, tls_server};
 pub use self::http::{Answer, http, send};
+pub use self::middle::{Middle, Then, When};
 pub use self::proxy::{Proxy, check, config, run_to_end};
 pub use self::redis::{Redis, redis};
 

@@ -4,12 +4,15 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Client, cert, eventually};
 
 /// A running redis-server with an address of its own; it ends with the test.
 pub struct Redis {
     child: Child,
     host: String,
+    args: Vec<String>,
     pub dir: tempfile::TempDir,
 }
 
@@ -30,11 +33,12 @@ impl Redis {
         let second = 16 + ((process >> 8) + round * 64) % 200;
         let host = format!("127.{second}.{}.{}", process & 0xff, 1 + number);
         let dir = tempfile::tempdir().unwrap();
-        let child = Redis::run(&host, &dir, args);
-        Redis { child, host, dir }
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let child = Redis::run(&host, &dir, &args);
+        Redis { child, host, args, dir }
     }
 
-    fn run(host: &str, dir: &tempfile::TempDir, args: &[&str]) -> Child {
+    fn run(host: &str, dir: &tempfile::TempDir, args: &[String]) -> Child {
         let socket = dir.path().join("redis.sock");
         let mut command = Command::new("redis-server");
         command.args(["--bind", host, "--port", "6379", "--save", "", "--appendonly", "no"]);
@@ -49,10 +53,21 @@ impl Redis {
         child
     }
 
-    /// Ends it at once, and starts another in its place, without its data.
+    /// Ends it at once, and starts another in its place: with what it has written to its disk, if
+    /// it does that.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = Redis::run(&self.host, &self.dir, &[]);
+        self.child = Redis::run(&self.host, &self.dir, &self.args);
+    }
+
+    /// For whoever ends it from elsewhere.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
+    }
+
+    /// Stops it for a while, or goes on.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// One that speaks TLS, too.
