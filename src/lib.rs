@@ -15,7 +15,7 @@
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
 //! ```
 //!
-//! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`transport`],
+//! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
 //! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`].
 
 pub mod admin;
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod controller;
+pub mod dial;
 pub mod gate;
 pub mod generation;
 pub mod limits;

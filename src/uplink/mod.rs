@@ -1,49 +1,28 @@
-//! The dialled side: connect, TLS, log in, restore a state. It knows no clients.
+//! The dialled side: connect, log in, restore a state. It knows no clients.
 
 mod script;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 pub use self::script::{Answer, Heard, Script};
-use crate::config::{Address, Fault, Uplink};
+use crate::config::{Fault, Uplink};
+use crate::dial;
 use crate::resp::{encode, reply};
 use crate::tls;
-use crate::transport::{Socket, Stream, set_tcp_options};
+use crate::transport::Stream;
 
 /// Why there is no connection to the uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host's name has no address.
-    #[error("could not resolve {host}: {why}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: io::Error,
-    },
-    /// No address of the host accepted.
-    #[error("could not connect to {at}: {why}")]
-    Connect {
-        /// The last address tried.
-        at: String,
-        /// What the system said.
-        why: io::Error,
-    },
-    /// The TLS handshake failed.
-    #[error("TLS handshake failed: {0}")]
-    Tls(io::Error),
+    /// There is no connection, or no TLS.
+    #[error(transparent)]
+    Dial(#[from] dial::Error),
     /// The uplink did not take the proxy's AUTH.
     #[error("AUTH failed: {0}")]
     Login(String),
@@ -68,8 +47,9 @@ impl Error {
     /// There is nobody who could have said anything.
     pub fn is_absence(&self) -> bool {
         match self {
-            Error::Resolve { .. } | Error::Connect { .. } | Error::TimeLimit(_) => true,
-            Error::Tls(_)
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Connect { .. })
+            | Error::TimeLimit(_) => true,
+            Error::Dial(dial::Error::Tls(_))
             | Error::Login(_)
             | Error::Setup(_)
             | Error::Refused(_)
@@ -89,7 +69,7 @@ const WITHOUT_MASTER: &str = "-MASTERDOWN";
 pub struct Dialler {
     /// What the file says.
     pub config: Uplink,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<dial::Tls>,
     time_limit: Duration,
 }
 
@@ -100,8 +80,9 @@ impl Dialler {
             None => None,
             Some(tls) => {
                 let config = tls::client(tls)?;
-                let name = server_name(tls.servername.as_deref(), &uplink.addr)?;
-                Some((config, name))
+                let tls = dial::Tls::new(config, tls.servername.as_deref(), &uplink.addr)
+                    .map_err(|why| vec![Fault::new(format!("uplink: {why}"))])?;
+                Some(tls)
             }
         };
         Ok(Dialler { config: uplink, tls, time_limit })
@@ -199,11 +180,7 @@ impl Dialler {
     }
 
     async fn transport(&self) -> Result<Stream, Error> {
-        let socket = connect(&self.config.addr, self.time_limit).await?;
-        let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
-        let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
-        let stream = handshake.await.map_err(Error::Tls)?;
-        Ok(Stream::TlsClient(Box::new(stream)))
+        Ok(dial::connect(&self.config.addr, self.tls.as_ref(), self.time_limit).await?)
     }
 }
 
@@ -211,42 +188,6 @@ impl Dialler {
 /// what looks like the end of its time could be taken for that.
 pub fn unblock(id: u64) -> Vec<u8> {
     encode::request(["CLIENT", "UNBLOCK", &id.to_string(), "ERROR"])
-}
-
-/// The name that the uplink's certificate must have; an IP address is as good as a host's name.
-fn server_name(given: Option<&str>, addr: &Address) -> Result<ServerName<'static>, Vec<Fault>> {
-    let host = match (given, addr) {
-        (Some(name), _) => name,
-        (None, Address::Tcp { host, .. }) if !host.is_empty() => host,
-        (None, Address::Tcp { .. } | Address::Unix(_)) => "localhost",
-    };
-    ServerName::try_from(host.to_owned())
-        .map_err(|_| vec![Fault::new(format!("uplink: not a name to verify: {host:?}"))])
-}
-
-/// A host that does not answer at its first address must leave time for the others.
-async fn connect(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
-    let (host, port) = match addr {
-        Address::Unix(path) => {
-            let failed = |why| Error::Connect { at: path.display().to_string(), why };
-            return Ok(UnixStream::connect(path).await.map_err(failed)?.into());
-        }
-        Address::Tcp { host, port } if host.is_empty() => ("localhost", *port),
-        Address::Tcp { host, port } => (host.as_str(), *port),
-    };
-    let resolve = |why| Error::Resolve { host: host.to_owned(), why };
-    let addrs: Vec<_> = lookup_host((host, port)).await.map_err(resolve)?.collect();
-    let share = time_limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
-    let mut failure = resolve(io::Error::other("no address"));
-    for at in addrs {
-        let attempt = timeout(share, TcpStream::connect(at)).await;
-        let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match attempt.and_then(|socket| set_tcp_options(&SockRef::from(&socket)).map(|()| socket)) {
-            Ok(socket) => return Ok(socket.into()),
-            Err(why) => failure = Error::Connect { at: at.to_string(), why },
-        }
-    }
-    Err(failure)
 }
 
 /// A connection that no client uses yet.
