@@ -12,7 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -22,10 +22,15 @@ use crate::config::{Fault, Identity, ListenTls, UplinkTls};
 
 /// What is shown to clients of `block`, and asked of them.
 pub fn server(block: &str, tls: &ListenTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+    let [certfile, keyfile, cacertfile] =
+        ["certfile", "keyfile", "cacertfile"].map(|field| format!("{block}.{field}"));
+    let certfile = Named { name: &certfile, file: &tls.identity.certfile };
+    let keyfile = Named { name: &keyfile, file: &tls.identity.keyfile };
+    let cacertfile = tls.cacertfile.as_ref().map(|file| Named { name: &cacertfile, file });
     let (mut identity, mut roots) = (None, None);
     collect([
-        load_identity(block, &tls.identity).map(|it| identity = Some(it)),
-        load_roots(block, tls.cacertfile.as_deref()).map(|it| roots = it),
+        load_identity(certfile, keyfile).map(|it| identity = Some(it)),
+        cacertfile.map(load_roots).transpose().map(|it| roots = it),
     ])?;
     let Some((certs, key)) = identity else { return Err(Vec::new()) };
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -51,32 +56,71 @@ pub fn server(block: &str, tls: &ListenTls) -> Result<Arc<ServerConfig>, Vec<Fau
 
 /// How the uplink is verified.
 pub fn client(tls: &UplinkTls) -> Result<Arc<ClientConfig>, Vec<Fault>> {
-    let (mut identity, mut roots) = (None, None);
-    let load = |identity| load_identity("uplink", identity);
-    collect([
-        tls.identity.as_ref().map(load).transpose().map(|it| identity = it),
-        load_roots("uplink", tls.cacertfile.as_deref()).map(|it| roots = it),
-    ])?;
+    let file = |name, file| Named { name, file };
+    let trust = match &tls.cacertfile {
+        Some(cacertfile) => Trust::Authorities(file("uplink.cacertfile", cacertfile)),
+        None => Trust::Anyone,
+    };
+    let identity = tls.identity.as_ref().map(|identity| {
+        let Identity { certfile, keyfile } = identity;
+        (file("uplink.certfile", certfile), file("uplink.keyfile", keyfile))
+    });
+    client_that(trust, identity)
+}
+
+/// A file, and what faults call it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// A field of the configuration, or an option.
+    pub name: &'a str,
+    /// Where it is.
+    pub file: &'a Path,
+}
+
+/// Whose certificate a server may show. It must hold the key in any case.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// Anyone's (`skipverify`).
+    Anyone,
+    /// One that these vouch for, with the server's name.
+    Authorities(Named<'a>),
+    /// The first one in this file, and no other; what stands in it does not matter.
+    Exactly(Named<'a>),
+}
+
+/// Trusts `trust`, and shows `identity` (certificate and key).
+pub fn client_that(
+    trust: Trust<'_>,
+    identity: Option<(Named<'_>, Named<'_>)>,
+) -> Result<Arc<ClientConfig>, Vec<Fault>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let refused = |field: &str, why: String| vec![Fault::new(format!("uplink.{field}: {why}"))];
-    let trusted = roots
-        .map(|roots| Trusted::new(roots, provider.clone()))
-        .transpose()
-        .map_err(|why| refused("cacertfile", why.to_string()))?;
+    let (mut loaded, mut trusted) = (None, None);
+    collect([
+        identity.map(|(cert, key)| load_identity(cert, key)).transpose().map(|it| loaded = it),
+        Trusted::load(trust, &provider).map(|it| trusted = Some(it)),
+    ])?;
+    let Some(trusted) = trusted else { return Err(Vec::new()) };
     let verifier = Arc::new(Verifier { provider: provider.clone(), trusted });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|why| refused("tls", why.to_string()))?
+        .map_err(|why| vec![Fault::new(format!("tls: {why}"))])?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let config = match identity {
-        Some((certs, key)) => builder
+    let config = match (loaded, identity) {
+        (Some((certs, key)), Some((cert, _))) => builder
             .with_client_auth_cert(certs, key)
-            .map_err(|why| refused("certfile", reason(&why)))?,
-        None => builder.with_no_client_auth(),
+            .map_err(|why| vec![Fault::new(format!("{}: {}", cert.name, reason(&why)))])?,
+        (None, _) | (_, None) => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }
+
+/// Whether a handshake failed for the server's certificate is not the one of [`Trust::Exactly`].
+pub fn is_another_certificate(why: &io::Error) -> bool {
+    why.get_ref().and_then(|inner| inner.downcast_ref()) == Some(&Error::from(ANOTHER))
+}
+
+const ANOTHER: CertificateError = CertificateError::ApplicationVerificationFailure;
 
 fn collect<const N: usize>(results: [Result<(), Vec<Fault>>; N]) -> Result<(), Vec<Fault>> {
     let faults: Vec<_> = results.into_iter().filter_map(Result::err).flatten().collect();
@@ -92,11 +136,11 @@ fn reason(error: &Error) -> String {
 
 type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn load_identity(block: &str, identity: &Identity) -> Result<Loaded, Vec<Fault>> {
+fn load_identity(certfile: Named<'_>, keyfile: Named<'_>) -> Result<Loaded, Vec<Fault>> {
     let (mut certs, mut key) = (None, None);
     collect([
-        load(block, "certfile", &identity.certfile, certificates).map(|it| certs = Some(it)),
-        load(block, "keyfile", &identity.keyfile, private_key).map(|it| key = Some(it)),
+        load(certfile, certificates).map(|it| certs = Some(it)),
+        load(keyfile, private_key).map(|it| key = Some(it)),
     ])?;
     certs.zip(key).ok_or_else(Vec::new)
 }
@@ -106,27 +150,23 @@ struct Roots {
     certs: Vec<CertificateDer<'static>>,
 }
 
-fn load_roots(block: &str, file: Option<&Path>) -> Result<Option<Roots>, Vec<Fault>> {
-    let read = |pem: &mut BufReader<File>| {
+fn load_roots(file: Named<'_>) -> Result<Roots, Vec<Fault>> {
+    load(file, |pem| {
         let certs = certificates(pem)?;
         let mut store = RootCertStore::empty();
         for cert in &certs {
             store.add(cert.clone()).map_err(io::Error::other)?;
         }
         Ok(Roots { store, certs })
-    };
-    file.map(|file| load(block, "cacertfile", file, read)).transpose()
+    })
 }
 
 fn load<T>(
-    block: &str,
-    field: &str,
-    file: &Path,
+    Named { name, file }: Named<'_>,
     read: impl FnOnce(&mut BufReader<File>) -> io::Result<T>,
 ) -> Result<T, Vec<Fault>> {
     File::open(file).and_then(|pem| read(&mut BufReader::new(pem))).map_err(|why| {
-        let file = file.display();
-        vec![Fault::new(format!("could not load {block}.{field}: {file}: {why}"))]
+        vec![Fault::new(format!("could not load {name}: {}: {why}", file.display()))]
     })
 }
 
@@ -143,27 +183,39 @@ fn private_key(pem: &mut BufReader<File>) -> io::Result<PrivateKeyDer<'static>> 
         .ok_or_else(|| io::Error::other("no private key in this file (is it encrypted?)"))
 }
 
-/// How an uplink's certificate is verified. Its owner must hold the key in any case.
+/// How a server's certificate is verified. Its owner must hold the key in any case.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// `None`: any certificate will do (`skipverify`).
-    trusted: Option<Trusted>,
+    trusted: Trusted,
 }
 
-/// The usual verification, and one certificate more: a self-signed one that stands in
-/// `cacertfile` itself, which OpenSSL and Go accept and webpki alone does not.
+/// [`Trust`], loaded.
 #[derive(Debug)]
-struct Trusted {
-    usual: Arc<WebPkiServerVerifier>,
-    pinned: Vec<CertificateDer<'static>>,
+enum Trusted {
+    Anyone,
+    /// The usual verification, and one certificate more: a self-signed one that stands in the file
+    /// itself, which OpenSSL and Go accept and webpki alone does not.
+    Authorities {
+        usual: Arc<WebPkiServerVerifier>,
+        pinned: Vec<CertificateDer<'static>>,
+    },
+    Exactly(CertificateDer<'static>),
 }
 
 impl Trusted {
-    fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self, VerifierBuilderError> {
-        let usual =
-            WebPkiServerVerifier::builder_with_provider(roots.store.into(), provider).build()?;
-        Ok(Trusted { usual, pinned: roots.certs })
+    fn load(trust: Trust<'_>, provider: &Arc<CryptoProvider>) -> Result<Self, Vec<Fault>> {
+        match trust {
+            Trust::Anyone => Ok(Trusted::Anyone),
+            Trust::Authorities(file) => {
+                let Roots { store, certs: pinned } = load_roots(file)?;
+                WebPkiServerVerifier::builder_with_provider(store.into(), provider.clone())
+                    .build()
+                    .map(|usual| Trusted::Authorities { usual, pinned })
+                    .map_err(|why| vec![Fault::new(format!("{}: {why}", file.name))])
+            }
+            Trust::Exactly(file) => Ok(Trusted::Exactly(load(file, certificates)?.swap_remove(0))),
+        }
     }
 }
 
@@ -176,8 +228,13 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(Trusted { usual, pinned }) = &self.trusted else {
-            return Ok(ServerCertVerified::assertion());
+        let (usual, pinned) = match &self.trusted {
+            Trusted::Anyone => return Ok(ServerCertVerified::assertion()),
+            Trusted::Exactly(wanted) if wanted == end_entity => {
+                return Ok(ServerCertVerified::assertion());
+            }
+            Trusted::Exactly(_) => return Err(ANOTHER.into()),
+            Trusted::Authorities { usual, pinned } => (usual, pinned),
         };
         match usual.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             // webpki looks at the dates first; what is left is that a CA shows itself.
