@@ -13,6 +13,7 @@
 //!   gate       lets them in, or holds them            roster     tells it of a reload
 //!   uplink     dials the Redis behind                 scripts    that went by
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
+//! cli        the command line                       ctl        asks that API, from there
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod controller;
+pub mod ctl;
 pub mod dial;
 pub mod gate;
 pub mod generation;

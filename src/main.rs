@@ -1,16 +1,15 @@
 //! argv -> configuration -> runtime -> exit code.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-use redis_proxy::cli::{self, Cli};
+use redis_proxy::cli::{self, Cli, Command};
 use redis_proxy::config::{self, Fault};
 use redis_proxy::generation::{self, Generation};
 use redis_proxy::signal::Signals;
-use redis_proxy::{app, log};
+use redis_proxy::{app, ctl, log};
 use tracing::error;
 
 /// As in `sysexits.h`.
@@ -18,7 +17,7 @@ const WRONG_USAGE: u8 = 64;
 const REFUSED_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(why) => {
             // Nothing is left to tell if standard error is closed.
@@ -26,20 +25,41 @@ fn main() -> ExitCode {
             return if why.use_stderr() { WRONG_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    log::init(cli.log_format);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => {
-            let code = runtime.block_on(run(&cli));
-            // A file that never comes must not be waited for.
-            runtime.shutdown_background();
-            code
+    match &cli.command {
+        None => {
+            log::init(cli.log_format);
+            wait_for(run(&cli)).unwrap_or_else(|why| {
+                error!(%why, "cannot start");
+                ExitCode::FAILURE
+            })
         }
-        Err(why) => {
-            error!(%why, "cannot start");
-            ExitCode::FAILURE
+        Some(Command::Ctl(ctl)) => {
+            let file = ctl::File { path: &cli.file, text: read(&cli.file) };
+            wait_for(ctl::run(ctl, file)).unwrap_or_else(failed)
         }
+        Some(Command::Completions { shell }) => {
+            written(io::stdout().write_all(&cli::completions(*shell)))
+        }
+        Some(Command::Man { dir: None }) => written(cli::man(&mut io::stdout())),
+        Some(Command::Man { dir: Some(dir) }) => written(cli::man_to(dir)),
     }
+}
+
+fn wait_for(work: impl Future<Output = ExitCode>) -> io::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(work);
+    // A file that never comes must not be waited for.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn written(result: io::Result<()>) -> ExitCode {
+    result.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+fn failed(why: io::Error) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::FAILURE
 }
 
 async fn run(cli: &Cli) -> ExitCode {

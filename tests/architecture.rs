@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A module and what it may use of this crate.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("main", &["app", "cli", "config", "generation", "log", "signal"]),
+    ("main", &["app", "cli", "config", "ctl", "generation", "log", "signal"]),
     (
         "app",
         &[
@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["log"]),
+    ("ctl", &["cli", "config", "dial", "signal", "tls", "transport"]),
     (
         "admin",
         &["config", "controller", "listener", "metrics", "reception", "session", "transport"],
@@ -88,6 +89,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "admin/routes.rs",
     "command.rs",
+    "ctl/api.rs",
+    "ctl/progress.rs",
+    "ctl/words.rs",
     "metrics.rs",
     "gate/shard.rs",
     "resp/mod.rs",

@@ -13,6 +13,7 @@ mod client_library;
 mod command_line;
 mod commands_under_load;
 mod configuration;
+mod ctl;
 mod handover_faults;
 mod handovers;
 mod listeners;

@@ -1,6 +1,7 @@
 //! The harness: real redis-servers, scripted uplinks, the real binary, and clients that say
 //! exactly what they send and expect.
 
+mod api;
 mod browser;
 mod client;
 mod fake;
@@ -12,6 +13,7 @@ mod redis;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::api::{FakeApi, Post};
 pub use self::browser::Browser;
 pub use self::client::{Client, tls_config};
 pub use self::fake::{FakeUplink, tls_server};

@@ -1,0 +1,164 @@
+//! Asks the admin API, one connection at a time.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::Error;
+use super::place::Place;
+
+/// For an answer that needs no time.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// No answer is longer.
+const LONGEST: usize = 64 * 1024 * 1024;
+
+/// A connection to the API, or the way to the next one.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    place: &'a Place,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// The JSON document as it came.
+    pub(super) body: String,
+    pub(super) json: Value,
+}
+
+impl Answer {
+    /// What went wrong, if it did.
+    pub(super) fn error(&self) -> Option<String> {
+        match self.json["error"].as_str() {
+            None if self.status == StatusCode::OK => None,
+            None => Some(format!("the admin API answers {}", self.status)),
+            Some(error) => Some(error.to_owned()),
+        }
+    }
+
+    /// Each of several faults.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let faults = self.json["faults"].as_array().into_iter().flatten();
+        faults.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Connects when it is needed.
+    pub(super) fn new(place: &'a Place) -> Self {
+        Line { place, sender: None }
+    }
+
+    /// Connects now.
+    pub(super) async fn connect(place: &'a Place) -> Result<Self, Error> {
+        let failed = |why: hyper::Error| place.unreachable(&why.to_string());
+        let stream = TokioIo::new(place.connect().await?);
+        let (sender, connection) = http1::handshake(stream).await.map_err(failed)?;
+        // Its end is told to who waits for an answer.
+        tokio::spawn(connection);
+        Ok(Line { place, sender: Some(sender) })
+    }
+
+    /// The state. Cancel safe.
+    pub(super) async fn info(&mut self) -> Result<Answer, Error> {
+        let limit = Some(TIME_LIMIT);
+        // The API ends a connection when it has had its time.
+        if let Some(mut sender) = self.sender.take_if(|sender| !sender.is_closed())
+            && let Ok(answer) = self.ask(&mut sender, Method::GET, "", limit).await
+        {
+            self.sender = Some(sender);
+            return Ok(answer);
+        }
+        let Some(mut sender) = Line::connect(self.place).await?.sender else {
+            return Err(self.place.unreachable("no connection"));
+        };
+        let answer = self.ask(&mut sender, Method::GET, "", limit).await?;
+        self.sender = Some(sender);
+        Ok(answer)
+    }
+
+    /// The answer to a command.
+    pub(super) async fn post(
+        mut self,
+        fields: &[(&str, String)],
+        limit: Option<Duration>,
+    ) -> Result<Answer, Error> {
+        let Some(mut sender) = self.sender.take() else {
+            return Err(self.place.unreachable("no connection"));
+        };
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.ask(&mut sender, Method::POST, &form, limit).await
+    }
+
+    async fn ask(
+        &self,
+        sender: &mut SendRequest<Full<Bytes>>,
+        method: Method,
+        form: &str,
+        limit: Option<Duration>,
+    ) -> Result<Answer, Error> {
+        let request = self.request(method, form)?;
+        let answer = async {
+            let lost = |why: hyper::Error| self.place.lost(&reason(&why), !why.is_parse());
+            sender.ready().await.map_err(lost)?;
+            let response = sender.send_request(request).await.map_err(lost)?;
+            self.read(response).await.map_err(|why| self.place.lost(&why, true))
+        };
+        match limit {
+            None => answer.await?,
+            Some(limit) => match timeout(limit, answer).await {
+                Ok(answer) => answer?,
+                Err(_) => {
+                    let why = format!("no answer within {} s", limit.as_secs());
+                    return Err(self.place.unreachable(&why));
+                }
+            },
+        }
+        .ok_or_else(|| self.place.unreachable("what answers there speaks HTTP, but not this API"))
+    }
+
+    fn request(&self, method: Method, form: &str) -> Result<Request<Full<Bytes>>, Error> {
+        let path = if method == Method::POST { "/cmd/" } else { "/info.json" };
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, self.place.host());
+        if !form.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        }
+        if let Some(authorization) = &self.place.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request
+            .body(Full::new(Bytes::from(form.to_owned())))
+            .map_err(|why| Error::Usage(why.to_string()))
+    }
+
+    /// `None` if it is not JSON.
+    async fn read(&self, response: Response<Incoming>) -> Result<Option<Answer>, String> {
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        let body = body.map_err(|why| why.to_string())?.to_bytes();
+        let Ok(json @ Value::Object(_)) = serde_json::from_slice(&body) else { return Ok(None) };
+        let body = String::from_utf8_lossy(&body).trim().to_owned();
+        Ok(Some(Answer { status, body, json }))
+    }
+}
+
+/// hyper's own text leaves the cause out.
+fn reason(why: &hyper::Error) -> String {
+    let mut text = why.to_string();
+    let mut source = std::error::Error::source(why);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

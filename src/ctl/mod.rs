@@ -1,0 +1,239 @@
+//! `redis-proxy ctl`: asks a running proxy for something through its admin API, and says what came
+//! of it.
+//!
+//! What is asked for is answered once: on standard output in words or, for scripts, as the API's
+//! own JSON document; what went wrong is on standard error, one thing a line; and the exit code
+//! says which kind of end it was.
+
+mod api;
+mod display;
+mod http;
+mod place;
+mod progress;
+mod switch;
+mod words;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use self::api::{Info, Prediction, Preflight, Record};
+use self::display::say;
+use self::http::{Answer, Line, TIME_LIMIT};
+use self::place::Place;
+use crate::cli::{Action, Ctl};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something on the command line or in the environment means nothing.
+    #[error("{0}")]
+    Usage(String),
+    /// What the command line or the configuration file says cannot be used; one thing each.
+    #[error("{}", .0.join("; "))]
+    Configuration(Vec<String>),
+    /// The API is not there, or not any more.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was interrupted.
+    #[error("{0}")]
+    Interrupted(String),
+    /// The API says what it should not.
+    #[error("{0}")]
+    Unknown(String),
+    /// The system refused something.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// How it ended, as in `sysexits.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 64,
+    Unavailable = 69,
+    NotNow = 75,
+    Denied = 77,
+    Refused = 78,
+}
+
+impl From<&Error> for Exit {
+    fn from(why: &Error) -> Self {
+        match why {
+            Error::Usage(_) => Exit::Usage,
+            Error::Configuration(_) => Exit::Refused,
+            Error::Unreachable(_) => Exit::Unavailable,
+            Error::Interrupted(_) | Error::Unknown(_) | Error::System(_) => Exit::Failed,
+        }
+    }
+}
+
+/// What is to be said in the end.
+#[derive(Debug)]
+struct Ended {
+    exit: Exit,
+    /// For scripts.
+    json: String,
+    /// For people.
+    lines: Vec<String>,
+    /// For standard error.
+    errors: Vec<String>,
+}
+
+/// The configuration file, as far as it could be read.
+#[derive(Debug)]
+pub struct File<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it says.
+    pub text: io::Result<String>,
+}
+
+/// Carries it out, and says what came of it.
+pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
+    let ended = match Place::find(&ctl.connection, file) {
+        Ok(place) => carry_out(ctl, &place).await,
+        Err(why) => Err(why),
+    };
+    let ended = ended.unwrap_or_else(|why| Ended {
+        exit: Exit::from(&why),
+        json: json!({ "ok": false, "error": why.to_string() }).to_string(),
+        lines: Vec::new(),
+        errors: match why {
+            Error::Configuration(faults) => faults,
+            why => vec![why.to_string()],
+        },
+    });
+    match ctl.json {
+        true => say(&mut io::stdout(), &ended.json),
+        false => ended.lines.iter().for_each(|line| say(&mut io::stdout(), line)),
+    }
+    ended.errors.iter().for_each(|line| say(&mut io::stderr(), line));
+    (ended.exit as u8).into()
+}
+
+async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
+    let ask = async |fields: &[(&str, String)], limit| {
+        Line::connect(place).await?.post(fields, limit).await
+    };
+    let cmd = |name: &str| ("cmd", name.to_owned());
+    match &ctl.action {
+        Action::Status => status(Line::new(place).info().await?),
+        Action::Pause(pause) => {
+            let mut fields = vec![cmd("pause")];
+            fields.extend(pause.wait.then(|| ("wait", "true".to_owned())));
+            fields.extend(pause.ttl_ms.map(|ms| ("ttl_ms", ms.to_string())));
+            let limit = (!pause.wait).then_some(TIME_LIMIT);
+            let said = if pause.wait { "paused: no request runs" } else { "new requests are held" };
+            let said = match pause.ttl_ms {
+                Some(ms) => format!("{said}, for {} at most", words::time(ms as f64)),
+                None => said.to_owned(),
+            };
+            Ok(Ended::of(ask(&fields, limit).await?, |_| vec![said]))
+        }
+        Action::Unpause => {
+            let answer = ask(&[cmd("unpause")], Some(TIME_LIMIT)).await?;
+            Ok(Ended::of(answer, |_| vec!["requests pass".to_owned()]))
+        }
+        Action::Reload(reload) if reload.dry_run => {
+            let fields = [cmd("reload"), ("dry_run", "true".to_owned())];
+            Ok(Ended::of(ask(&fields, None).await?, |answer| {
+                Prediction::of(answer).map_or_else(Vec::new, |it| words::prediction(&it))
+            }))
+        }
+        Action::Reload(_) => {
+            let answer = ask(&[cmd("reload")], None).await?;
+            let line = match answer.status {
+                StatusCode::OK => reloaded(place).await,
+                _ => String::new(),
+            };
+            Ok(Ended::of(answer, |_| vec![line]))
+        }
+        Action::Switch(switch) => switch::run(place, switch, ctl.json).await,
+        Action::CancelSwitch => {
+            let answer = ask(&[cmd("cancel-switch")], None).await?;
+            Ok(Ended::of(answer, |_| vec!["the switch is cancelled and rolled back".to_owned()]))
+        }
+        Action::TerminateRawConnections => {
+            let answer = ask(&[cmd("terminate-raw-connections")], Some(TIME_LIMIT)).await?;
+            Ok(Ended::of(answer, |_| vec!["raw connections are closed".to_owned()]))
+        }
+    }
+}
+
+fn status(answer: Answer) -> Result<Ended, Error> {
+    if answer.status != StatusCode::OK {
+        return Ok(Ended::of(answer, |_| Vec::new()));
+    }
+    let info = Info::of(&answer.json)
+        .map_err(|why| Error::Unknown(format!("info.json is not understood: {why}")))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let lines = words::status(&info, now.as_secs_f64());
+    Ok(Ended { exit: Exit::Done, json: answer.body, lines, errors: Vec::new() })
+}
+
+/// What the reload did, if it can still be found out.
+async fn reloaded(place: &Place) -> String {
+    let info = Line::new(place).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
+    let line = info.and_then(|info| info.reloads.first().map(words::reload));
+    line.unwrap_or_else(|| "reloaded".to_owned())
+}
+
+impl Ended {
+    /// The API's answer; `lines` are for one that says yes.
+    fn of(answer: Answer, lines: impl FnOnce(&serde_json::Value) -> Vec<String>) -> Self {
+        let exit = Exit::of(&answer);
+        let lines = if exit == Exit::Done { lines(&answer.json) } else { Vec::new() };
+        Ended { exit, errors: errors(&answer), json: answer.body, lines }
+    }
+
+    /// The answer to a switch, or to its rehearsal.
+    fn of_switch(answer: Answer) -> Self {
+        let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| words::table(&it));
+        let record = answer.json.get("switch").and_then(Record::of);
+        lines.extend(record.iter().flat_map(words::summary));
+        let mut errors = errors(&answer);
+        if record.is_some_and(|record| !record.faults.is_empty()) {
+            // They are in the summary, one by one.
+            errors = answer.error().into_iter().collect();
+        }
+        Ended { exit: Exit::of(&answer), json: answer.body, lines, errors }
+    }
+}
+
+/// Each fault, if there are any, for the error is nothing but these in a line.
+fn errors(answer: &Answer) -> Vec<String> {
+    if answer.status == StatusCode::UNAUTHORIZED {
+        return vec![format!(
+            "no or wrong password: give it with --pass-file, {}, or in the configuration file",
+            crate::cli::PASSWORD
+        )];
+    }
+    match answer.faults() {
+        faults if faults.is_empty() => answer.error().into_iter().collect(),
+        faults => faults,
+    }
+}
+
+impl Exit {
+    fn of(answer: &Answer) -> Self {
+        match answer.status {
+            StatusCode::OK if answer.error().is_none() => Exit::Done,
+            StatusCode::UNAUTHORIZED => Exit::Denied,
+            // Without these, it is the request that was wrong: the proxy is of another version.
+            StatusCode::BAD_REQUEST
+                if !answer.faults().is_empty()
+                    || ["preflight", "switch"].iter().any(|it| !answer.json[it].is_null()) =>
+            {
+                Exit::Refused
+            }
+            StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => Exit::NotNow,
+            _ => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What the API says, in plain words. Pure.
+
+use indicatif::HumanBytes;
+
+use super::api::{Closed, Info, Prediction, Preflight, Record, Reload};
+use super::progress::detail;
+
+/// As many as people read.
+pub(super) fn bytes(count: u64) -> String {
+    HumanBytes(count).to_string()
+}
+
+/// A time, to a tenth or so.
+pub(super) fn time(ms: f64) -> String {
+    match ms / 1000.0 {
+        seconds if seconds < 0.001 => format!("{ms:.2} ms"),
+        seconds if seconds < 1.0 => format!("{ms:.1} ms"),
+        seconds if seconds < 60.0 => format!("{seconds:.1} s"),
+        seconds => {
+            let minutes = seconds as u64 / 60;
+            match minutes {
+                0..60 => format!("{minutes} min {} s", seconds as u64 % 60),
+                60..1440 => format!("{} h {} min", minutes / 60, minutes % 60),
+                _ => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
+            }
+        }
+    }
+}
+
+fn seconds(seconds: f64) -> String {
+    time(seconds * 1000.0)
+}
+
+fn count(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{plural}")
+}
+
+/// What the proxy is doing; `now` is in seconds since 1970.
+pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
+    let (version, up) = (&info.version, seconds(info.uptime_seconds));
+    let mut lines = vec![format!("{}; version {version}, up for {up}", info.state_str)];
+    if let Some(since) = info.paused_seconds {
+        let end = match info.pause_ends_in_seconds {
+            Some(left) => format!("; it ends by itself in {}", seconds(left)),
+            None => String::new(),
+        };
+        lines.push(format!("paused by an operator for {}{end}", seconds(since)));
+    }
+    if let Some(it) = &info.reloading {
+        let (by, stage, since) = (&it.by, &it.stage, seconds(it.seconds));
+        lines.push(format!("reloading for {since}, asked by {by}: {stage}"));
+    }
+    if let Some(it) = &info.switching {
+        let (by, stage, since) = (&it.by, &it.stage, seconds(it.seconds));
+        let detail = match detail(it) {
+            detail if detail.is_empty() => detail,
+            detail => format!(": {detail}"),
+        };
+        let (from, to) = (&it.from, &it.to);
+        lines.push(format!("switching for {since}, asked by {by}, {from} -> {to}"));
+        lines.push(format!("  {stage}{detail}"));
+    }
+    let tls = if info.config.uplink.tls { " (TLS)" } else { "" };
+    let (uplink, generation) = (&info.config.uplink.addr, info.generation);
+    lines.push(format!("uplink: {uplink}{tls}, generation {generation}"));
+    lines.push(format!(
+        "{}, {} raw; {} in flight, {} waiting at the gate",
+        count(info.clients, "client"),
+        info.raw_connections,
+        count(info.active_requests, "request"),
+        count(info.waiting_requests, "client"),
+    ));
+    let ago = |at: f64| seconds((now - at).max(0.0));
+    lines.push(match info.reloads.first() {
+        Some(it) => {
+            format!("last reload, {} ago by {}: {}", ago(it.at_unix_seconds), it.by, reload(it))
+        }
+        None => "last reload: none".to_owned(),
+    });
+    lines.push(match info.switches.first().and_then(Record::of) {
+        Some(it) => {
+            format!("last switch, {} ago by {}: {}", ago(it.at_unix_seconds), it.by, result(&it))
+        }
+        None => "last switch: none".to_owned(),
+    });
+    lines
+}
+
+/// What a reload did.
+pub(super) fn reload(it: &Reload) -> String {
+    let took = time(it.duration_ms);
+    if it.result != "done" {
+        let faults = match it.faults.is_empty() {
+            true => String::new(),
+            false => format!(": {}", it.faults.join("; ")),
+        };
+        return format!("{} after {took}{faults}", it.result);
+    }
+    let held = it.pause_ms.map(|ms| format!(", clients held for {}", time(ms))).unwrap_or_default();
+    let moved = match (it.sessions_moved, it.sessions_closed) {
+        (0, 0) => String::new(),
+        (moved, closed) => format!(", {} moved, {closed} closed", count(moved, "client")),
+    };
+    let (uplink, generation) = (&it.uplink, it.generation);
+    format!("done in {took}{held}{moved}; uplink {uplink}, generation {generation}")
+}
+
+/// What a reload would do.
+pub(super) fn prediction(it: &Prediction) -> Vec<String> {
+    let clients = count(it.clients, "client");
+    if !it.uplink_changes {
+        let uplink = &it.uplink;
+        return vec![format!("the uplink stays {uplink}: {clients} would notice nothing")];
+    }
+    let role = if it.replica { ", a replica of the present one, which is waited for" } else { "" };
+    let closed = it.closed.len();
+    let mut lines = vec![
+        format!("the new uplink would be {}{role}", it.uplink),
+        format!("of {clients}, {} would be moved and {closed} closed", it.moved),
+    ];
+    lines.extend(it.closed.iter().map(self::closed));
+    if it.waited_for > 0 {
+        let waited_for = count(it.waited_for, "command");
+        lines.push(format!("{waited_for} would be waited for, which cannot be interrupted"));
+    }
+    for (may, right) in [(it.may_unblock, "CLIENT UNBLOCK"), (it.may_list, "CLIENT LIST")] {
+        if !may {
+            lines.push(format!("the present uplink's user may not use {right}"));
+        }
+    }
+    if !it.exact_messages {
+        lines.push("messages of publishers elsewhere may be lost or doubled".to_owned());
+    }
+    lines
+}
+
+fn closed(it: &Closed) -> String {
+    format!("  closed: {}: {}", it.client, it.reason)
+}
+
+fn result(it: &Record) -> String {
+    let (from, to, took) = (&it.from, &it.to, time(it.duration_ms));
+    match it.result.as_str() {
+        "done" => format!("done in {took}: {from} -> {to}"),
+        result => format!("{result} after {took}: clients are at {from}, not at {to}"),
+    }
+}
+
+/// What a switch did; why it failed is left to whoever tells of the error.
+pub(super) fn summary(it: &Record) -> Vec<String> {
+    let mut lines = vec![format!("switch {}", result(it))];
+    lines.extend(it.sync_bytes.map(|copied| format!("data copied: {}", bytes(copied))));
+    lines.extend(it.held_ms.map(|ms| format!("clients were held for {}", time(ms))));
+    if it.result == "done" || it.sessions_moved + it.sessions_closed > 0 {
+        let (moved, closed) = (it.sessions_moved, it.sessions_closed);
+        lines.push(format!("sessions: {moved} moved, {closed} closed"));
+    }
+    lines.extend(it.closed.iter().map(closed));
+    if it.result == "done" {
+        let word = if it.fenced { "is" } else { "is not" };
+        lines.push(format!("the old uplink {word} fenced off"));
+    }
+    for (what, list) in
+        [("warning", &it.warnings), ("fault", &it.faults), ("not undone", &it.not_undone)]
+    {
+        lines.extend(list.iter().map(|text| format!("{what}: {text}")));
+    }
+    lines
+}
+
+/// The checks, with their names and results under one another.
+pub(super) fn table(it: &Preflight) -> Vec<String> {
+    let width = |text: fn(&super::api::Check) -> &str| {
+        it.checks.iter().map(|check| text(check).chars().count()).max().unwrap_or(0)
+    };
+    let (name, result) = (width(|check| &check.name), width(|check| &check.result));
+    let line = |check: &super::api::Check| {
+        let line = format!("{:name$}  {:result$}  {}", check.name, check.result, check.detail);
+        line.trim_end().to_owned()
+    };
+    it.checks.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_have_the_unit_that_people_would_use() {
+        for (ms, text) in [
+            (0.04, "0.04 ms"),
+            (3.456, "3.5 ms"),
+            (1234.0, "1.2 s"),
+            (61_000.0, "1 min 1 s"),
+            (3_660_000.0, "1 h 1 min"),
+            (90_000_000.0, "1 d 1 h"),
+        ] {
+            assert_eq!(time(ms), text);
+        }
+    }
+
+    #[test]
+    fn the_summary_says_everything_that_matters() {
+        let record = Record::of(&json!({
+            "result": "done", "from": "a:1", "to": "b:2", "duration_ms": 2000, "held_ms": 3.5,
+            "sync_bytes": 2048, "lag_ms": null, "fenced": true, "warnings": ["mind the gap"],
+            "sessions_moved": 7, "sessions_closed": 1,
+            "closed": [{ "client": "c:3", "reason": "too large" }],
+        }));
+        let wanted = [
+            "switch done in 2.0 s: a:1 -> b:2",
+            "data copied: 2.00 KiB",
+            "clients were held for 3.5 ms",
+            "sessions: 7 moved, 1 closed",
+            "  closed: c:3: too large",
+            "the old uplink is fenced off",
+            "warning: mind the gap",
+        ];
+        assert_eq!(summary(&record.expect("a record")), wanted);
+    }
+
+    #[test]
+    fn the_summary_of_a_failure_says_where_clients_are() {
+        let record = Record::of(&json!({
+            "result": "rolled back", "from": "a:1", "to": "b:2", "duration_ms": 50,
+            "reason": "left to others", "faults": ["no disk"], "not_undone": ["b:2 is a replica"],
+        }));
+        let wanted = [
+            "switch rolled back after 50.0 ms: clients are at a:1, not at b:2",
+            "fault: no disk",
+            "not undone: b:2 is a replica",
+        ];
+        assert_eq!(summary(&record.expect("a record")), wanted);
+    }
+
+    #[test]
+    fn an_empty_state_is_no_fault() {
+        let info = Info::of(&json!({ "switches": null, "reloading": null })).expect("a state");
+        assert!(status(&info, 0.0).iter().any(|line| line == "last switch: none"));
+    }
+}
