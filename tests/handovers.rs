@@ -442,7 +442,8 @@ const BLOCKING: &[(&str, &str, &str)] = &[
 #[test]
 fn a_command_that_waits_for_data_goes_on_waiting_on_the_new_uplink() {
     everywhere(|switch| {
-        let servers = if switch.is_copied() { &[&switch.one][..] } else { &[&switch.one, &switch.two] };
+        let servers =
+            if switch.is_copied() { &[&switch.one][..] } else { &[&switch.one, &switch.two] };
         for server in servers {
             assert_eq!(server.client().run("XGROUP CREATE s g $ MKSTREAM"), "OK");
         }

@@ -28,6 +28,7 @@ mod reloads;
 mod resp_replies;
 mod resp_requests;
 mod stop;
+mod switch_faults;
 mod systemd;
 mod time_limits;
 mod tls;

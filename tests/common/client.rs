@@ -134,6 +134,16 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// Sends a request and takes the first line of its reply; `None` if the connection is lost.
+    pub fn try_exchange(&mut self, request: &[u8]) -> Option<String> {
+        self.try_send(request).ok()?;
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(self.try_take(1).ok()?);
+        }
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
     pub fn command(&mut self, args: &[&str]) -> &mut Self {
         self.send(request(args))
     }

@@ -3,9 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Passes bytes on to one address; it ends with the test's process.
 pub struct Middle {
@@ -16,6 +17,8 @@ pub struct Middle {
 struct Shared {
     to: String,
     refuses: AtomicBool,
+    /// Milliseconds that everything from the server takes.
+    delay: AtomicU64,
     trap: Mutex<Option<Trap>>,
 }
 
@@ -52,6 +55,7 @@ impl Middle {
         let shared = Arc::new(Shared {
             to: addr.to_owned(),
             refuses: AtomicBool::new(false),
+            delay: AtomicU64::new(0),
             trap: Mutex::default(),
         });
         let middle =
@@ -75,10 +79,6 @@ impl Middle {
         self.addr.clone()
     }
 
-    pub fn port(&self) -> String {
-        self.addr.rsplit(':').next().unwrap().to_owned()
-    }
-
     /// Closes every further connection at once, or does not any more.
     pub fn refuse(&self, refuses: bool) {
         self.refusal()(refuses);
@@ -90,13 +90,14 @@ impl Middle {
         move |refuses| shared.refuses.store(refuses, Ordering::Relaxed)
     }
 
+    /// Whatever the server says takes this long.
+    pub fn slow_down(&self, delay: Duration) {
+        let delay = delay.as_millis().try_into().unwrap();
+        self.shared.delay.store(delay, Ordering::Relaxed);
+    }
+
     /// Has this done when `needle` is sent for the first time.
-    pub fn at(
-        &self,
-        needle: &str,
-        when: When,
-        action: impl FnOnce() -> Then + Send + 'static,
-    ) {
+    pub fn at(&self, needle: &str, when: When, action: impl FnOnce() -> Then + Send + 'static) {
         let trap = Trap { needle: needle.as_bytes().to_vec(), when, action: Box::new(action) };
         *self.shared.trap.lock().unwrap() = Some(trap);
     }
@@ -141,6 +142,7 @@ impl Shared {
         });
         thread::spawn(move || {
             forward(down_from, down_to, &held, |_| {
+                thread::sleep(Duration::from_millis(self.delay.load(Ordering::Relaxed)));
                 let trap = after.lock().unwrap().take();
                 trap.map_or(Then::Pass, |trap| (trap.action)())
             });

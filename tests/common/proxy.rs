@@ -195,6 +195,12 @@ impl Proxy {
         eventually(&format!("{field} is {value}"), || self.info()[field] == value);
     }
 
+    /// The same, for a field of a field.
+    pub fn shows_in(&self, path: &[&str], value: &str) {
+        let found = |info: &Value| path.iter().fold(info.clone(), |at, name| at[name].clone());
+        eventually(&format!("{path:?} is {value}"), || found(&self.info()) == *value);
+    }
+
     /// A value of `/metrics`; the line without it is `name`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").body;
@@ -233,9 +239,18 @@ impl Proxy {
         Client::connect(&self.addr_of("listen_raw"))
     }
 
+    /// For whoever ends it from elsewhere.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// The lines of the log so far.
+    pub fn log_lines(&self) -> Vec<Value> {
+        self.log.lines().clone()
     }
 
     /// Waits for its end.

@@ -58,6 +58,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.kill();
         self.child = Redis::run(&self.host, &self.dir, &self.args);
+        eventually("it has read its data", || self.client().run("PING") == "PONG");
     }
 
     /// For whoever ends it from elsewhere.

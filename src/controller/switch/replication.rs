@@ -17,12 +17,12 @@ const LOOK: Duration = Duration::from_millis(50);
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// For how long nothing may have moved.
 const STALLED: Duration = Duration::from_secs(60);
-/// For how long the old server may not answer.
+/// For how long a server may not answer.
 const SILENT: Duration = Duration::from_secs(10);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
 /// For how long it is waited that the old server follows the new one.
-const FOLLOWS: Duration = Duration::from_secs(10);
+const FOLLOWS: Duration = Duration::from_secs(5);
 
 /// Bytes that came by replication, since version 7.
 const RECEIVED: &str = "total_net_repl_input_bytes";
@@ -95,30 +95,26 @@ impl Pair {
         let mut watch = Watch::new();
         loop {
             watch.patience()?;
-            let old = watch.heard(self.old.replication().await);
-            match self.new.info().await {
-                Ok(info) => {
-                    let new = Replication::of(&info);
-                    watch.moved(&info);
-                    self.count(&info, &new, switching);
-                    if new.is_master {
-                        let addr = self.new.addr();
-                        return Err(format!("{addr} is no replica any more: was it restarted?"));
-                    }
-                    switching.waits_for(&watch.doing(&info, &new));
-                    if let Some(old) = old.filter(|old| is_copy(&new, &old.history)) {
-                        watch.silent_since = Instant::now();
-                        let lag = self.lag(old.history.clone(), switching).await;
-                        let Some(lag) = lag else { continue };
-                        // It may not get better than it is: the way takes its time.
-                        let settled = lag <= limit / 4 && lag > last_lag / 2;
-                        if lag <= CLOSE || settled {
-                            return Ok(());
-                        }
-                        last_lag = lag;
-                    }
+            let old = watch.hear(At::Old, self.old.replication().await);
+            if let Some(info) = watch.hear(At::New, self.new.info().await) {
+                let new = Replication::of(&info);
+                watch.moved(&info);
+                self.count(&info, &new, switching);
+                if new.is_master {
+                    let addr = self.new.addr();
+                    return Err(format!("{addr} is no replica any more: was it restarted?"));
                 }
-                Err(why) => watch.trouble = format!("{}: {why}", self.new.addr()),
+                switching.waits_for(&watch.doing(&info, &new));
+                if let Some(old) = old.filter(|old| is_copy(&new, &old.history)) {
+                    let lag = self.lag(old.history.clone(), switching).await;
+                    let Some(lag) = lag else { continue };
+                    // It may not get better than it is: the way takes its time.
+                    let settled = lag <= limit / 4 && lag > last_lag / 2;
+                    if lag <= CLOSE || settled {
+                        return Ok(());
+                    }
+                    last_lag = lag;
+                }
             }
             sleep(LOOK).await;
         }
@@ -254,40 +250,59 @@ fn is_copy(new: &Replication, history: &History) -> bool {
     !new.is_master && new.is_up && !new.is_syncing && new.history.id == history.id
 }
 
+/// One of the two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Old,
+    New,
+}
+
 /// Whether anything moves.
 struct Watch {
     moved_at: Instant,
     last: Vec<Option<String>>,
-    silent_since: Instant,
     trouble: String,
+    /// Who does not answer, since when, and what was heard last.
+    silent: Option<(At, Instant, String)>,
 }
 
 impl Watch {
     fn new() -> Self {
-        let now = Instant::now();
-        Watch { moved_at: now, last: Vec::new(), silent_since: now, trouble: String::new() }
+        Watch {
+            moved_at: Instant::now(),
+            last: Vec::new(),
+            trouble: "it was not answered".to_owned(),
+            silent: None,
+        }
     }
 
     fn patience(&self) -> Result<(), String> {
-        let trouble = &self.trouble;
-        if self.silent_since.elapsed() > SILENT {
-            return Err(format!("lost {trouble}"));
+        if let Some((_, since, why)) = &self.silent
+            && since.elapsed() > SILENT
+        {
+            return Err(why.clone());
         }
         if self.moved_at.elapsed() > STALLED {
-            let stalled = STALLED.as_secs();
+            let (stalled, trouble) = (STALLED.as_secs(), &self.trouble);
             return Err(format!("the replication has not moved for {stalled} s: {trouble}"));
         }
         Ok(())
     }
 
-    fn heard(&mut self, old: Result<Replication, Error>) -> Option<Replication> {
-        match old {
-            Ok(old) => {
-                self.silent_since = Instant::now();
-                Some(old)
+    fn hear<T>(&mut self, at: At, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                self.silent.take_if(|(silent, ..)| *silent == at);
+                Some(answer)
             }
             Err(why) => {
-                self.trouble = format!("the present uplink: {why}");
+                let name = match at {
+                    At::Old => "present",
+                    At::New => "new",
+                };
+                let since = self.silent.as_ref().filter(|it| it.0 == at);
+                let since = since.map_or(Instant::now(), |(_, since, _)| *since);
+                self.silent = Some((at, since, format!("lost the {name} uplink: {why}")));
                 None
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::super::reload::{Done, Tally};
 use super::super::server::{self, Server};
@@ -332,9 +332,12 @@ impl Progress {
         match pair.fence(known, mapped).await {
             Ok(()) => {
                 self.fenced = true;
-                // Whoever was held is told that it is a replica.
-                let failed = undo(&mut pair.old, std::mem::take(&mut self.undo_old)).await;
-                self.warnings.extend(failed);
+                // Whoever was held is told that it is a replica; if not now, then before long.
+                for held in std::mem::take(&mut self.undo_old) {
+                    if let Err(why) = held.on(&mut pair.old).await {
+                        debug!(%why, "writers past the proxy are held until that ends by itself");
+                    }
+                }
             }
             Err(why) => self.warnings.push(format!("the old uplink is not fenced: {why}")),
         }

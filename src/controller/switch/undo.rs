@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::super::server::{Error, Server};
 
 /// For how long it is tried.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait before it is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -24,7 +24,7 @@ pub(super) enum Undo {
 }
 
 impl Undo {
-    async fn on(&self, server: &mut Server) -> Result<(), Error> {
+    pub(super) async fn on(&self, server: &mut Server) -> Result<(), Error> {
         match self {
             Undo::Follow(master) => follow(server, master.as_ref()).await,
             Undo::Set(name, value) => set(server, name, value).await,
