@@ -29,6 +29,7 @@ mod resp_replies;
 mod resp_requests;
 mod stop;
 mod switch_faults;
+mod switches;
 mod systemd;
 mod time_limits;
 mod tls;

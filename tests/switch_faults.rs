@@ -278,7 +278,7 @@ fn go_on(
     let answer = scene.proxy.cmd(&format!("switch&force=true&{from}"));
     assert_eq!(answer.status, 200, "{what}, and then {}", answer.body);
     writers.check(other, &format!("{what}, and then"));
-    assert_eq!(scene.proxy.client().run("INCR n:0").parse::<u64>().is_ok(), true, "{what}");
+    assert!(scene.proxy.client().run("INCR n:0").parse::<u64>().is_ok(), "{what}");
 }
 
 /// At every boundary, before and after; some side by side.
@@ -322,9 +322,9 @@ fn nothing_is_lost_or_doubled_if_a_server_cannot_be_reached_from_any_stage_on() 
 
 /// As the manual says: who has the data after the proxy has crashed.
 fn has_the_data_after_a_crash<'a>(scene: &'a Scene, log: &[Value]) -> (&'a Redis, &'a Redis) {
-    let stages = log.iter().filter(|line| line["message"] == "switching");
+    let mut stages = log.iter().rev().filter(|line| line["message"] == "switching");
     let role = || scene.new.client().run("INFO replication");
-    let is_new = match stages.last().map_or("", |line| line["stage"].as_str().unwrap()) {
+    let is_new = match stages.next().map_or("", |line| line["stage"].as_str().unwrap()) {
         "Resumed" | "Fencing" => true,
         "Promoting" => role().contains("role:master"),
         _ => false,

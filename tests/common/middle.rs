@@ -92,8 +92,15 @@ impl Middle {
 
     /// Whatever the server says takes this long.
     pub fn slow_down(&self, delay: Duration) {
-        let delay = delay.as_millis().try_into().unwrap();
-        self.shared.delay.store(delay, Ordering::Relaxed);
+        self.slowness()(delay);
+    }
+
+    /// The same, for a trap.
+    pub fn slowness(&self) -> impl Fn(Duration) + Send + use<> {
+        let shared = self.shared.clone();
+        move |delay| {
+            shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+        }
     }
 
     /// Has this done when `needle` is sent for the first time.

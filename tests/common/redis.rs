@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use super::{Client, cert, eventually};
 
@@ -64,11 +64,6 @@ impl Redis {
     /// For whoever ends it from elsewhere.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
-    }
-
-    /// Stops it for a while, or goes on.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
     }
 
     /// One that speaks TLS, too.

@@ -22,7 +22,7 @@ const SILENT: Duration = Duration::from_secs(10);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
 /// For how long it is waited that the old server follows the new one.
-const FOLLOWS: Duration = Duration::from_secs(5);
+const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// Bytes that came by replication, since version 7.
 const RECEIVED: &str = "total_net_repl_input_bytes";
@@ -199,24 +199,10 @@ impl Pair {
         }
     }
 
-    /// Makes the old server a replica of the new one, so that nobody can write there. `known` are
-    /// the addresses by which it knew its replicas.
-    pub(super) async fn fence(
-        &mut self,
-        known: &[(String, u16)],
-        mapped: bool,
-    ) -> Result<(), String> {
+    /// Makes the old server a replica of the new one, so that nobody can write there.
+    pub(super) async fn fence(&mut self, by: &[Source]) -> Result<(), String> {
         let (old_addr, new_addr) = (self.old.addr(), self.new.addr());
-        let (old, new) =
-            (self.old.generation.uplink.config.clone(), self.new.generation.uplink.config.clone());
-        let direct = Source::between(&old, &new).filter(|_| !mapped);
-        let by_replica = match known {
-            [(host, port)] => {
-                Some(Source { host: host.clone(), port: *port, tls: new.tls.is_some() })
-            }
-            _ => None,
-        };
-        let source = direct.or(by_replica).ok_or_else(|| {
+        let source = by.first().ok_or_else(|| {
             format!("how {old_addr} reaches {new_addr} is not known; tell it REPLICAOF yourself")
         })?;
         // An empty server that came back in the place of the new one would erase the last copy.
@@ -225,21 +211,47 @@ impl Pair {
             Ok(_) => return Err(format!("{new_addr} is a master no more")),
             Err(why) => return Err(format!("lost {new_addr}: {why}")),
         }
-        let failed = |why: Error| format!("{old_addr}: {why}");
-        log_in(&mut self.old, &source, new.login.as_ref(), &mut Vec::new())
-            .await
-            .map_err(failed)?;
-        follow(&mut self.old, Some(&(source.host, source.port))).await.map_err(failed)
+        self.turn(source).await.map_err(|why| format!("{old_addr}: {why}"))
     }
 
-    /// Waits for a while until the old server follows the new one.
-    pub(super) async fn old_follows(&mut self) -> bool {
-        let deadline = Instant::now() + FOLLOWS;
-        while Instant::now() < deadline {
-            if self.old.replication().await.is_ok_and(|old| old.is_up) {
-                return true;
+    async fn turn(&mut self, source: &Source) -> Result<(), Error> {
+        let login = self.new.generation.uplink.config.login.clone();
+        // Not to be undone: it is as the new server was.
+        log_in(&mut self.old, source, login.as_ref(), &mut Vec::new()).await?;
+        follow(&mut self.old, Some(&(source.host.clone(), source.port))).await
+    }
+
+    /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
+    /// which it knew its replicas; `mapped` if the two do not see what the proxy sees.
+    pub(super) fn ways_back(&self, known: &[(String, u16)], mapped: bool) -> Vec<Source> {
+        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
+        let tls = new.tls.is_some();
+        let known = match known {
+            [(host, port)] => Some(Source { host: host.clone(), port: *port, tls }),
+            _ => None,
+        };
+        let mut ways: Vec<Source> = Source::between(old, new).into_iter().chain(known).collect();
+        if mapped {
+            ways.reverse();
+        }
+        ways.dedup();
+        ways
+    }
+
+    /// Waits for a while until the old server follows the new one, by one way or another.
+    pub(super) async fn old_follows(&mut self, by: &[Source]) -> bool {
+        for (number, source) in by.iter().enumerate() {
+            if number > 0 && self.turn(source).await.is_err() {
+                return false;
             }
-            sleep(LOOK).await;
+            let deadline = Instant::now() + FOLLOWS;
+            while Instant::now() < deadline {
+                match self.old.replication().await {
+                    Ok(old) if old.is_up || old.is_syncing => return true,
+                    Ok(_) => sleep(LOOK).await,
+                    Err(_) => return false,
+                }
+            }
         }
         false
     }

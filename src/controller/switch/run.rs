@@ -225,14 +225,14 @@ impl<'a> Run<'a> {
         }
         controller.exchange(&swap, held, &mut self.progress.done);
         self.switching.stage(Stage::Resumed, "clients take the new uplink");
+        let ways = pair.ways_back(&copied.replicas, self.options.replicate_from.is_some());
         if self.options.fence {
             self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
-            let mapped = self.options.replicate_from.is_some();
-            self.progress.fence(pair, &copied.replicas, mapped).await;
+            self.progress.fence(pair, &ways).await;
         }
         controller.settle(generation, std::mem::take(sockets)).await;
         tally.end(&controller.shared.moves, &mut self.progress.done.moved);
-        if self.progress.fenced && !pair.old_follows().await {
+        if self.progress.fenced && !pair.old_follows(&ways).await {
             let text = "the old uplink has not connected to the new one yet";
             self.progress.warnings.push(text.to_owned());
         }
@@ -328,8 +328,8 @@ impl Progress {
         self.not_undone = [old, new].concat();
     }
 
-    async fn fence(&mut self, pair: &mut Pair, known: &[(String, u16)], mapped: bool) {
-        match pair.fence(known, mapped).await {
+    async fn fence(&mut self, pair: &mut Pair, ways: &[Source]) {
+        match pair.fence(ways).await {
             Ok(()) => {
                 self.fenced = true;
                 // Whoever was held is told that it is a replica; if not now, then before long.

@@ -1,0 +1,520 @@
+//! `cmd=switch`: the data are moved by replication, then the clients; it can be called off, it refuses
+//! what would go wrong, and it keeps out who writes past the proxy.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::common::{
+    Answer, Client, Middle, Proxy, Redis, Then, When, cert, config, eventually, redis,
+};
+
+/// The configuration with another uplink.
+fn uplink(addr: &str) -> Value {
+    config(addr, json!({}))
+}
+
+/// The answer to a switch that was done.
+fn done(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["switch"].clone()
+}
+
+fn switch(proxy: &Proxy, to: &Value, parameters: &str) -> Answer {
+    proxy.rewrite(to);
+    proxy.cmd(&format!("switch{parameters}"))
+}
+
+fn role(server: &Redis) -> &'static str {
+    match server.client().run("INFO replication") {
+        info if info.contains("role:master") => "master",
+        _ => "replica",
+    }
+}
+
+/// What a check of the preflight came to, and its detail.
+fn check(report: &Value, name: &str) -> Vec<(String, String)> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    let text = |check: &Value, field: &str| check[field].as_str().unwrap().to_owned();
+    checks
+        .filter(|check| check["name"] == name)
+        .map(|check| (text(check, "result"), text(check, "detail")))
+        .collect()
+}
+
+#[test]
+fn one_command_moves_the_data_and_the_clients_and_back() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    for number in 0..100 {
+        assert_eq!(client.run(&format!("SET k{number} {number}")), "OK");
+    }
+    for (round, to) in [&two, &one, &two].iter().enumerate() {
+        let record = done(&switch(&proxy, &uplink(&to.addr()), ""));
+        assert_eq!(record["result"], "done");
+        assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
+        assert!(record["held_ms"].as_f64().unwrap() > 0.0);
+        assert_eq!(record["sync_bytes"].is_null(), round > 0, "the way back is ready");
+        let stages = record["stages"].as_array().unwrap().iter();
+        let stages: Vec<_> = stages.map(|stage| stage["stage"].as_str().unwrap()).collect();
+        let all = "preflight, replicating, ready, paused, catching up, promoting, resumed, fencing";
+        assert_eq!(stages.join(", "), all);
+        assert_eq!(client.run("GET k99"), "99");
+        assert_eq!(client.run(&format!("SET round {round}")), "OK");
+        assert_eq!(to.client().run("GET round"), round.to_string());
+        assert_eq!((role(to), proxy.info()["switching"].clone()), ("master", Value::Null));
+    }
+    assert_eq!(role(&one), "replica");
+    assert!(one.client().run("SET stray 1").starts_with("-READONLY"));
+    assert_eq!(proxy.info()["switches"].as_array().unwrap().len(), 3);
+    assert_eq!(proxy.metric("redis_proxy_switches_total{result=\"done\"}"), 3.0);
+}
+
+#[test]
+fn passwords_users_and_authorities_may_differ_on_both_sides() {
+    // Each trusts what the other shows, as its replica must.
+    let dir = tempfile::tempdir().unwrap();
+    let both = dir.path().join("both.pem");
+    let pem = |name: &str| std::fs::read_to_string(cert(name)).unwrap();
+    std::fs::write(&both, pem("ca.pem") + &pem("self-signed.pem")).unwrap();
+    let tls = |identity: &str| {
+        let files = [format!("{identity}.pem"), format!("{identity}.key")].map(|name| cert(&name));
+        ["--tls-cert-file", &files[0], "--tls-key-file", &files[1], "--tls-ca-cert-file"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([both.display().to_string()])
+            .collect::<Vec<_>>()
+    };
+    let start = |identity: &str, more: &[&str]| {
+        let mut args: Vec<String> = more.iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(tls(identity));
+        Redis::with_tls(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let one = start("server", &["--requirepass", "first-secret"]);
+    let two = start("self-signed", &[]);
+    two.client().run("ACL SETUSER mover on >second-secret ~* &* +@all");
+    two.client().run("ACL SETUSER default off");
+    let to = |server: &Redis, ca: &str, login: Value| {
+        let mut settings = uplink("");
+        settings["uplink"] = json!({
+            "addr": server.tls_addr(), "tls": true, "cacertfile": cert(ca),
+            "servername": "localhost",
+        });
+        for (field, value) in login.as_object().unwrap() {
+            settings["uplink"][field] = value.clone();
+        }
+        settings
+    };
+    let first = to(&one, "ca.pem", json!({ "pass": "first-secret" }));
+    let second = to(&two, "self-signed.pem", json!({ "user": "mover", "pass": "second-secret" }));
+    let proxy = Proxy::start(&first);
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    for (settings, round) in [(&second, "1"), (&first, "2"), (&second, "3")] {
+        let record = done(&switch(&proxy, settings, ""));
+        assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
+        assert_eq!(client.run("GET k"), "v");
+        assert_eq!(client.run(&format!("SET round {round}")), "OK");
+    }
+    assert!(!proxy.log_text().contains("-secret"), "no password in the log");
+    assert!(!proxy.info().to_string().contains("-secret"));
+}
+
+#[test]
+fn a_target_that_has_data_is_refused_with_the_number_of_keys_and_erased_only_by_force() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    let mut direct = two.client();
+    for number in 0..3 {
+        direct.run(&format!("SET precious{number} 1"));
+    }
+    let answer = switch(&proxy, &uplink(&two.addr()), "");
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("has 3 keys"), "{}", answer.body);
+    let body = answer.json();
+    assert_eq!(body["switch"]["result"], "refused");
+    assert_eq!(check(&body["preflight"], "data")[0].0, "failed");
+    assert_eq!((direct.run("DBSIZE"), role(&two)), ("3".to_owned(), "master"));
+    assert_eq!(proxy.info()["config"]["uplink"]["addr"], one.addr());
+    let record = done(&proxy.cmd("switch&force=true"));
+    assert!(record["warnings"][0].as_str().unwrap().contains("3 keys"), "{record}");
+    assert_eq!(two.client().run("KEYS *"), "[k]");
+}
+
+#[test]
+fn a_dry_run_reports_each_check_and_changes_nothing() {
+    let (one, two) = (redis(), Redis::start(&["--databases", "4", "--maxclients", "64"]));
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    client.run("SELECT 9");
+    client.run("SET k v");
+    two.client().run("CONFIG SET notify-keyspace-events KEA");
+    let answer = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+    assert_eq!(answer.status, 400);
+    let body = answer.json();
+    let report = &body["preflight"];
+    let databases = check(report, "databases");
+    assert_eq!(databases[0].0, "failed");
+    assert!(databases[0].1.contains("database 9 is in use"), "{databases:?}");
+    assert_eq!(body["faults"].as_array().unwrap().len(), 1, "{body}");
+    assert!(check(report, "settings")[0].1.contains("notify-keyspace-events"));
+    for name in [
+        "configuration",
+        "clients",
+        "present uplink",
+        "new uplink",
+        "replication",
+        "data",
+        "version",
+        "memory",
+        "connections",
+        "modules",
+        "rights",
+    ] {
+        let checks = check(report, name);
+        assert!(!checks.is_empty() && checks.iter().all(|(result, _)| result == "ok"), "{name}");
+    }
+    // It is right once that database is empty.
+    client.run("DEL k");
+    let answer = proxy.cmd("switch&dry_run=true");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!((role(&two), proxy.info()["switches"].clone()), ("master", json!([])));
+}
+
+#[test]
+fn what_a_server_does_not_tell_is_unknown_and_what_it_forbids_is_refused() {
+    let managed: &[&str] =
+        &["--rename-command", "CONFIG", "", "--rename-command", "ACL", "", "--requirepass", "x"];
+    let (one, two) = (redis(), Redis::start(managed));
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    let mut settings = uplink(&two.addr());
+    settings["uplink"]["pass"] = json!("x");
+    let answer = switch(&proxy, &settings, "&dry_run=true");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let report = answer.json()["preflight"].clone();
+    for name in ["databases", "settings", "rights"] {
+        assert!(check(&report, name).iter().any(|(result, _)| result == "unknown"), "{name}");
+    }
+    // It has no password to give, and needs none.
+    assert_eq!(done(&proxy.cmd("switch"))["result"], "done");
+    assert_eq!(proxy.client().run("GET k"), "v");
+    // A user who may not.
+    let three = redis();
+    three.client().run("ACL SETUSER weak on >y ~* &* +@all -replicaof");
+    settings["uplink"] = json!({ "addr": three.addr(), "user": "weak", "pass": "y" });
+    let answer = switch(&proxy, &settings, "");
+    assert_eq!(answer.status, 400);
+    let why = "the new uplink's user may not use REPLICAOF";
+    assert!(answer.error().contains(why), "{}", answer.body);
+}
+
+#[test]
+fn what_cannot_be_a_switch_is_refused_with_the_reason() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let refused = |answer: Answer, why: &str| {
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert!(answer.error().contains(why), "{}", answer.body);
+    };
+    refused(proxy.cmd("switch"), "the uplink in the file is the present one");
+    let same = one.addr().replace(":6379", "");
+    assert_eq!(one.client().run("CONFIG SET replica-announce-port 1"), "OK");
+    let way = Middle::to(&format!("{same}:6379"));
+    refused(switch(&proxy, &uplink(&way.addr()), ""), "is the present one, by another address");
+    refused(
+        switch(&proxy, &uplink(&two.addr()), "&prepared=true"),
+        "with prepared=true it must be a replica",
+    );
+    refused(switch(&proxy, &uplink("127.0.0.1:1"), ""), "could not connect to uplink");
+    // The present one is no master.
+    one.follow(&two);
+    let three = redis();
+    refused(switch(&proxy, &uplink(&three.addr()), ""), "present uplink: is a replica itself");
+    assert_eq!(role(&three), "master");
+}
+
+#[test]
+fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    two.follow(&one);
+    let record = done(&switch(&proxy, &uplink(&two.addr()), "&prepared=true"));
+    assert_eq!((&record["sync_bytes"], &record["fenced"]), (&Value::Null, &json!(true)));
+    assert_eq!((proxy.client().run("GET k"), role(&two)), ("v".to_owned(), "master"));
+    // One that follows another one is none.
+    let (three, four) = (redis(), redis());
+    three.follow(&four);
+    proxy.rewrite(&uplink(&three.addr()));
+    let mut caller = proxy.begin_cmd("switch&prepared=true");
+    let what = || proxy.info()["switching"]["waiting_for"].as_str().unwrap_or("").to_owned();
+    eventually("it waits", || !what().is_empty());
+    proxy.cmd("cancel-switch").expect_ok();
+    assert_eq!(Answer::read(&mut caller).status, 409);
+    assert_eq!(role(&three), "replica", "nothing was done to it");
+}
+
+#[test]
+fn servers_behind_unix_sockets_are_told_how_to_reach_each_other() {
+    let (one, two) = (redis(), redis());
+    let by_socket = |server: &Redis| {
+        let mut settings = uplink(&server.socket());
+        settings["uplink"]["network"] = json!("unix");
+        settings
+    };
+    two.client()
+        .run(&format!("CONFIG SET replica-announce-ip {}", two.addr().replace(":6379", "")));
+    let proxy = Proxy::start(&by_socket(&one));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    let answer = switch(&proxy, &by_socket(&two), "");
+    assert!(answer.error().contains("replicate_from=host:port"), "{}", answer.body);
+    let from = one.addr();
+    let record = done(&proxy.cmd(&format!("switch&replicate_from={from}")));
+    // By the address under which the old one knew it.
+    assert_eq!((&record["fenced"], role(&one)), (&json!(true), "replica"), "{record}");
+    assert_eq!(proxy.client().run("GET k"), "v");
+}
+
+#[test]
+fn without_a_fence_the_old_server_is_left_as_it_is() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    let record = done(&switch(&proxy, &uplink(&two.addr()), "&fence=false"));
+    assert_eq!(record["fenced"], false);
+    assert_eq!((role(&one), one.client().run("SET stray 1")), ("master", "OK".to_owned()));
+    // What it has beside that would be lost.
+    let answer = switch(&proxy, &uplink(&one.addr()), "");
+    assert!(answer.error().contains("2 keys"), "{}", answer.body);
+}
+
+#[test]
+fn what_was_acknowledged_to_writers_past_the_proxy_is_not_lost() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let done_writing = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|number| {
+                let (mut direct, done) = (one.client(), &done_writing);
+                scope.spawn(move || {
+                    let (mut counted, mut refused) = (0, false);
+                    while !refused && !done.load(Ordering::Relaxed) {
+                        let reply = direct.run(&format!("INCR stray{number}"));
+                        refused = reply.starts_with("-READONLY");
+                        counted += u64::from(!refused);
+                    }
+                    (counted, refused)
+                })
+            })
+            .collect();
+        eventually("they write", || one.client().run("GET stray2") != "nil");
+        done(&switch(&proxy, &uplink(&two.addr()), ""));
+        let counts: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        done_writing.store(true, Ordering::Relaxed);
+        for (number, (counted, refused)) in counts.into_iter().enumerate() {
+            assert!(refused, "it was kept out");
+            assert_eq!(two.client().run(&format!("GET stray{number}")), counted.to_string());
+        }
+    });
+}
+
+#[test]
+fn a_switch_can_be_called_off_until_the_new_server_is_promoted() {
+    let (one, two) = (redis(), redis());
+    two.client().run("CONFIG SET masterauth before");
+    let (link, way) = (Middle::to(&one.addr()), Middle::to(&two.addr()));
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    assert_eq!(proxy.cmd("cancel-switch").status, 409, "there is none");
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    let settings = uplink(&way.addr());
+    proxy.rewrite(&settings);
+    let command = format!("switch&replicate_from={}", link.addr());
+    // While the data are copied.
+    link.at("PSYNC", When::Before, || Then::Hold);
+    let mut caller = proxy.begin_cmd(&command);
+    proxy.shows_in(&["switching", "stage"], "replicating");
+    eventually("it is a replica", || role(&two) == "replica");
+    assert_eq!(proxy.cmd("reload").error(), "a switch is running already");
+    assert_eq!(proxy.cmd("switch").error(), "a switch is running already");
+    proxy.cmd("cancel-switch").expect_ok();
+    let answer = Answer::read(&mut caller);
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (409, "the switch was cancelled by an operator")
+    );
+    let record = answer.json()["switch"].clone();
+    assert_eq!((&record["result"], &record["not_undone"]), (&json!("rolled back"), &json!([])));
+    let was = two.client().run("CONFIG GET masterauth");
+    assert_eq!((role(&two), was.as_str()), ("master", "[masterauth, before]"));
+    // While clients are held.
+    let waiting = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let reached = waiting.clone();
+    way.at("SELECT\r\n$1\r\n7", When::Before, move || {
+        reached.wait();
+        Then::Hold
+    });
+    for command in ["SELECT 7", "WATCH k"] {
+        assert_eq!(client.run(command), "OK");
+    }
+    let mut caller = proxy.begin_cmd(&command);
+    waiting.wait();
+    proxy.cmd("cancel-switch").expect_ok();
+    assert_eq!(Answer::read(&mut caller).status, 409);
+    assert_eq!(client.run("SET k v2"), "OK", "clients go on with the old one");
+    assert_eq!((role(&two), role(&one)), ("master", "master"));
+    // Too late.
+    let (reached, go_on) = (waiting.clone(), waiting.clone());
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, move || {
+        reached.wait();
+        go_on.wait();
+        Then::Pass
+    });
+    let mut caller = proxy.begin_cmd(&command);
+    waiting.wait();
+    let error = proxy.cmd("cancel-switch").error();
+    assert!(error.contains("too late: the switch is promoting"), "{error}");
+    waiting.wait();
+    done(&Answer::read(&mut caller));
+}
+
+#[test]
+fn a_switch_that_was_rolled_back_can_be_tried_again_without_force() {
+    let (one, two) = (redis(), redis());
+    let way = Middle::to(&two.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Close);
+    let answer = switch(&proxy, &uplink(&way.addr()), "");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("is not promoted"), "{}", answer.body);
+    assert_eq!(answer.json()["switch"]["result"], "rolled back");
+    assert_eq!((role(&two), two.client().run("GET k")), ("master", "v".to_owned()));
+    assert_eq!(client.run("SET k v2"), "OK");
+    done(&proxy.cmd("switch"));
+    assert_eq!(client.run("GET k"), "v2");
+}
+
+#[test]
+fn clients_are_held_no_longer_than_pause_limit_ms() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SELECT 7"), "OK");
+    assert_eq!(client.run("WATCH k"), "OK");
+    // The last byte does not come in time.
+    let way = Middle::to(&two.addr());
+    let slow = link.slowness();
+    way.at("SELECT\r\n$1\r\n7", When::Before, move || {
+        slow(Duration::from_secs(60));
+        Then::Pass
+    });
+    let from = link.addr();
+    let parameters = format!("&pause_limit_ms=300&replicate_from={from}");
+    let answer = switch(&proxy, &uplink(&way.addr()), &parameters);
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("in time"), "{}", answer.body);
+    assert_eq!(client.run("SET k v"), "OK");
+    assert_eq!(proxy.info()["config"]["uplink"]["addr"], one.addr());
+    assert_eq!(role(&two), "master");
+    // Nor does the whole take longer than it may.
+    link.refuse(true);
+    let answer = proxy.cmd(&format!("switch&timeout_ms=200&replicate_from={from}"));
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("timeout_ms"), "{}", answer.body);
+    assert_eq!(role(&two), "master");
+}
+
+#[test]
+fn an_operators_pause_outlasts_a_switch_and_a_signal_waits_for_it() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    link.refuse(true);
+    proxy.rewrite(&uplink(&two.addr()));
+    let mut caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
+    proxy.shows_in(&["switching", "stage"], "replicating");
+    proxy.cmd("pause").expect_ok();
+    proxy.signal(Signal::HUP);
+    client.command(&["GET", "k"]);
+    proxy.shows("waiting_requests", 1);
+    link.refuse(false);
+    let record = done(&Answer::read(&mut caller));
+    assert_eq!(record["held_ms"], Value::Null, "by the operator alone");
+    assert_eq!(proxy.info()["state_str"], "paused");
+    eventually("the reload comes after it", || proxy.info()["reloads"][0]["by"] == "signal");
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(client.reply(), "v");
+    assert_eq!(client.run("SET k2 v"), "OK");
+    assert_eq!(two.client().run("GET k2"), "v");
+}
+
+#[test]
+fn a_stop_undoes_a_switch_before_the_process_ends() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    let mut proxy = Proxy::start(&uplink(&one.addr()));
+    link.refuse(true);
+    proxy.rewrite(&uplink(&two.addr()));
+    let caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
+    eventually("it is a replica", || role(&two) == "replica");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+    assert_eq!(role(&two), "master");
+    drop(caller);
+}
+
+#[test]
+fn a_switch_goes_on_when_nobody_waits_for_its_answer() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    link.refuse(true);
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    proxy.rewrite(&uplink(&two.addr()));
+    let caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
+    proxy.shows_in(&["switching", "stage"], "replicating");
+    drop(caller);
+    link.refuse(false);
+    eventually("it is done", || proxy.info()["switches"][0]["result"] == "done");
+    assert_eq!(role(&two), "master");
+}
+
+#[test]
+fn progress_is_told_while_it_is_made() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client: Client = proxy.client();
+    let value = "x".repeat(100_000);
+    for number in 0..20 {
+        client.command(&["SET", &format!("k{number}"), &value]);
+        assert_eq!(client.reply(), "OK");
+    }
+    assert_eq!(one.client().run("CONFIG SET rdbcompression no"), "OK");
+    link.slow_down(Duration::from_millis(20));
+    proxy.rewrite(&uplink(&two.addr()));
+    let mut caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
+    let switching = || proxy.info()["switching"].clone();
+    eventually("bytes are counted", || {
+        let read = switching()["sync"]["read_bytes"].as_u64().unwrap_or(0);
+        (1..2_000_000).contains(&read)
+    });
+    let now = switching();
+    assert_eq!((&now["from"], &now["to"]), (&json!(one.addr()), &json!(two.addr())));
+    assert_eq!((&now["by"], &now["can_cancel"]), (&json!("http"), &json!(true)));
+    assert!(now["seconds"].as_f64().unwrap() > 0.0);
+    let record = done(&Answer::read(&mut caller));
+    assert!(record["sync_bytes"].as_u64().unwrap() > 2_000_000, "{record}");
+    assert!(record["lag_ms"].as_f64().is_some());
+}
