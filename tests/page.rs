@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::common::{Browser, Proxy, config, redis};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::{Answer, Browser, Middle, Proxy, TellsToEnd, config, eventually, redis};
 
 #[test]
 fn a_person_pauses_unpauses_and_reads_why_a_reload_is_refused() {
@@ -60,4 +63,75 @@ fn the_page_says_so_when_the_proxy_does_not_answer() {
     browser.shows("#state", "running");
     drop(proxy);
     browser.shows("body", "no answer");
+}
+
+#[test]
+fn a_person_checks_switches_watches_and_cancels() {
+    let (one, two) = (redis(), redis());
+    let link = Middle::to(&one.addr());
+    let proxy = Proxy::to(&one.addr());
+    let mut client = proxy.client();
+    let value = "x".repeat(100_000);
+    assert_eq!(one.client().run("CONFIG SET rdbcompression no"), "OK");
+    for number in 0..20 {
+        client.command(&["SET", &format!("k{number}"), &value]);
+        assert_eq!(client.reply(), "OK");
+    }
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", proxy.addr_of("admin")));
+    browser.shows("#state", "running");
+    proxy.rewrite(&config(&two.addr(), json!({})));
+    two.client().run("SET precious 1");
+    browser.press("#check-switch");
+    browser.shows("#answer", "data (failed): the new uplink has 1 keys, which would be erased");
+    two.client().run("DEL precious");
+
+    // Begun elsewhere, over a link that hardly moves.
+    link.slow_down(Duration::from_millis(500));
+    let from = link.addr();
+    let caller = proxy.begin_cmd(&format!("switch&replicate_from={from}"));
+    browser.shows("#switch-panel", &format!("{} → {}", one.addr(), two.addr()));
+    browser.shows("#stages .passed", "preflight");
+    browser.shows("#stages .present", "replicating");
+    browser.shows("#synced", "copied");
+    browser.press("#cancel-switch");
+    browser.shows("#switches", "the switch was cancelled by an operator");
+    browser.shows("#answer", "done");
+    drop(caller);
+
+    // A double click confirms nothing; a second press does.
+    browser.press("#switch");
+    browser.shows("#switch", "press again to switch");
+    browser.press("#switch");
+    browser.shows("#switches", "the old uplink is its replica");
+    browser.shows("#switches", "clients held for");
+    browser.shows("#uplink", &two.addr());
+
+    // Over a link that is too slow to begin, until it is not.
+    let (three, link) = (redis(), Middle::to(&two.addr()));
+    link.slow_down(Duration::from_millis(100));
+    proxy.rewrite(&config(&three.addr(), json!({})));
+    let from = link.addr();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _done = TellsToEnd(&done);
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                client.run("INCR n");
+            }
+        });
+        let mut caller =
+            proxy.begin_cmd(&format!("switch&pause_limit_ms=200&replicate_from={from}"));
+        browser.shows("#lag-caption", "behind, and catches up in");
+        let points = "return document.getElementById('lag-line').getAttribute('points') ?? ''";
+        eventually("the lag is plotted", || {
+            browser.run(points).as_str().is_some_and(|points| points.split(' ').count() > 3)
+        });
+        link.slow_down(Duration::ZERO);
+        assert_eq!(Answer::read(&mut caller).status, 200);
+        browser.shows("#uplink", &three.addr());
+    });
+
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|line| line.contains("400 (Bad Request)")), "{complaints:#?}");
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, Middle, Proxy, Redis, Then, When, config, eventually, request,
+    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, When, config, eventually, request,
 };
 
 const WRITERS: usize = 4;
@@ -205,9 +205,11 @@ fn while_clients_count<T>(addr: &str, scene: impl FnOnce(&Writers) -> T) -> (T, 
             thread::spawn(move || writers.count(number))
         })
         .collect();
-    eventually("they count", || writers.total() > 40);
-    let outcome = scene(&writers);
-    writers.done.store(true, Ordering::Relaxed);
+    let outcome = {
+        let _done = TellsToEnd(&writers.done);
+        eventually("they count", || writers.total() > 40);
+        scene(&writers)
+    };
     for thread in threads {
         thread.join().unwrap();
     }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, Middle, Proxy, Redis, Then, When, cert, config, eventually, redis,
+    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, When, cert, config, eventually, redis,
 };
 
 /// The configuration with another uplink.
@@ -300,6 +300,7 @@ fn what_was_acknowledged_to_writers_past_the_proxy_is_not_lost() {
     let proxy = Proxy::start(&uplink(&one.addr()));
     let done_writing = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _done = TellsToEnd(&done_writing);
         let writers: Vec<_> = (0..3)
             .map(|number| {
                 let (mut direct, done) = (one.client(), &done_writing);
@@ -317,7 +318,6 @@ fn what_was_acknowledged_to_writers_past_the_proxy_is_not_lost() {
         eventually("they write", || one.client().run("GET stray2") != "nil");
         done(&switch(&proxy, &uplink(&two.addr()), ""));
         let counts: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        done_writing.store(true, Ordering::Relaxed);
         for (number, (counted, refused)) in counts.into_iter().enumerate() {
             assert!(refused, "it was kept out");
             assert_eq!(two.client().run(&format!("GET stray{number}")), counted.to_string());

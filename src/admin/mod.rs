@@ -354,11 +354,14 @@ async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
     Ok(form.into())
 }
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 fn page(asset: Asset) -> Answer {
     match asset {
         Asset::Html => text("text/html; charset=utf-8", include_str!("page/index.html")),
         Asset::Css => text("text/css; charset=utf-8", include_str!("page/page.css")),
-        Asset::Js => text("text/javascript; charset=utf-8", include_str!("page/page.js")),
+        Asset::Js => text(SCRIPT, include_str!("page/page.js")),
+        Asset::SwitchJs => text(SCRIPT, include_str!("page/switch.js")),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) enum Asset {
     Html,
     Css,
     Js,
+    SwitchJs,
 }
 
 /// What `/cmd/` can be asked to do.
@@ -69,6 +70,7 @@ pub(super) fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         "/" => (Route::Page(Asset::Html), "GET, HEAD"),
         "/page.css" => (Route::Page(Asset::Css), "GET, HEAD"),
         "/page.js" => (Route::Page(Asset::Js), "GET, HEAD"),
+        "/switch.js" => (Route::Page(Asset::SwitchJs), "GET, HEAD"),
         "/info.json" => (Route::Info, "GET, HEAD"),
         "/metrics" | "/metrics/" => (Route::Metrics, "GET, HEAD"),
         "/healthz" => (Route::Health, "GET, HEAD"),

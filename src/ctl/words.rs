@@ -143,6 +143,7 @@ fn result(it: &Record) -> String {
     let (from, to, took) = (&it.from, &it.to, time(it.duration_ms));
     match it.result.as_str() {
         "done" => format!("done in {took}: {from} -> {to}"),
+        result if to.is_empty() => format!("{result} after {took}: clients are at {from}"),
         result => format!("{result} after {took}: clients are at {from}, not at {to}"),
     }
 }

@@ -43,3 +43,12 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// Tells other threads to end, however this one does.
+pub struct TellsToEnd<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for TellsToEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -67,7 +67,9 @@ function show(info) {
     setLine('pause-line', pauseLine(info));
     setLine('pause-end', pauseEnd(info));
     setLine('reloading', reloadingLine(info.reloading));
-    showReloads(info.reloads);
+    showRecords('reloads', info.reloads, reloadItem);
+    showSwitching(info.switching);
+    showRecords('switches', info.switches, switchItem);
     if (announced.state !== state) {
         document.body.dataset.state = info.state_str;
         announced = { state, text: `State: ${state}. ${pauseEnd(info)}` };
@@ -105,37 +107,42 @@ function reloadingLine(reloading) {
     return `A reload (${byWhom(reloading.by)}) is ${reloading.stage}, for ${duration(reloading.seconds)}.`;
 }
 
-// ---- The last reloads: an entry once made stays as it is ----
+// ---- The last reloads and switches: an entry once made stays as it is ----
 
-let reloadItems = new Map();
+const recordItems = { reloads: new Map(), switches: new Map() };
 
-function showReloads(reloads) {
-    const keys = reloads.map(reload => JSON.stringify(reload));
-    const items = new Map(keys.map((key, i) => [key, reloadItems.get(key) ?? reloadItem(reloads[i])]));
-    for (const [key, item] of reloadItems) {
+function showRecords(name, records, itemOf) {
+    const before = recordItems[name];
+    const keys = records.map(record => JSON.stringify(record));
+    const items = new Map(keys.map((key, i) => [key, before.get(key) ?? itemOf(records[i])]));
+    for (const [key, item] of before) {
         if (!items.has(key)) item.remove();
     }
-    const list = byId('reloads');
+    const list = byId(name);
     [...items.values()].forEach((item, position) => {
         const there = list.children[position] ?? null;
         if (there !== item) list.insertBefore(item, there);
     });
-    reloadItems = items;
-    setLine('no-reloads', reloads.length ? '' : 'None since the start.');
+    recordItems[name] = items;
+    setLine(`no-${name}`, records.length ? '' : 'None since the start.');
+}
+
+function recordItem(record, facts) {
+    const done = record.result === 'done';
+    const at = new Date(record.at_unix_seconds * 1000);
+    const time = element('time', '', at.toLocaleString('sv-SE')); // 2025-11-22 03:12:45
+    time.dateTime = at.toISOString();
+    const result = element('strong', '', `${done ? '✓' : '✗'} ${capitalized(record.result)}`);
+    return element('li', done ? 'done' : 'not-done',
+        element('p', '', result, ' ', time, ` ${byWhom(record.by)}`),
+        element('p', '', facts), ...troubles(record));
 }
 
 function reloadItem(reload) {
     const done = reload.result === 'done';
-    const at = new Date(reload.at_unix_seconds * 1000);
-    const time = element('time', '', at.toLocaleString('sv-SE')); // 2025-11-22 03:12:45
-    time.dateTime = at.toISOString();
-    const result = element('strong', '', `${done ? '✓' : '✗'} ${capitalized(reload.result)}`);
     const facts = [`Generation ${reload.generation}`, `uplink ${reload.uplink}`,
         reloadFacts(reload, done), `took ${milliseconds(reload.duration_ms)}`].join(', ');
-    return element('li', done ? 'done' : 'not-done',
-        element('p', '', result, ' ', time, ` ${byWhom(reload.by)}`),
-        element('p', '', facts + (done ? '.' : '. The configuration in use was kept.')),
-        ...troubles(reload));
+    return recordItem(reload, facts + (done ? '.' : '. The configuration in use was kept.'));
 }
 
 function reloadFacts(reload, done) {
@@ -147,13 +154,14 @@ function reloadFacts(reload, done) {
 }
 
 /** The faults, what held it up and who was closed, each on a line of its own. */
-function troubles({ faults, held_up_by, closed }) {
+function troubles({ faults, held_up_by, closed, warnings, not_undone }) {
     const titled = (title, lines) => !lines?.length ? [] : [element('p', '', title),
         element('ul', 'faults', ...lines.map(line => element('li', '', line)))];
     const requests = held_up_by?.map(({ command, client, seconds }) =>
         `${command} of ${client}, running for ${seconds.toFixed(1)} s`);
     const clients = closed?.map(({ client, reason }) => `${client}: ${reason}`);
-    return [...titled('Faults:', faults), ...titled('Held up by:', requests), ...titled('Closed:', clients)];
+    return [...titled('Faults:', faults), ...titled('Held up by:', requests), ...titled('Closed:', clients),
+        ...titled('Not undone:', not_undone), ...titled('Warnings:', warnings)];
 }
 
 /** What a reload would do. */
@@ -258,17 +266,17 @@ function showResult(name, answer) {
     showAnswer(done ? 'done' : 'not-done',
         element('p', '', mark, ` ${clockTime(new Date())} ${name}${text}`), ...troubles(body ?? {}),
         ...(body?.prediction ? [element('p', '', predicted(body.prediction))] : []),
-        ...troubles(body?.prediction ?? {}));
+        ...troubles(body?.prediction ?? {}), ...(body?.preflight ? [checks(body.preflight)] : []));
 }
 
-async function send(button, command, busyText, parameters = {}) {
+async function send(button, command, busyText, parameters = {}, limitMs = COMMAND_LIMIT_MS) {
     disarm();
     const name = button.textContent;
     button.ariaBusy = 'true';
     button.ariaDisabled = 'true'; // and not disabled: that would lose the keyboard's focus
     button.textContent = busyText;
     showAnswer('', busyText);
-    const answer = await ask('/cmd/', COMMAND_LIMIT_MS, new AbortController(),
+    const answer = await ask('/cmd/', limitMs, new AbortController(),
         { method: 'POST', body: new URLSearchParams({ cmd: command, ...parameters }) }).catch(() => null);
     button.textContent = name;
     button.ariaBusy = button.ariaDisabled = null;
@@ -290,31 +298,40 @@ for (const [command, busyText] of [['pause', 'Pausing…'], ['unpause', 'Unpausi
 
 onPress(byId('predict'), () => send(byId('predict'), 'reload', 'Predicting…', { dry_run: 'true' }));
 
-// Terminating asks for a second press.
-let armed = 0;
+// Some ask for a second press.
+let armed = null; // the button, its text and its timer
 
 function disarm() {
-    clearTimeout(armed);
-    armed = 0;
-    byId('terminate').classList.remove('armed');
-    if (!byId('terminate').ariaBusy) setText('terminate', 'Terminate raw connections');
+    if (!armed) return;
+    clearTimeout(armed.timer);
+    armed.button.classList.remove('armed');
+    if (!armed.button.ariaBusy) armed.button.textContent = armed.text;
+    armed = null;
 }
 
-onPress(byId('terminate'), event => {
-    if (armed && event.detail > 1) return; // a double click confirms nothing
-    if (armed) return send(byId('terminate'), 'terminate-raw-connections', 'Terminating…');
-    byId('terminate').classList.add('armed');
-    setText('terminate', 'Press again to terminate');
-    const connections = counted(Number(byId('raw').textContent) || 0, 'raw connection');
-    showAnswer('', element('p', '', `Press again within ${CONFIRM_SECONDS} s to terminate ${connections}.`));
-    armed = setTimeout(() => {
+function onSecondPress(button, verb, ofWhat, act) {
+    onPress(button, event => {
+        const pressed = armed?.button === button;
+        if (pressed && event.detail > 1) return; // a double click confirms nothing
         disarm();
-        showAnswer('', element('p', '', 'Nothing was terminated: it was not confirmed.'));
-    }, CONFIRM_SECONDS * 1000);
-});
+        if (pressed) return act();
+        armed = { button, text: button.textContent };
+        button.classList.add('armed');
+        button.textContent = `Press again to ${verb}`;
+        showAnswer('', element('p', '', `Press again within ${CONFIRM_SECONDS} s to ${verb} ${ofWhat()}.`));
+        armed.timer = setTimeout(() => {
+            disarm();
+            showAnswer('', element('p', '', 'Nothing was done: it was not confirmed.'));
+        }, CONFIRM_SECONDS * 1000);
+    });
+}
 
-// ---- Start ----
+onSecondPress(byId('terminate'), 'terminate', () => counted(Number(byId('raw').textContent) || 0, 'raw connection'),
+    () => send(byId('terminate'), 'terminate-raw-connections', 'Terminating…'));
 
+// ---- Start, once all scripts are here ----
+
+document.addEventListener('DOMContentLoaded', refresh);
 setText('host', location.host);
 document.addEventListener('visibilitychange', () => {
     if (!document.hidden) return refresh();
@@ -322,4 +339,3 @@ document.addEventListener('visibilitychange', () => {
     if (!failures) unansweredSince = null;
 });
 setInterval(showSilence, REFRESH_MS);
-refresh();
