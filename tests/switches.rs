@@ -357,7 +357,7 @@ fn a_switch_can_be_called_off_until_the_new_server_is_promoted() {
     // While clients are held.
     let waiting = std::sync::Arc::new(std::sync::Barrier::new(2));
     let reached = waiting.clone();
-    way.at("SELECT\r\n$1\r\n7", When::Before, move || {
+    way.at("WATCH", When::Before, move || {
         reached.wait();
         Then::Hold
     });
@@ -414,7 +414,7 @@ fn clients_are_held_no_longer_than_pause_limit_ms() {
     // The last byte does not come in time.
     let way = Middle::to(&two.addr());
     let slow = link.slowness();
-    way.at("SELECT\r\n$1\r\n7", When::Before, move || {
+    way.at("WATCH", When::Before, move || {
         slow(Duration::from_secs(60));
         Then::Pass
     });
