@@ -10,31 +10,32 @@ pub(crate) const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/ca.pem")
 pub(crate) const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.pem");
 pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.key");
 
-/// A process that ends with its owner.
-pub(crate) struct Process(Child);
+/// A process that ends with its owner, and its files with it.
+pub(crate) struct Process {
+    child: Child,
+    _dir: Option<tempfile::TempDir>,
+}
 
 impl Process {
     pub(crate) fn start(program: &str, args: &[&str]) -> Self {
-        let child = Command::new(program)
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|why| {
-                panic!("{program} is needed (apt-get install redis-server haproxy): {why}")
-            });
-        Process(child)
+        Process { child: Process::spawn(Command::new(program).args(args), program), _dir: None }
+    }
+
+    fn spawn(command: &mut Command, program: &str) -> Child {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|why| {
+            panic!("{program} is needed (apt-get install redis-server haproxy): {why}")
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -66,33 +67,39 @@ impl Ports {
 /// A redis-server without persistence.
 pub(crate) fn redis(ports: Ports) -> Process {
     let (plain, tls) = (ports.plain.to_string(), ports.tls.to_string());
-    let process = Process::start(
-        "redis-server",
-        &[
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &plain,
-            "--tls-port",
-            &tls,
-            "--tls-cert-file",
-            CERT,
-            "--tls-key-file",
-            KEY,
-            "--tls-ca-cert-file",
-            CA,
-            "--tls-auth-clients",
-            "no",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--maxclients",
-            "15000",
-        ],
-    );
+    // A replica keeps what it received in a file, which the next server would read.
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("redis-server");
+    command.current_dir(dir.path()).args([
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &plain,
+        "--tls-port",
+        &tls,
+        "--tls-cert-file",
+        CERT,
+        "--tls-key-file",
+        KEY,
+        "--tls-ca-cert-file",
+        CA,
+        "--tls-auth-clients",
+        "no",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--maxclients",
+        "15000",
+        "--repl-diskless-sync-delay",
+        "0",
+        // As large on the way as they are.
+        "--rdbcompression",
+        "no",
+    ]);
+    let child = Process::spawn(&mut command, "redis-server");
     ports.wait();
-    process
+    Process { child, _dir: Some(dir) }
 }
 
 /// Of all its threads, from the scheduler's own account in nanoseconds.

@@ -4,9 +4,11 @@
 //! answers come in time: a request that waits is measured from when it was due. At first for a
 //! while without reloads, then through reloads between two redis-servers. The sums over both
 //! servers must be what the clients counted. With `state`, each client also carries a database, a
-//! name and a subscription.
+//! name and a subscription. With `switch`, the data are moved, too (`cmd=switch`), of which there are
+//! so many megabytes before.
 //!
-//! `cargo bench --bench switch -- [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls] [state]`
+//! `cargo bench --bench switch -- [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls] [state]
+//! [switch] [--data-mb N,N,...]`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says where")]
 
@@ -41,6 +43,10 @@ struct Options {
     clients: Vec<usize>,
     uplinks: Vec<&'static str>,
     state: bool,
+    /// The data are moved, too.
+    switch: bool,
+    /// How much of them there is.
+    data_mb: Vec<u64>,
 }
 
 fn options() -> Result<Options, String> {
@@ -50,6 +56,8 @@ fn options() -> Result<Options, String> {
         clients: vec![50, 1000, 5000],
         uplinks: Vec::new(),
         state: false,
+        switch: false,
+        data_mb: vec![0],
     };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
@@ -62,6 +70,12 @@ fn options() -> Result<Options, String> {
                 let numbers = list.split(',').map(str::parse).collect::<Result<_, _>>();
                 options.clients = numbers.map_err(|_| "--clients N,N,...")?;
             }
+            "--data-mb" => {
+                let list = value()?;
+                let numbers = list.split(',').map(str::parse).collect::<Result<_, _>>();
+                options.data_mb = numbers.map_err(|_| "--data-mb N,N,...")?;
+            }
+            "switch" => options.switch = true,
             "plain" => options.uplinks.push("plain"),
             "tls" => options.uplinks.push("tls"),
             "state" => options.state = true,
@@ -107,22 +121,39 @@ impl Setup {
         fs::write(&self.file, text).unwrap();
     }
 
-    /// What both servers have counted for all clients.
-    fn counted(&self) -> u64 {
+    /// Puts so much into the first server.
+    fn fill(&self, megabytes: u64) {
+        const EACH: u64 = 25;
+        for megabyte in 0..megabytes {
+            let from = megabyte * EACH;
+            let script = format!(
+                "for at = {from}, {from} + {EACH} - 1 do \
+                 redis.call('SET', 'data:' .. at, string.rep(redis.sha1hex(at), 1000)) end return 1"
+            );
+            assert_eq!(eval(self.redis[0].1, &script), "1");
+        }
+    }
+
+    /// What these servers have counted for all clients.
+    fn counted(&self, servers: &[usize]) -> u64 {
         let sum = |ports: Ports| {
-            let mut redis = StdStream::connect(("127.0.0.1", ports.plain)).unwrap();
             let script = "local sum = 0 for db = 0, 15 do redis.call('SELECT', db) \
                           for _, key in ipairs(redis.call('KEYS', 'n:*')) do \
                           sum = sum + redis.call('GET', key) end end return sum";
-            write!(redis, "*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len())
-                .unwrap();
-            let mut reply = [0; 64];
-            let len = redis.read(&mut reply).unwrap();
-            let text = String::from_utf8_lossy(&reply[..len]).into_owned();
-            text.trim_start_matches(':').trim().parse::<u64>().unwrap_or_else(|_| panic!("{text}"))
+            eval(ports, script).parse::<u64>().unwrap()
         };
-        self.redis.iter().map(|(_, ports)| sum(*ports)).sum()
+        servers.iter().map(|server| sum(self.redis[*server].1)).sum()
     }
+}
+
+/// Runs a script that gives a number, past the proxy.
+fn eval(ports: Ports, script: &str) -> String {
+    let mut redis = StdStream::connect(("127.0.0.1", ports.plain)).unwrap();
+    write!(redis, "*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len()).unwrap();
+    let mut reply = [0; 512];
+    let len = redis.read(&mut reply).unwrap();
+    let text = String::from_utf8_lossy(&reply[..len]).into_owned();
+    text.trim_start_matches(':').trim().to_owned()
 }
 
 fn config(uplink: Ports, tls: bool, listen: u16, admin: u16) -> String {
@@ -228,6 +259,7 @@ fn worst(samples: &[Sample], windows: &[(Instant, Instant)]) -> (f64, f64) {
 struct Row {
     clients: usize,
     uplink: &'static str,
+    data_mb: u64,
     errors: u64,
     lost: i64,
     calm: (f64, f64),
@@ -241,8 +273,9 @@ struct Row {
     memory: f64,
 }
 
-async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
+async fn run(clients: usize, uplink: &'static str, data_mb: u64, options: &Options) -> Row {
     let setup = Setup::start(uplink == "tls");
+    setup.fill(data_mb);
     let load = Arc::new(Load::default());
     let every = Duration::from_secs_f64(clients as f64 / options.rate);
     let mut tasks = JoinSet::new();
@@ -262,21 +295,28 @@ async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
     let (calm_begun, cpu_begun) = (Instant::now(), cpu());
     sleep(CALM).await;
     let (calm_ended, cpu_calm) = (Instant::now(), cpu());
+    let (command, records, shut) = match options.switch {
+        true => ("switch", "switches", "held_ms"),
+        false => ("reload", "reloads", "pause_ms"),
+    };
     let mut windows = Vec::new();
     let mut reloads = Vec::new();
     for number in 0..options.reloads {
         setup.point_to((number + 1) % 2);
         let begun = Instant::now();
-        let answer = http(setup.admin, "POST /cmd/", "cmd=reload").await;
+        let answer = http(setup.admin, "POST /cmd/", &format!("cmd={command}")).await;
         windows.push((begun - AROUND, Instant::now() + AROUND));
         assert_eq!(answer["ok"], true, "{answer}");
         let info = http(setup.admin, "GET /info.json", "").await;
-        reloads.push(info["reloads"][0].clone());
+        reloads.push(info[records][0].clone());
         sleep(BETWEEN).await;
     }
     let (switched, cpu_switched) = (Instant::now(), cpu());
     load.done.store(true, Ordering::Relaxed);
     let counted: u64 = tasks.join_all().await.into_iter().sum();
+    // Both have it all where the data are moved.
+    let present = options.reloads % 2;
+    let servers: &[usize] = if options.switch { &[present] } else { &[0, 1] };
     let samples = load.samples.lock().await;
     let field = |name: &str| {
         let mut values: Vec<f64> =
@@ -288,11 +328,12 @@ async fn run(clients: usize, uplink: &'static str, options: &Options) -> Row {
     Row {
         clients,
         uplink,
+        data_mb,
         errors: load.errors.load(Ordering::Relaxed),
-        lost: counted as i64 - setup.counted() as i64,
+        lost: counted as i64 - setup.counted(servers) as i64,
         calm: worst(&samples, &[(calm_begun, calm_ended)]),
         switching: worst(&samples, &windows),
-        shut: field("pause_ms"),
+        shut: field(shut),
         reload_ms: field("duration_ms").0,
         memory: memory as f64 / clients as f64,
         cpu: (
@@ -310,23 +351,26 @@ fn main() {
             std::process::exit(64);
         }
     };
-    println!("{} reloads each, {} requests/s, times in ms\n", options.reloads, options.rate);
+    let what = if options.switch { "switches of clients and data" } else { "reloads" };
+    println!("{} {what} each, {} requests/s, times in ms\n", options.reloads, options.rate);
     println!(
-        "| clients | uplink | errors | lost or doubled | stall: calm | switching | p99.9: calm | \
+        "| clients | uplink | data: MB | errors | lost or doubled | stall: calm | switching | p99.9: calm | \
          switching | gate shut: median | longest | reload: median | cores: calm | switching | \
          KiB each |"
     );
-    println!("|{}", "--:|".repeat(14));
+    println!("|{}", "--:|".repeat(15));
     for &clients in &options.clients {
-        for uplink in &options.uplinks {
+        let sizes = |uplink| options.data_mb.iter().map(move |size| (uplink, *size));
+        for (uplink, data_mb) in options.uplinks.iter().flat_map(sizes) {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let row = runtime.block_on(run(clients, uplink, &options));
+            let row = runtime.block_on(run(clients, uplink, data_mb, &options));
             println!(
-                "| {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | \
+                "| {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | \
                  {:.2} | {:.2} | {:.2} |",
                 row.clients,
                 row.uplink,
+                row.data_mb,
                 row.errors,
                 row.lost,
                 row.calm.0,
