@@ -34,6 +34,7 @@ pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod probe;
 pub mod raw;
 pub mod reception;
 pub mod resp;

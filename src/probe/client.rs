@@ -1,0 +1,176 @@
+//! One client: a connection, its pace, and what it did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Connection, FromRedisValue, RedisError, RedisResult, cmd};
+
+use super::tally::{Live, Tally};
+use super::target::Dialler;
+
+/// Between two attempts to connect.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How often a client that waits for its turn looks whether it is over.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often a final value is asked for before it is given up.
+const READS: usize = 3;
+
+/// What all clients of a run share.
+#[derive(Debug)]
+pub struct Run {
+    /// Of all keys and channels.
+    pub prefix: String,
+    /// When it began; what travels through Redis has its time from here.
+    pub begun: Instant,
+    /// Between two operations of one client.
+    pub every: Duration,
+    /// How long anything may take before it counts as an error.
+    pub patience: Duration,
+    /// For who looks on.
+    pub live: Live,
+    dials: Vec<Dialler>,
+    over: AtomicBool,
+}
+
+impl Run {
+    /// Not begun: nobody is connected.
+    pub fn new(prefix: String, every: Duration, patience: Duration, dials: Vec<Dialler>) -> Self {
+        let (live, over) = (Live::default(), AtomicBool::new(false));
+        Run { prefix, begun: Instant::now(), every, patience, live, dials, over }
+    }
+
+    /// No client begins anything more.
+    pub fn stop(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing more is to be begun.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// A key or channel.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Microseconds since it began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago that was.
+    pub fn since(&self, micros: u64) -> Duration {
+        Duration::from_micros(self.now().saturating_sub(micros))
+    }
+
+    fn dial(&self, number: usize) -> RedisResult<Connection> {
+        // Protocols change twice as fast as addresses, so that each address sees both.
+        let connection = self.dials[number / 2 % self.dials.len()].dial(number)?;
+        connection.set_read_timeout(Some(self.patience))?;
+        connection.set_write_timeout(Some(self.patience))?;
+        Ok(connection)
+    }
+}
+
+/// One connection, and what was done with it.
+pub struct Client {
+    /// What it shares with the others.
+    pub run: Arc<Run>,
+    /// What it did.
+    pub tally: Tally,
+    pub(super) connection: Connection,
+    number: usize,
+    due: Instant,
+}
+
+impl Client {
+    /// Connects.
+    pub fn connect(run: &Arc<Run>, number: usize) -> RedisResult<Self> {
+        let connection = run.dial(number)?;
+        // Not all at once.
+        let due = Instant::now() + run.every.mul_f64((number % 16) as f64 / 16.0);
+        Ok(Client { run: run.clone(), tally: Tally::default(), connection, number, due })
+    }
+
+    /// Waits for its turn; false, at once, when it is over.
+    pub fn turn(&mut self) -> bool {
+        loop {
+            let left = self.due.saturating_duration_since(Instant::now());
+            if self.run.is_over() {
+                return false;
+            }
+            if left.is_zero() {
+                break;
+            }
+            thread::sleep(left.min(LOOK));
+        }
+        // What is late stays late: nobody catches up.
+        self.due = (self.due + self.run.every).max(Instant::now());
+        true
+    }
+
+    /// Asks, and records how long the answer took. `None` if there is none: that is an error whose
+    /// outcome is unknown, and the client has connected again.
+    pub fn ask<T: FromRedisValue>(&mut self, command: &[&str]) -> Option<T> {
+        self.attempt(|connection| query(connection, command))
+    }
+
+    /// The same for more than one request.
+    pub fn attempt<T>(
+        &mut self,
+        what: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Option<T> {
+        let begun = Instant::now();
+        let answer = self.unmeasured(what)?;
+        self.tally.done(begun.elapsed(), &self.run.live);
+        Some(answer)
+    }
+
+    /// The same for what waits for others: how long that takes is for the caller to tell.
+    pub fn unmeasured<T>(
+        &mut self,
+        what: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Option<T> {
+        let begun = Instant::now();
+        match what(&mut self.connection) {
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                self.failed(&why, begun);
+                None
+            }
+        }
+    }
+
+    /// Counts an error and connects again: the old connection may be in the middle of anything.
+    /// The client stands still until it is connected.
+    pub fn failed(&mut self, why: &RedisError, since: Instant) {
+        self.tally.failed(why.to_string(), &self.run.live);
+        let until = Instant::now() + self.run.patience;
+        while Instant::now() < until {
+            match self.run.dial(self.number) {
+                Ok(connection) => {
+                    self.connection = connection;
+                    break;
+                }
+                Err(_) => thread::sleep(AGAIN),
+            }
+        }
+        self.tally.took(since.elapsed(), &self.run.live);
+    }
+
+    /// Asks what changes nothing, again after an error. The time is not recorded: the clients are
+    /// done by then.
+    pub fn read<T: FromRedisValue>(&mut self, command: &[&str]) -> Option<T> {
+        (0..READS).find_map(|_| self.unmeasured(|connection| query(connection, command)))
+    }
+}
+
+/// One request and its reply.
+pub fn query<T: FromRedisValue>(connection: &mut Connection, command: &[&str]) -> RedisResult<T> {
+    let (name, args) = command.split_first().unwrap_or((&"PING", &[]));
+    cmd(name).arg(args).query(connection)
+}

@@ -1,0 +1,197 @@
+//! Publishers that number their messages, and subscribers that hear all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Msg, RedisResult};
+
+use super::client::{Client, query};
+use super::group::{Group, Part};
+use super::ledger::{Sent, Stream};
+use super::tally::Tally;
+
+/// Published when nothing more comes, again and again: a subscriber may be away.
+const END: &str = "end";
+const END_AGAIN: Duration = Duration::from_millis(100);
+
+/// Publishers with a channel each, and subscribers to all of these.
+#[derive(Debug)]
+pub struct News {
+    channels: Vec<String>,
+    given_up: Arc<AtomicBool>,
+    publishers: Group<(Tally, Sent)>,
+    subscribers: Group<Subscriber>,
+}
+
+/// What one heard of each publisher.
+#[derive(Debug)]
+struct Subscriber {
+    tally: Tally,
+    streams: Vec<Stream>,
+}
+
+impl News {
+    /// The publishers begin when all subscribers are subscribed.
+    pub fn start(
+        number: usize,
+        publishers: Vec<Client>,
+        subscribers: Vec<Client>,
+    ) -> RedisResult<Self> {
+        let name = |client: &Client, it| client.run.key(&format!("news:{number}:{it}"));
+        let channels: Vec<String> =
+            publishers.iter().enumerate().map(|(it, client)| name(client, it)).collect();
+        let sent: Arc<[AtomicU64]> = channels.iter().map(|_| AtomicU64::new(0)).collect();
+        let mut news = News {
+            channels,
+            given_up: Arc::default(),
+            publishers: Group::default(),
+            subscribers: Group::default(),
+        };
+        let (ready, subscribed) = channel();
+        for (it, client) in subscribers.into_iter().enumerate() {
+            let stream = |publisher| {
+                Stream::new(format!(
+                    "news {number}: subscriber {it}: message of publisher {publisher}"
+                ))
+            };
+            let hearing = Hearing {
+                pattern: (it % 2 == 1).then(|| client.run.key(&format!("news:{number}:*"))),
+                channels: news.channels.clone(),
+                sent: sent.clone(),
+                streams: (0..news.channels.len()).map(stream).collect(),
+                ended: vec![false; news.channels.len()],
+                given_up: news.given_up.clone(),
+            };
+            let ready = ready.clone();
+            news.subscribers.spawn(move || hear(client, hearing, ready));
+        }
+        drop(ready);
+        for first in subscribed {
+            first?;
+        }
+        for (it, client) in publishers.into_iter().enumerate() {
+            let (channel, sent) = (news.channels[it].clone(), sent.clone());
+            news.publishers.spawn(move || publish(client, &channel, &sent[it]));
+        }
+        Ok(news)
+    }
+
+    /// Waits for the publishers, then until the subscribers know that this was all.
+    pub fn finish(self, control: &mut Client) -> Part {
+        let mut part = Part::default();
+        let mut sent = Vec::new();
+        for (tally, numbers) in self.publishers.join(&mut part) {
+            part.tally.add(&tally);
+            sent.push(numbers);
+        }
+        let until = Instant::now() + control.run.patience;
+        while !self.subscribers.is_finished() && Instant::now() < until {
+            for channel in &self.channels {
+                control
+                    .unmeasured(|connection| query::<u64>(connection, &["PUBLISH", channel, END]));
+            }
+            thread::sleep(END_AGAIN);
+        }
+        self.given_up.store(true, Ordering::Relaxed);
+        for subscriber in self.subscribers.join(&mut part) {
+            part.tally.add(&subscriber.tally);
+            for (stream, sent) in subscriber.streams.into_iter().zip(&sent) {
+                part.faults.add(stream.ended(sent));
+            }
+        }
+        part
+    }
+}
+
+fn publish(mut client: Client, channel: &str, newest: &AtomicU64) -> (Tally, Sent) {
+    let mut sent = Sent::default();
+    while client.turn() {
+        sent.last += 1;
+        newest.store(sent.last, Ordering::SeqCst);
+        let message = format!("{}:{}", sent.last, client.run.now());
+        if client.ask::<u64>(&["PUBLISH", channel, &message]).is_none() {
+            sent.unknown.insert(sent.last);
+        }
+    }
+    (client.tally, sent)
+}
+
+/// What a subscriber knows.
+struct Hearing {
+    pattern: Option<String>,
+    channels: Vec<String>,
+    sent: Arc<[AtomicU64]>,
+    streams: Vec<Stream>,
+    ended: Vec<bool>,
+    given_up: Arc<AtomicBool>,
+}
+
+fn hear(mut client: Client, mut hearing: Hearing, ready: Sender<RedisResult<()>>) -> Subscriber {
+    let mut ready = Some(ready);
+    while let Err(why) = hearing.subscribed(&mut client, &mut ready) {
+        client.failed(&why, Instant::now());
+        hearing.streams.iter_mut().for_each(Stream::away);
+        if let Some(ready) = ready.take() {
+            // The run will not begin.
+            let _ = ready.send(Err(why));
+            break;
+        }
+        if hearing.given_up.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Subscriber { tally: client.tally, streams: hearing.streams }
+}
+
+impl Hearing {
+    /// Hears everything until all have ended.
+    fn subscribed(
+        &mut self,
+        client: &mut Client,
+        ready: &mut Option<Sender<RedisResult<()>>>,
+    ) -> RedisResult<()> {
+        let Client { run, tally, connection, .. } = client;
+        let mut subscription = connection.as_pubsub();
+        match &self.pattern {
+            Some(pattern) => subscription.psubscribe(pattern)?,
+            None => subscription.subscribe(&self.channels)?,
+        }
+        if let Some(ready) = ready.take() {
+            // Whoever waits for this waits for all.
+            let _ = ready.send(Ok(()));
+        }
+        while self.ended.contains(&false) {
+            let message = subscription.get_message()?;
+            let name = message.get_channel_name();
+            let Some(publisher) = self.channels.iter().position(|it| it == name) else { continue };
+            let before = self.streams[publisher].faults.count();
+            if let Some(sent) = self.heard(publisher, &message) {
+                tally.done(run.since(sent), &run.live);
+            }
+            run.live.wrong(self.streams[publisher].faults.count() - before);
+        }
+        Ok(())
+    }
+
+    /// When it was sent.
+    fn heard(&mut self, publisher: usize, message: &Msg) -> Option<u64> {
+        let payload = String::from_utf8_lossy(message.get_payload_bytes());
+        if payload == END {
+            self.ended[publisher] = true;
+            return None;
+        }
+        let parsed = payload.split_once(':').and_then(|(number, sent)| {
+            Some((number.parse::<u64>().ok()?, sent.parse::<u64>().ok()?))
+        });
+        let newest = self.sent[publisher].load(Ordering::SeqCst);
+        let Some((number, sent)) = parsed else {
+            self.streams[publisher].foreign(&payload);
+            return None;
+        };
+        self.streams[publisher].came(number, newest);
+        Some(sent)
+    }
+}
