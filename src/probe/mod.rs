@@ -36,7 +36,9 @@ use std::time::Duration;
 use redis::RedisError;
 
 use self::client::{Client, Run, query};
-use self::group::{Group, Part};
+use self::group::Group;
+pub use self::group::Part;
+pub use self::ledger::Faults;
 pub use self::plan::FEWEST;
 use self::plan::Shares;
 use self::pubsub::News;
