@@ -21,6 +21,7 @@ mod log_messages;
 mod page;
 mod pausing;
 mod pipelines;
+mod probe;
 mod pubsub;
 mod random_programs;
 mod raw_listener;

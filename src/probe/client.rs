@@ -96,6 +96,13 @@ impl Client {
         Ok(Client { run: run.clone(), tally: Tally::default(), connection, number, due })
     }
 
+    /// Connects anew, where nothing is in flight. If that fails, whatever is asked next tells.
+    pub fn renew(&mut self) {
+        if let Ok(connection) = self.run.dial(self.number) {
+            self.connection = connection;
+        }
+    }
+
     /// Waits for its turn; false, at once, when it is over.
     pub fn turn(&mut self) -> bool {
         loop {

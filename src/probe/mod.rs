@@ -169,6 +169,8 @@ impl Probe {
     /// Ends all, checks what is there, deletes it, and says what it comes to.
     pub fn finish(mut self) -> Verdict {
         self.run.stop();
+        // It was idle for as long as all others worked.
+        self.control.renew();
         let all = |parts: Vec<Part>| {
             let mut sum = Part::default();
             parts.into_iter().for_each(|part| sum.add(part));

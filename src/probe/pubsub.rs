@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Msg, RedisResult};
+use redis::{Msg, RedisResult, Value, cmd};
 
 use super::client::{Client, query};
 use super::group::{Group, Part};
@@ -57,8 +57,13 @@ impl News {
                     "news {number}: subscriber {it}: message of publisher {publisher}"
                 ))
             };
+            let (command, names) = match it % 2 {
+                0 => ("SUBSCRIBE", news.channels.clone()),
+                _ => ("PSUBSCRIBE", vec![client.run.key(&format!("news:{number}:*"))]),
+            };
             let hearing = Hearing {
-                pattern: (it % 2 == 1).then(|| client.run.key(&format!("news:{number}:*"))),
+                command,
+                names,
                 channels: news.channels.clone(),
                 sent: sent.clone(),
                 streams: (0..news.channels.len()).map(stream).collect(),
@@ -121,7 +126,8 @@ fn publish(mut client: Client, channel: &str, newest: &AtomicU64) -> (Tally, Sen
 
 /// What a subscriber knows.
 struct Hearing {
-    pattern: Option<String>,
+    command: &'static str,
+    names: Vec<String>,
     channels: Vec<String>,
     sent: Arc<[AtomicU64]>,
     streams: Vec<Stream>,
@@ -154,17 +160,25 @@ impl Hearing {
         ready: &mut Option<Sender<RedisResult<()>>>,
     ) -> RedisResult<()> {
         let Client { run, tally, connection, .. } = client;
-        let mut subscription = connection.as_pubsub();
-        match &self.pattern {
-            Some(pattern) => subscription.psubscribe(pattern)?,
-            None => subscription.subscribe(&self.channels)?,
-        }
-        if let Some(ready) = ready.take() {
-            // Whoever waits for this waits for all.
-            let _ = ready.send(Ok(()));
-        }
+        // The library's own way does not notice that a subscription is refused.
+        let command = cmd(self.command).arg(&self.names).get_packed_command();
+        connection.send_packed_command(&command)?;
+        let mut confirmed = 0;
         while self.ended.contains(&false) {
-            let message = subscription.get_message()?;
+            let response = connection.recv_response()?;
+            if let Value::ServerError(why) = response {
+                return Err(why.into());
+            }
+            let Some(message) = Msg::from_owned_value(response) else {
+                confirmed += 1;
+                if confirmed == self.names.len()
+                    && let Some(ready) = ready.take()
+                {
+                    // Whoever waits for this waits for all.
+                    let _ = ready.send(Ok(()));
+                }
+                continue;
+            };
             let name = message.get_channel_name();
             let Some(publisher) = self.channels.iter().position(|it| it == name) else { continue };
             let before = self.streams[publisher].faults.count();

@@ -69,7 +69,7 @@ impl Dialler {
 
     /// A connection for this client.
     pub fn dial(&self, number: usize) -> Result<Connection, RedisError> {
-        let client = if number % 2 == 0 { &self.resp2 } else { &self.resp3 };
+        let client = if number.is_multiple_of(2) { &self.resp2 } else { &self.resp3 };
         client.get_connection_with_timeout(CONNECT)
     }
 }

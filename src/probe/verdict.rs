@@ -63,12 +63,11 @@ impl Verdict {
     /// The verdict in one line; `begin` says what was done meanwhile.
     pub fn sentence(&self, begin: &str) -> String {
         let Part { tally, faults } = self.total().part;
-        let idle: Vec<&str> = self
+        let idle = self
             .rows
             .iter()
-            .filter(|row| row.part.tally.operations == 0)
-            .map(|row| row.kind)
-            .collect();
+            .filter(|row| row.part.tally.operations == 0 && row.part.tally.errors == 0);
+        let idle: Vec<&str> = idle.map(|row| row.kind).collect();
         let counted = |count: u64, none: &str, what: &str| match count {
             0 => none.to_owned(),
             _ => format!("{} {what}", grouped(count)),
@@ -194,11 +193,12 @@ mod tests {
         );
         let faults =
             Faults { lost: 3, doubled: 0, out_of_order: 1, evidence: vec!["n is 1".into()] };
-        let wrong = verdict(vec![row(0, 1, faults)]);
+        let mut wrong = verdict(vec![row(0, 1, faults), row(0, 0, Faults::default())]);
+        wrong.rows[1].kind = "transactions";
         assert_eq!(
             wrong.sentence(""),
             "VERDICT: 0 operations: 1 error, 3 lost, nothing doubled, 1 out of order, \
-             and these did nothing: counters"
+             and these did nothing: transactions"
         );
         assert_eq!(wrong.evidence(), ["counters: 1 x broken pipe", "n is 1"]);
     }

@@ -146,7 +146,7 @@ impl Beside {
             for record in info[list].as_array().into_iter().flatten() {
                 let at = record["at_unix_seconds"].as_f64().filter(|at| *at >= self.begun);
                 let (Some(at), Some(ms)) = (at, record[field].as_f64()) else { continue };
-                let [at, held] = [at, ms / 1e3].map(|it| Duration::try_from_secs_f64(it));
+                let [at, held] = [at, ms / 1e3].map(Duration::try_from_secs_f64);
                 if let (Ok(at), Ok(held)) = (at, held) {
                     self.held.insert((list, at), held);
                 }

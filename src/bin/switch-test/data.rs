@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use redis::{RedisError, cmd, pipe};
-use redis_proxy::probe::{Faults, Part, Row};
+use redis_proxy::probe::{Faults, Part, Row, Verdict};
 
 use crate::process::Trouble;
 use crate::server::Server;
@@ -33,10 +33,15 @@ impl Data {
         Ok(data)
     }
 
-    /// Reads it.
-    pub fn verify(&self, servers: &mut [Server; 2]) -> Result<Row, Trouble> {
-        let mut part = Part::default();
+    /// Reads it on both servers, and says so. What is not as it was is lost.
+    pub fn verify(
+        &self,
+        servers: &mut [Server; 2],
+        verdict: &mut Verdict,
+    ) -> Result<String, Trouble> {
+        let mut faults = Faults::default();
         for server in servers {
+            let mut wrong = 0;
             for piece in self.pieces() {
                 let mut mget = cmd("MGET");
                 for number in piece.clone() {
@@ -45,21 +50,22 @@ impl Data {
                 let values: Result<Vec<Option<Vec<u8>>>, RedisError> =
                     mget.query(server.connection());
                 let values = values.map_err(|why| server.trouble(why))?;
-                let wrong =
-                    piece.zip(values).filter(|(it, found)| *found != Some(value(*it))).count()
-                        as u64;
-                part.tally.operations += PIECE as u64;
-                if wrong > 0 {
-                    let mut faults = Faults { lost: wrong, ..Faults::default() };
-                    faults.say(format!(
-                        "redis-server {}: {wrong} values are not as they were",
-                        server.name
-                    ));
-                    part.faults.add(faults);
-                }
+                wrong += piece.zip(values).filter(|(it, at)| *at != Some(value(*it))).count();
+            }
+            if wrong > 0 {
+                faults.lost += wrong as u64;
+                faults.say(format!("Redis {}: {wrong} values are not as they were", server.name));
             }
         }
-        Ok(Row { kind: "data at rest", clients: 0, part })
+        let said = match faults.none() {
+            true => format!("{} values that nobody touched are the same on both", self.count),
+            false => "of the values that nobody touched, some are not the same".to_owned(),
+        };
+        if !faults.none() {
+            let part = Part { faults, ..Part::default() };
+            verdict.rows.push(Row { kind: "data at rest", clients: 0, part });
+        }
+        Ok(said)
     }
 
     fn pieces(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {

@@ -105,7 +105,7 @@ fn run(options: &Options) -> Result<bool, NoVerdict> {
     let [master, replica] = &mut chain.servers;
     if went_wrong.is_none() {
         caught_up(master, replica, &stop)?;
-        verdict.rows.push(data.verify(&mut chain.servers)?);
+        screen.line(&data.verify(&mut chain.servers, &mut verdict)?);
     }
     let switches = held.len();
     verdict.held = held;
