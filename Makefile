@@ -12,10 +12,10 @@ export PATH := $(PATH):/usr/sbin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: ## Replace the Redis behind fifty counting clients, three times, and say what they saw
-	@$(NEED) redis-server redis-benchmark curl
+demo: ## Replace the Redis under fifty clients, six times, with a verdict; ARGS="--switches 20"
+	@$(NEED) redis-server
 	@$(CARGO) build --release
-	@./tests/demo.sh
+	@target/release/switch-test $(ARGS)
 
 test: ## Run all tests
 	@$(NEED) redis-server chromium chromedriver node node-redis python3-redis
@@ -42,7 +42,7 @@ fuzz: ## Fuzz the scanners, SECONDS_EACH seconds each (needs cargo-fuzz)
 run: ## Run the proxy with config.json
 	$(CARGO) run --release -- -f config.json
 
-build: ## Build the release binary
+build: ## Build the release binaries
 	$(CARGO) build --release
 
 certs: ## Make the test certificates again

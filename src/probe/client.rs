@@ -155,7 +155,11 @@ impl Client {
     /// Counts an error and connects again: the old connection may be in the middle of anything.
     /// The client stands still until it is connected.
     pub fn failed(&mut self, why: &RedisError, since: Instant) {
-        self.tally.failed(why.to_string(), &self.run.live);
+        let said = match why.is_timeout() {
+            true => format!("no answer within {} s", self.run.patience.as_secs()),
+            false => why.to_string(),
+        };
+        self.tally.failed(said, &self.run.live);
         let until = Instant::now() + self.run.patience;
         while Instant::now() < until {
             match self.run.dial(self.number) {

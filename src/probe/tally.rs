@@ -17,7 +17,7 @@ pub struct Live {
     lately: AtomicU64,
 }
 
-/// [`Live`], read.
+/// What all clients had done when it was asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Operations that were answered.

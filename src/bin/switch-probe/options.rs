@@ -65,7 +65,7 @@ pub struct Options {
     pub seconds: Option<f64>,
 
     /// Operations a second that all clients begin together
-    #[arg(long, default_value_t = 1000.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2000.0, value_parser = positive)]
     rate: f64,
 
     /// What all keys and channels begin with; without it, a name that nobody else has

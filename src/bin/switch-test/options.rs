@@ -26,7 +26,7 @@ pub struct Options {
     pub seconds: f64,
 
     /// Operations a second that all clients begin together
-    #[arg(long, default_value_t = 1000.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2000.0, value_parser = positive)]
     pub rate: f64,
 
     /// How much data there is to copy, in MB
