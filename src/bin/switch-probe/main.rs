@@ -13,7 +13,7 @@ use clap::Parser;
 use options::Options;
 use redis_proxy::probe::Probe;
 use redis_proxy::probe::screen::Screen;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// As in `sysexits.h`.
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second one ends it at once.
         flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         flag::register(signal, stop.clone())?;
