@@ -7,7 +7,7 @@ NEED := ./tests/need.sh
 # Debian keeps haproxy where a user's PATH may not look.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help demo test lint bench bench-switch fuzz run build certs
+.PHONY: help demo test test-slow lint bench bench-switch fuzz run build certs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ test: ## Run all tests
 	@$(NEED) redis-server chromium chromedriver node node-redis python3-redis
 	$(CARGO) test
 	$(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom
+
+test-slow: ## Move up to 1 GB while clients write, and say for how long they were held
+	@$(NEED) redis-server
+	$(CARGO) test --release --test suite -- --ignored --nocapture
 
 lint: ## Formatting, clippy, and the documentation's links, with warnings as errors
 	$(CARGO) fmt --check

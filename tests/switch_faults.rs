@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, When, config, eventually, request,
+    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, When, config, eventually, redis,
+    request,
 };
 
 const WRITERS: usize = 4;
@@ -395,4 +396,48 @@ fn replication_that_breaks_and_begins_again_is_waited_for() {
     scene.link.refuse(false);
     let answer = Answer::read(&mut caller);
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// Moves so much, and tells for how long clients were held.
+fn move_data(megabytes: u64) -> (f64, f64) {
+    const EACH: u64 = 25;
+    let (old, new) = (redis(), redis());
+    let mut direct = old.client();
+    assert_eq!(direct.run("CONFIG SET rdbcompression no"), "OK");
+    for megabyte in 0..megabytes {
+        let from = megabyte * EACH;
+        let script = format!(
+            "for at = {from}, {from} + {EACH} - 1 do \
+             redis.call('SET', 'data:' .. at, string.rep(redis.sha1hex(at), 1000)) end return 1"
+        );
+        direct.command(&["EVAL", &script, "0"]);
+        assert_eq!(direct.reply(), "1");
+    }
+    let proxy = Proxy::start(&config(&old.addr(), json!({})));
+    proxy.rewrite(&config(&new.addr(), json!({})));
+    let (answer, writers) = while_clients_count(&proxy.addr(), |writers| {
+        let answer = proxy.cmd("switch");
+        let before = writers.total();
+        eventually("they go on", || writers.total() > before + 20);
+        answer
+    });
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(writers.errors(), 0);
+    writers.check(&new, &format!("{megabytes} MB"));
+    let keys = new.client().run("DBSIZE").parse::<u64>().unwrap();
+    assert_eq!(keys, megabytes * EACH + WRITERS as u64);
+    let record = &answer.json()["switch"];
+    let number = |name: &str| record[name].as_f64().unwrap();
+    (number("held_ms"), number("duration_ms"))
+}
+
+#[test]
+#[ignore = "it takes a minute: make test-slow runs it"]
+fn nothing_is_lost_or_doubled_however_much_data_there_is() {
+    for megabytes in [0, 250, 1000] {
+        let (held, took) = move_data(megabytes);
+        println!(
+            "{megabytes} MB: clients were held for {held:.2} ms, the switch took {took:.0} ms"
+        );
+    }
 }
