@@ -252,11 +252,9 @@ fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
     let (three, four) = (redis(), redis());
     three.follow(&four);
     proxy.rewrite(&uplink(&three.addr()));
-    let mut caller = proxy.begin_cmd("switch&prepared=true");
-    let what = || proxy.info()["switching"]["waiting_for"].as_str().unwrap_or("").to_owned();
-    eventually("it waits", || !what().is_empty());
-    proxy.cmd("cancel-switch").expect_ok();
-    assert_eq!(Answer::read(&mut caller).status, 409);
+    let answer = proxy.cmd("switch&prepared=true");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("which is not the present uplink"), "{}", answer.body);
     assert_eq!(role(&three), "replica", "nothing was done to it");
 }
 
@@ -432,6 +430,24 @@ fn clients_are_held_no_longer_than_pause_limit_ms() {
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("timeout_ms"), "{}", answer.body);
     assert_eq!(role(&two), "master");
+}
+
+#[test]
+fn a_server_that_hangs_while_it_is_promoted_holds_clients_no_longer_than_they_may_be() {
+    let (one, two) = (redis(), redis());
+    let way = Middle::to(&two.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Hold);
+    let answer = switch(&proxy, &uplink(&way.addr()), "&pause_limit_ms=300");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("is not known in time"), "{}", answer.body);
+    let held = answer.json()["switch"]["held_ms"].as_f64().unwrap();
+    assert!(held < 3000.0, "as long as a server may take to answer: {held} ms");
+    assert_eq!(client.run("SET k v2"), "OK");
+    done(&proxy.cmd("switch"));
+    assert_eq!((client.run("GET k"), role(&one)), ("v2".to_owned(), "replica"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::super::server::{Error, History, Info, Replication, Server};
 use super::preflight::Source;
@@ -93,7 +93,10 @@ impl Pair {
     ) -> Result<(), String> {
         let mut last_lag = Duration::MAX;
         let mut watch = Watch::new();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            looks.tick().await;
             watch.patience()?;
             let old = watch.hear(At::Old, self.old.replication().await);
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
@@ -104,19 +107,29 @@ impl Pair {
                     let addr = self.new.addr();
                     return Err(format!("{addr} is no replica any more: was it restarted?"));
                 }
-                switching.waits_for(&watch.doing(&info, &new));
-                if let Some(old) = old.filter(|old| is_copy(&new, &old.history)) {
-                    let lag = self.lag(old.history.clone(), switching).await;
-                    let Some(lag) = lag else { continue };
+                let doing = watch.doing(&info, &new);
+                // How long it takes to catch up says more, once that is known.
+                if !new.is_up || last_lag == Duration::MAX {
+                    switching.waits_for(&doing);
+                }
+                let Some(old) = old else { continue };
+                watch.compare(&old, &new);
+                if is_copy(&new, &old.history)
+                    && let Some(lag) = self.lag(old.history, switching).await
+                {
+                    let wanted = limit / 4;
                     // It may not get better than it is: the way takes its time.
-                    let settled = lag <= limit / 4 && lag > last_lag / 2;
-                    if lag <= CLOSE || settled {
+                    let settled = lag <= wanted && lag > last_lag / 2;
+                    if lag <= CLOSE.min(wanted) || settled {
                         return Ok(());
                     }
                     last_lag = lag;
+                    let (takes, wanted) = (lag.as_millis(), wanted.as_millis());
+                    switching.waits_for(&format!(
+                        "the new uplink catches up: that takes {takes} ms, {wanted} are wanted"
+                    ));
                 }
             }
-            sleep(LOOK).await;
         }
     }
 
@@ -276,6 +289,8 @@ struct Watch {
     trouble: String,
     /// Who does not answer, since when, and what was heard last.
     silent: Option<(At, Instant, String)>,
+    /// Since when the new server has been the replica of another one.
+    strange: Option<Instant>,
 }
 
 impl Watch {
@@ -285,6 +300,7 @@ impl Watch {
             last: Vec::new(),
             trouble: "it was not answered".to_owned(),
             silent: None,
+            strange: None,
         }
     }
 
@@ -293,6 +309,9 @@ impl Watch {
             && since.elapsed() > SILENT
         {
             return Err(why.clone());
+        }
+        if self.strange.is_some_and(|since| since.elapsed() > SILENT) {
+            return Err(self.trouble.clone());
         }
         if self.moved_at.elapsed() > STALLED {
             let (stalled, trouble) = (STALLED.as_secs(), &self.trouble);
@@ -317,6 +336,16 @@ impl Watch {
                 self.silent = Some((at, since, format!("lost the {name} uplink: {why}")));
                 None
             }
+        }
+    }
+
+    /// Right after a link was made, one may know less than the other.
+    fn compare(&mut self, old: &Replication, new: &Replication) {
+        let is_strange = new.is_up && !new.is_syncing && new.history.id != old.history.id;
+        if !is_strange {
+            self.strange = None;
+        } else if self.strange.is_none() {
+            self.strange = Some(Instant::now());
         }
     }
 
@@ -356,7 +385,7 @@ impl Watch {
             );
             return format!("the new uplink connects to {master}");
         }
-        self.trouble = format!("it follows {master}, which is not the present uplink");
+        self.trouble = format!("the new uplink follows {master}, which is not the present uplink");
         "the new uplink catches up".to_owned()
     }
 }

@@ -24,8 +24,10 @@ use crate::session::{Finish, Preparation, Prospect};
 
 /// Longer than anybody waits, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Writers past the proxy are held for this much longer than clients, so that they are fenced
-/// before they go on.
+/// For how long the last byte is waited for, at most, once writers past the proxy are held: if the
+/// proxy dies, that must not be for ever.
+const LAST_BYTE: Duration = Duration::from_secs(30);
+/// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
 const FENCED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is known once nothing speaks against it.
@@ -288,7 +290,11 @@ impl<'a> Run<'a> {
             return Err(called_off());
         }
         self.switching.stage(Stage::Promoting, "the new uplink becomes a master");
-        pair.promote().await.map_err(Error::RolledBack)?;
+        let addr = pair.new.addr();
+        let promoted = timeout_at(held.deadline, pair.promote()).await;
+        promoted
+            .unwrap_or_else(|_| Err(format!("whether {addr} is promoted is not known in time")))
+            .map_err(Error::RolledBack)?;
         Ok(copied)
     }
 
@@ -304,17 +310,18 @@ impl<'a> Run<'a> {
         // What was written to keys before they are watched there is no touch.
         caught_up.map_err(Error::RolledBack)?;
         let finish = self.controller.finish(swap, sides, held).await?;
+        let deadline = held.deadline.min(Instant::now() + LAST_BYTE);
         if self.options.fence {
             // Not before: the mark for subscribers would have to wait, too.
-            let left = held.deadline.saturating_duration_since(Instant::now());
-            let time = left + FENCED_WITHIN;
-            if let Err(why) = pair.pause_writers(time, &mut self.progress.undo_old).await {
+            let time = deadline.saturating_duration_since(Instant::now()) + FENCED_WITHIN;
+            let pausing = pair.pause_writers(time, &mut self.progress.undo_old);
+            if let Err(why) = timeout_at(deadline, pausing).await.map_err(late)? {
                 let addr = pair.old.addr();
                 let text = format!("{addr}: who writes past the proxy was not held: {why}");
                 self.progress.warnings.push(text);
             }
         }
-        let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
+        let caught_up = timeout_at(deadline, pair.catch_up()).await.map_err(late)?;
         let replicas = caught_up.map_err(Error::RolledBack)?.replicas;
         Ok(Copied { finish, replicas })
     }
