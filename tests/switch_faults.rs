@@ -369,7 +369,20 @@ fn crash(at: Boundary, when: When) {
 
 #[test]
 fn nothing_is_lost_or_doubled_over_a_slow_link() {
-    let scene = Scene::new();
+    slow_link(&Scene::new());
+}
+
+#[test]
+fn the_last_byte_is_waited_for_without_the_right_to_a_channel_of_the_proxys_own() {
+    let mut scene = Scene::new();
+    for server in [&scene.old, &scene.new] {
+        server.client().run("ACL SETUSER default resetchannels");
+    }
+    scene.proxy = Proxy::start(&settings(&scene.to_old));
+    slow_link(&scene);
+}
+
+fn slow_link(scene: &Scene) {
     scene.link.slow_down(Duration::from_millis(100));
     let (answer, writers) = while_clients_count(&scene.proxy.addr(), |writers| {
         let answer = Answer::read(&mut scene.begin());
