@@ -50,7 +50,7 @@ const BOUNDARIES: [Boundary; 8] = [
     Boundary { name: "synchronising", on: On::Link, needle: "PSYNC" },
     Boundary { name: "ready", on: On::New, needle: "HELLO" },
     Boundary { name: "catching up", on: On::Old, needle: "$6\r\nswitch" },
-    Boundary { name: "the last byte", on: On::Old, needle: "PAUSE\r\n$4" },
+    Boundary { name: "the last byte", on: On::Old, needle: "PAUSE\r\n$5" },
     Boundary { name: "promoting", on: On::New, needle: "*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO" },
     Boundary { name: "fencing", on: On::Old, needle: "*3\r\n$9\r\nREPLICAOF\r\n$" },
 ];
@@ -103,7 +103,7 @@ impl Scene {
 
     fn set(&self, at: Boundary, when: When, fault: Fault) {
         let (old, new) = (self.old.pid(), self.new.pid());
-        let refuse = self.way(at.on).refusal();
+        let way = self.way(at.on).clone();
         let kill = |pid: Pid| kill_process(pid, Signal::KILL).unwrap();
         self.way(at.on).at(at.needle, when, move || match fault {
             Fault::KillOld => {
@@ -116,7 +116,7 @@ impl Scene {
             }
             Fault::Drop => Then::Close,
             Fault::Refuse => {
-                refuse(true);
+                way.refuse(true);
                 Then::Close
             }
             Fault::Hold => Then::Hold,

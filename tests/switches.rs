@@ -397,8 +397,56 @@ fn a_switch_that_was_rolled_back_can_be_tried_again_without_force() {
     assert_eq!(answer.json()["switch"]["result"], "rolled back");
     assert_eq!((role(&two), two.client().run("GET k")), ("master", "v".to_owned()));
     assert_eq!(client.run("SET k v2"), "OK");
+    // A signal, which may be about a certificate, takes nobody to what is old.
+    proxy.signal(Signal::HUP);
+    eventually("it is refused", || {
+        let reload = &proxy.info()["reloads"][0];
+        reload["faults"].to_string().contains("a switch to it was not done")
+    });
+    assert_eq!(client.run("GET k"), "v2");
     done(&proxy.cmd("switch"));
     assert_eq!(client.run("GET k"), "v2");
+}
+
+#[test]
+fn an_empty_server_in_the_place_of_the_new_one_is_not_taken_for_it() {
+    let (one, two, empty) = (redis(), redis(), redis());
+    let way = Middle::to(&two.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    // It dies when it is promoted, and something answers at its address.
+    let (place, addr) = (way.clone(), empty.addr());
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, move || {
+        place.turn_to(&addr);
+        Then::Close
+    });
+    let answer = switch(&proxy, &uplink(&way.addr()), "");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("is not what was promoted"), "{}", answer.body);
+    assert_eq!(client.run("GET k"), "v");
+    assert_eq!((role(&one), one.client().run("GET k")), ("master", "v".to_owned()));
+}
+
+#[test]
+fn an_empty_server_in_the_place_of_the_new_one_does_not_erase_the_last_copy() {
+    let (one, two, empty) = (redis(), redis(), redis());
+    let (way, to_old) = (Middle::to(&two.addr()), Middle::to(&one.addr()));
+    let proxy = Proxy::start(&uplink(&to_old.addr()));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    // After the promotion, before the fence: with the first look at the old one since then.
+    let (place, addr, then) = (way.clone(), empty.addr(), to_old.clone());
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::After, move || {
+        then.at("INFO", When::Before, move || {
+            place.turn_to(&addr);
+            Then::Pass
+        });
+        Then::Pass
+    });
+    let answer = switch(&proxy, &uplink(&way.addr()), &format!("&replicate_from={}", one.addr()));
+    let record = done(&answer);
+    assert_eq!((record["fenced"].clone(), role(&one)), (json!(false), "master"), "{record}");
+    assert_eq!(one.client().run("GET k"), "v");
 }
 
 #[test]
@@ -411,9 +459,9 @@ fn clients_are_held_no_longer_than_pause_limit_ms() {
     assert_eq!(client.run("WATCH k"), "OK");
     // The last byte does not come in time.
     let way = Middle::to(&two.addr());
-    let slow = link.slowness();
+    let slow = link.clone();
     way.at("WATCH", When::Before, move || {
-        slow(Duration::from_secs(60));
+        slow.slow_down(Duration::from_secs(60));
         Then::Pass
     });
     let from = link.addr();

@@ -32,7 +32,7 @@ use tracing::info;
 pub use self::predict::{Carried, Prediction};
 pub use self::reload::{By, Record, Reloading, Stage};
 pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
-use crate::config::Fault;
+use crate::config::{self, Fault};
 use crate::gate::Hold;
 use crate::notify;
 use crate::reception::Reception;
@@ -146,6 +146,8 @@ pub struct Controller {
     again: AtomicBool,
     history: Mutex<VecDeque<Record>>,
     switches: Mutex<VecDeque<SwitchRecord>>,
+    /// Where a switch did not come to: what is there is old.
+    not_reached: Mutex<Option<config::Uplink>>,
     changed: Notify,
 }
 
@@ -171,6 +173,7 @@ impl Controller {
             again: AtomicBool::new(false),
             history: Mutex::default(),
             switches: Mutex::default(),
+            not_reached: Mutex::default(),
             changed: Notify::new(),
         })
     }

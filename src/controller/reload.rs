@@ -134,15 +134,24 @@ impl Controller {
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
-            result = self.steps(&mut done) => result,
+            result = self.steps(by, &mut done) => result,
         };
         self.record(by, begun.elapsed(), done, &result);
         result
     }
 
-    async fn steps(&self, done: &mut Done) -> Result<(), Error> {
+    async fn steps(&self, by: By, done: &mut Done) -> Result<(), Error> {
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
+        // A signal may be about something else, as a renewed certificate.
+        let uplink = &generation.uplink.config;
+        if by == By::Signal && lock(&self.not_reached).as_ref() == Some(uplink) {
+            return Err(refused(Fault::new(format!(
+                "uplink: {}: a switch to it was not done, so what it has is old; put the present \
+                 uplink back into the file, or switch again (cmd=reload takes it as it is)",
+                uplink.addr
+            ))));
+        }
         let replaced = generation.uplink_since != before.uplink_since;
         let tally = Tally::begin(&self.shared.moves);
         if replaced {
@@ -154,6 +163,7 @@ impl Controller {
             let swap =
                 Swap { by: "reload", limit, before: &before, sockets: &sockets, preparation };
             self.swap(&swap, &mut sides, done).await?;
+            *lock(&self.not_reached) = None;
         } else {
             self.reception.retire(&sockets, &before);
             self.shared.current.exchange(generation.clone());
@@ -168,7 +178,10 @@ impl Controller {
     /// Another generation is in force: who has not taken it yet does so now.
     pub(super) async fn settle(&self, generation: &Generation, sockets: Sockets) {
         limits::allow_descriptors(generation.settings.max_clients);
-        self.reception.open(sockets);
+        // A stop that came meanwhile has closed the doors.
+        if self.not_stopping().is_ok() {
+            self.reception.open(sockets);
+        }
         self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
     }
 

@@ -96,10 +96,11 @@ impl Server {
         let text = String::from_utf8_lossy(error);
         // Whoever does not know the command repeats its arguments, which may be a password.
         let text = text.split(", with args").next().unwrap_or_default().trim_end();
-        let secrets = self.generation.uplink.config.login.iter();
-        let hide = |text: String, pass: &str| text.replace(pass, "[removed]");
-        let answer =
-            secrets.fold(text.to_owned(), |text, login| hide(text, login.pass.expose_secret()));
+        // So may whoever does not like a setting's value.
+        let own =
+            self.generation.uplink.config.login.iter().map(|login| login.pass.expose_secret());
+        let secrets = own.chain(words.iter().skip(3).copied()).filter(|word| !word.is_empty());
+        let answer = secrets.fold(text.to_owned(), |text, word| text.replace(word, "[removed]"));
         let request = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
         Err(Error::Refused { request, answer })
     }
@@ -214,8 +215,9 @@ impl Replication {
 
     /// Everything that it has, the other one has, too.
     pub(super) fn is_part_of(&self, other: &Replication) -> bool {
-        let ends =
-            |history: &History, at: &History| history.id == at.id && history.offset <= at.offset;
+        let ends = |history: &History, at: &History| {
+            !history.id.is_empty() && history.id == at.id && history.offset <= at.offset
+        };
         let earlier = |of: &Replication| of.earlier.clone();
         // It was promoted, and nothing has been written since.
         let before = earlier(self).filter(|it| it.offset == self.history.offset);

@@ -137,7 +137,7 @@ impl Controller {
         let held = self.hold(swap, sides, done).await?;
         let told = async {
             let finish = self.finish(swap, sides, &held).await?;
-            self.queue(swap, &finish, &held).await?;
+            self.queue(swap, &finish, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.
                 swap.preparation.generation().uplink.verify().await.map_err(refused)?;
@@ -277,10 +277,10 @@ impl Controller {
         &self,
         swap: &Swap<'_>,
         finish: &Arc<Finish>,
-        held: &Held,
+        deadline: Instant,
     ) -> Result<(), Error> {
         let open = |bits: u32| bits & marks::TRANSACTION > 0;
-        self.tell_last(swap, finish, held.deadline, open, Order::Queue).await
+        self.tell_last(swap, finish, deadline, open, Order::Queue).await
     }
 
     async fn tell_last(

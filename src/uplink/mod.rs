@@ -224,7 +224,8 @@ impl Fresh {
 
     /// The same, but what comes unasked is kept as what came early.
     pub async fn tell_and_keep(&mut self, script: Script) -> Result<(), Error> {
-        let mut kept = std::mem::take(&mut self.early);
+        // What came early may end in the middle of a frame, and is heard first.
+        let mut kept = Vec::new();
         let mut is_whole = true;
         let told = self.tell_and_hear(script, |frame| {
             is_whole &= !frame.is_empty();

@@ -9,13 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 /// Passes bytes on to one address; it ends with the test's process.
+#[derive(Clone)]
 pub struct Middle {
     addr: String,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    to: String,
+    to: Mutex<String>,
+    /// What goes to the server.
+    passed: Mutex<Vec<TcpStream>>,
     refuses: AtomicBool,
     /// Milliseconds that everything from the server takes.
     delay: AtomicU64,
@@ -53,7 +56,8 @@ impl Middle {
     pub fn to(addr: &str) -> Middle {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
-            to: addr.to_owned(),
+            to: Mutex::new(addr.to_owned()),
+            passed: Mutex::default(),
             refuses: AtomicBool::new(false),
             delay: AtomicU64::new(0),
             trap: Mutex::default(),
@@ -64,7 +68,7 @@ impl Middle {
             for client in listener.incoming().map_while(Result::ok) {
                 let server = match shared.refuses.load(Ordering::Relaxed) {
                     true => None,
-                    false => TcpStream::connect(&shared.to).ok(),
+                    false => TcpStream::connect(shared.to.lock().unwrap().as_str()).ok(),
                 };
                 // Without one, it is closed at once.
                 if let Some(server) = server {
@@ -81,25 +85,19 @@ impl Middle {
 
     /// Closes every further connection at once, or does not any more.
     pub fn refuse(&self, refuses: bool) {
-        self.refusal()(refuses);
-    }
-
-    /// The same, for a trap.
-    pub fn refusal(&self) -> impl Fn(bool) + Send + use<> {
-        let shared = self.shared.clone();
-        move |refuses| shared.refuses.store(refuses, Ordering::Relaxed)
+        self.shared.refuses.store(refuses, Ordering::Relaxed);
     }
 
     /// Whatever the server says takes this long.
     pub fn slow_down(&self, delay: Duration) {
-        self.slowness()(delay);
+        self.shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
     }
 
-    /// The same, for a trap.
-    pub fn slowness(&self) -> impl Fn(Duration) + Send + use<> {
-        let shared = self.shared.clone();
-        move |delay| {
-            shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+    /// Another server is in the place of this one: what there is to it is lost.
+    pub fn turn_to(&self, addr: &str) {
+        addr.clone_into(&mut self.shared.to.lock().unwrap());
+        for stream in self.shared.passed.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -126,6 +124,7 @@ impl Shared {
         let copy = |from: &TcpStream, to: &TcpStream| (from.try_clone(), to.try_clone());
         let (Ok(up_from), Ok(up_to)) = copy(&client, &server) else { return };
         let (Ok(down_from), Ok(down_to)) = copy(&server, &client) else { return };
+        self.passed.lock().unwrap().extend(server.try_clone());
         thread::spawn({
             let (shared, after, held) = (self.clone(), after.clone(), held.clone());
             move || {

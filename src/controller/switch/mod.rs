@@ -106,9 +106,10 @@ impl Controller {
         let switching = Arc::new(Switching::new(by, from));
         let busy = self.begin(Change::Switch(switching.clone()))?;
         let running = tokio::spawn(async move {
+            // Whoever waits for its end must not wait for ever, even if it panics.
+            let _ended = switching.ended.clone().drop_guard();
             let result = busy.0.run_switch(options, &switching).await;
             drop(busy);
-            switching.ended.cancel();
             result
         });
         running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string()).into()))

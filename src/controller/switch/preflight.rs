@@ -126,11 +126,12 @@ const SETTINGS: [&str; 5] = [
 ];
 
 /// What may have to be asked of a server.
-const RIGHTS: [(&str, &[&str]); 7] = [
+const RIGHTS: [(&str, &[&str]); 8] = [
     ("REPLICAOF", &["REPLICAOF", "NO", "ONE"]),
     ("CONFIG GET", &["CONFIG", "GET", "masterauth"]),
     ("CONFIG SET", &["CONFIG", "SET", "masterauth", ""]),
     ("CLIENT PAUSE", &["CLIENT", "PAUSE", "1", "WRITE"]),
+    ("CLIENT UNPAUSE", &["CLIENT", "UNPAUSE"]),
     ("CLIENT UNBLOCK", &["CLIENT", "UNBLOCK", "0", "ERROR"]),
     ("PSYNC", &["PSYNC", "?", "-1"]),
     ("REPLCONF", &["REPLCONF", "ACK", "0"]),
@@ -187,6 +188,8 @@ pub(super) struct Subject<'a> {
     pub(super) new: &'a Facts,
     /// Where the new server replicates from.
     pub(super) source: Option<&'a Source>,
+    /// Where the old one will replicate from.
+    pub(super) back: Option<&'a Source>,
 }
 
 /// What can be told from what both say.
@@ -205,9 +208,16 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
 }
 
 /// The new server is the present one's replica already.
-pub(super) fn follows(Subject { old, new, .. }: &Subject<'_>) -> bool {
+fn follows(Subject { old, new, .. }: &Subject<'_>) -> bool {
     let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
-    !is.is_master && is.is_up && is.history.id == was.history.id
+    !is.is_master && is.is_up && !is.history.id.is_empty() && is.history.id == was.history.id
+}
+
+impl Subject<'_> {
+    /// The new server need not be made a replica.
+    pub(super) fn is_set_up(&self) -> bool {
+        self.options.prepared || follows(self)
+    }
 }
 
 fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
@@ -242,10 +252,18 @@ fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
     }
 }
 
-fn source(report: &mut Report, Subject { options, source, .. }: &Subject<'_>) {
+fn source(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "replication";
+    let Subject { options, source, back, .. } = subject;
+    if options.fence && back.is_none() {
+        report.warn(
+            NAME,
+            "how the present uplink will reach the new one cannot be told from their addresses: by \
+             that under which it knows its replica, if it has no other",
+        );
+    }
     match source {
-        _ if options.prepared => report.ok(NAME, "is set up already"),
+        _ if subject.is_set_up() => report.ok(NAME, "is set up already"),
         Some(source) => report.ok(NAME, format!("the new uplink will replicate from {source}")),
         None => report.fail(
             NAME,
@@ -261,7 +279,10 @@ fn data(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "data";
     let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
     let keys = new.keys();
-    if options.prepared || follows(subject) {
+    if new.info.number("loading") == Some(1) && !subject.is_set_up() {
+        return report.fail(NAME, "the new uplink is loading data of its own: wait until it has");
+    }
+    if subject.is_set_up() {
         report.ok(NAME, "the new uplink has it already, or will");
     } else if keys == 0 {
         report.ok(NAME, "the new uplink is empty");
@@ -278,8 +299,17 @@ fn data(report: &mut Report, subject: &Subject<'_>) {
 
 fn version(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     const NAME: &str = "version";
+    // Valkey says the version of Redis that it is like, too.
+    let valkey = |facts: &Facts| facts.info.text("valkey_version").is_some();
+    if valkey(old) != valkey(new) {
+        return report.warn(
+            NAME,
+            "one is Redis, the other Valkey: whether it can read its data \
+             shows in the replication only",
+        );
+    }
     let number = |facts: &Facts| -> Option<(String, Vec<u32>)> {
-        let text = facts.info.text("redis_version")?;
+        let text = facts.info.text("valkey_version").or(facts.info.text("redis_version"))?;
         let numbers = text.split('.').map_while(|number| number.parse().ok()).collect();
         Some((text.to_owned(), numbers))
     };
@@ -389,10 +419,11 @@ fn settings(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     }
 }
 
-fn rights(report: &mut Report, Subject { old, new, options, source, .. }: &Subject<'_>) {
+fn rights(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "rights";
+    let Subject { old, new, options, .. } = subject;
     let before = report.checks.len();
-    let sets_up = !options.prepared && source.is_some();
+    let sets_up = !subject.is_set_up();
     for (server, facts, name, needed) in [
         ("new", new, "REPLICAOF", true),
         ("new", new, "CONFIG GET", sets_up),
@@ -401,6 +432,7 @@ fn rights(report: &mut Report, Subject { old, new, options, source, .. }: &Subje
         ("present", old, "REPLCONF", sets_up),
         ("present", old, "REPLICAOF", false),
         ("present", old, "CLIENT PAUSE", false),
+        ("present", old, "CLIENT UNPAUSE", false),
         ("present", old, "CLIENT UNBLOCK", false),
     ] {
         let whom = format!("the {server} uplink's user");

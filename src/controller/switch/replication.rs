@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::warn;
 
 use super::super::server::{Error, History, Info, Replication, Server};
 use super::preflight::Source;
@@ -34,6 +35,16 @@ pub(super) struct Pair {
     pub(super) new: Server,
     /// What the new one had received before its first synchronisation, while that is on its way.
     received_before: Option<u64>,
+    /// The new one's history since it was promoted: an empty server that comes in its place has
+    /// another.
+    promoted: Option<String>,
+}
+
+/// The new server has applied everything.
+#[derive(Debug)]
+pub(super) struct CaughtUp {
+    pub(super) old: Replication,
+    pub(super) new: Replication,
 }
 
 /// How a server logs in at its master, and whether it does that by TLS.
@@ -60,14 +71,18 @@ async fn log_in(
             continue;
         }
         undo.push(Undo::Set(name, present.into()));
-        set(server, name, &wanted.into()).await?;
+        let set = set(server, name, &wanted.into()).await;
+        if matches!(set, Err(Error::Refused { .. })) {
+            undo.pop();
+        }
+        set?;
     }
     Ok(())
 }
 
 impl Pair {
     pub(super) fn new(old: Server, new: Server) -> Self {
-        Pair { old, new, received_before: None }
+        Pair { old, new, received_before: None, promoted: None }
     }
 
     /// Makes the new server a replica of the old one.
@@ -80,8 +95,13 @@ impl Pair {
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
         let login = self.old.generation.uplink.config.login.clone();
+        let master = before.master.filter(|_| !before.is_master);
+        // What is noted first is undone last: a password is not for another master.
+        undo.extend(master.clone().map(|master| Undo::Follow(Some(master))));
         log_in(&mut self.new, source, login.as_ref(), undo).await?;
-        undo.push(Undo::Follow(before.master.filter(|_| !before.is_master)));
+        if master.is_none() {
+            undo.push(Undo::Follow(None));
+        }
         follow(&mut self.new, Some(&(source.host.clone(), source.port))).await
     }
 
@@ -98,7 +118,11 @@ impl Pair {
         loop {
             looks.tick().await;
             watch.patience()?;
-            let old = watch.hear(At::Old, self.old.replication().await);
+            let old = watch.hear(At::Old, self.old.info().await);
+            if old.as_ref().is_some_and(is_saving) {
+                watch.moved_at = Instant::now();
+            }
+            let old = old.map(|info| Replication::of(&info));
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
                 let new = Replication::of(&info);
                 watch.moved(&info);
@@ -164,7 +188,7 @@ impl Pair {
     }
 
     /// Clients are held: waits until the new server has applied everything that was written.
-    pub(super) async fn catch_up(&mut self) -> Result<Replication, String> {
+    pub(super) async fn catch_up(&mut self) -> Result<CaughtUp, String> {
         let addr = self.old.addr();
         let old = self.old.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;
         if !old.is_master {
@@ -176,8 +200,8 @@ impl Pair {
             if new.is_master || new.history.id != old.history.id {
                 return Err(format!("{addr} does not follow any more"));
             }
-            if new.applied >= old.history.offset {
-                return Ok(old);
+            if new.applied >= old.history.offset && !new.is_syncing {
+                return Ok(CaughtUp { old, new });
             }
             if !new.is_up {
                 return Err(format!("the replication to {addr} broke"));
@@ -192,18 +216,28 @@ impl Pair {
         time: Duration,
         undo: &mut Vec<Undo>,
     ) -> Result<(), Error> {
+        // Not without the right to end it.
+        self.old.tell(&["CLIENT", "UNPAUSE"]).await?;
         undo.push(Undo::Unpause);
         let time = time.as_millis().to_string();
         self.old.tell(&["CLIENT", "PAUSE", &time, "WRITE"]).await.map(drop)
     }
 
-    /// Makes the new server a master. If it cannot be seen to be one, it counts as none: nobody has
-    /// written to it.
-    pub(super) async fn promote(&mut self) -> Result<(), String> {
+    /// Makes the new server a master, with all that the old one has written. If it cannot be seen to
+    /// be one, it counts as none: nobody has written to it.
+    pub(super) async fn promote(&mut self, old: &Replication) -> Result<(), String> {
         let told = follow(&mut self.new, None).await;
         let addr = self.new.addr();
         match self.new.replication().await {
-            Ok(new) if new.is_master => Ok(()),
+            Ok(new) if new.is_master => {
+                let continues =
+                    |it: &History| it.id == old.history.id && it.offset >= old.history.offset;
+                if !new.earlier.as_ref().is_some_and(continues) {
+                    return Err(format!("{addr} is not what was promoted: was it restarted?"));
+                }
+                self.promoted = Some(new.history.id);
+                Ok(())
+            }
             Ok(_) => Err(format!(
                 "{addr} is not promoted{}",
                 told.err().map(|why| format!(": {why}")).unwrap_or_default()
@@ -220,8 +254,8 @@ impl Pair {
         })?;
         // An empty server that came back in the place of the new one would erase the last copy.
         match self.new.replication().await {
-            Ok(new) if new.is_master => {}
-            Ok(_) => return Err(format!("{new_addr} is a master no more")),
+            Ok(new) if new.is_master && Some(&new.history.id) == self.promoted.as_ref() => {}
+            Ok(_) => return Err(format!("{new_addr} is not what was promoted any more")),
             Err(why) => return Err(format!("lost {new_addr}: {why}")),
         }
         self.turn(source).await.map_err(|why| format!("{old_addr}: {why}"))
@@ -235,18 +269,16 @@ impl Pair {
     }
 
     /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
-    /// which it knew its replicas; `mapped` if the two do not see what the proxy sees.
-    pub(super) fn ways_back(&self, known: &[(String, u16)], mapped: bool) -> Vec<Source> {
+    /// which it knew its replicas: those speak TLS as their link to it does.
+    pub(super) fn ways_back(&self, known: &[(String, u16)]) -> Vec<Source> {
         let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
-        let tls = new.tls.is_some();
         let known = match known {
-            [(host, port)] => Some(Source { host: host.clone(), port: *port, tls }),
+            [(host, port)] if *port > 0 => {
+                Some(Source { host: host.clone(), port: *port, tls: old.tls.is_some() })
+            }
             _ => None,
         };
         let mut ways: Vec<Source> = Source::between(old, new).into_iter().chain(known).collect();
-        if mapped {
-            ways.reverse();
-        }
         ways.dedup();
         ways
     }
@@ -260,19 +292,39 @@ impl Pair {
             let deadline = Instant::now() + FOLLOWS;
             while Instant::now() < deadline {
                 match self.old.replication().await {
-                    Ok(old) if old.is_up || old.is_syncing => return true,
+                    // And nobody else.
+                    Ok(old) if old.is_up && Some(&old.history.id) == self.promoted.as_ref() => {
+                        return true;
+                    }
                     Ok(_) => sleep(LOOK).await,
                     Err(_) => return false,
                 }
             }
         }
+        // It may be on its way, if that is long.
+        if let [likeliest, _, ..] = by
+            && let Err(why) = self.turn(likeliest).await
+        {
+            warn!(%why, "the old uplink was not told again");
+        }
         false
     }
 }
 
+/// It is at work for a replica, or before it can be.
+fn is_saving(old: &Info) -> bool {
+    ["rdb_bgsave_in_progress", "aof_rewrite_in_progress"]
+        .iter()
+        .any(|name| old.number(name) == Some(1))
+}
+
 /// It follows that history, and is synchronised.
 fn is_copy(new: &Replication, history: &History) -> bool {
-    !new.is_master && new.is_up && !new.is_syncing && new.history.id == history.id
+    !history.id.is_empty()
+        && !new.is_master
+        && new.is_up
+        && !new.is_syncing
+        && new.history.id == history.id
 }
 
 /// One of the two servers.

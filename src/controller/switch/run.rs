@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use super::super::reload::{Done, Tally};
-use super::super::server::{self, Server};
+use super::super::server::{self, Replication, Server};
 use super::super::sides::Sides;
 use super::super::swap::{Held, Swap, few_descriptors, refused};
-use super::super::{Controller, Error, joined, stopping};
+use super::super::{Controller, Error, joined, lock, stopping};
 use super::Options;
 use super::preflight::{self, Facts, Report, Source, Subject};
 use super::progress::{Stage, Switching};
-use super::replication::Pair;
+use super::replication::{CaughtUp, Pair};
 use super::undo::{Undo, undo};
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
@@ -28,7 +28,9 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// proxy dies, that must not be for ever.
 const LAST_BYTE: Duration = Duration::from_secs(30);
 /// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
-const FENCED_WITHIN: Duration = Duration::from_secs(5);
+const FENCED_WITHIN: Duration = Duration::from_secs(10);
+/// For how long open transactions may hold up everybody, once there is no way back.
+const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is known once nothing speaks against it.
 pub(super) struct Plan {
@@ -81,8 +83,10 @@ struct Ready {
 /// Everything is at the new server.
 struct Copied {
     finish: Arc<Finish>,
-    /// The addresses by which the old server knows its replicas.
-    replicas: Vec<(String, u16)>,
+    /// The old server as it was then.
+    old: Replication,
+    /// The new one is promoted by then, for writers past the proxy are not held for ever.
+    deadline: Instant,
 }
 
 /// Everything that can be found wrong before anything is done.
@@ -110,9 +114,11 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
     let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
     let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
-    let subject = Subject { options, old: &old, new: &new, source: source.as_ref() };
+    let back = Source::between(old_config, new_config);
+    let (to, back) = (source.as_ref(), back.as_ref());
+    let subject = Subject { options, old: &old, new: &new, source: to, back };
     preflight::checks(&mut report, &subject);
-    let is_set_up = options.prepared || preflight::follows(&subject);
+    let is_set_up = subject.is_set_up();
     let source = source.filter(|_| !is_set_up);
     Ok(Plan { before, generation, sockets, pair, report, source })
 }
@@ -182,13 +188,17 @@ impl<'a> Run<'a> {
             Err(why) => return (Err(why), None),
         };
         self.switching.target(plan.pair.new.addr());
+        *lock(&self.controller.not_reached) = Some(plan.generation.uplink.config.clone());
         let failures = plan.report.failures();
         if !failures.is_empty() {
             let faults = failures.into_iter().map(Fault::new).collect();
             return (Err(Error::Refused(faults)), Some(plan.report));
         }
         self.progress.warnings = plan.report.warnings();
-        let Err(why) = self.carry_out(&mut plan).await else { return (Ok(()), None) };
+        let Err(why) = self.carry_out(&mut plan).await else {
+            *lock(&self.controller.not_reached) = None;
+            return (Ok(()), None);
+        };
         self.switching.roll_back();
         self.progress.roll_back(&mut plan.pair).await;
         let why = match why {
@@ -221,16 +231,17 @@ impl<'a> Run<'a> {
             }
         };
         // From here on, it goes forward only.
-        if let Err(why) = controller.queue(&swap, &copied.finish, &held).await {
+        let deadline = copied.deadline.min(Instant::now() + QUEUED_WITHIN);
+        if let Err(why) = controller.queue(&swap, &copied.finish, deadline).await {
             // Who has an open transaction begins it again with its next request.
             warn!(%why, "open transactions were not carried over ahead");
         }
         controller.exchange(&swap, held, &mut self.progress.done);
         self.switching.stage(Stage::Resumed, "clients take the new uplink");
-        let ways = pair.ways_back(&copied.replicas, self.options.replicate_from.is_some());
+        let ways = pair.ways_back(&copied.old.replicas);
         if self.options.fence {
             self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
-            self.progress.fence(pair, &ways).await;
+            self.progress.fence(pair, &ways, &copied.old).await;
         }
         controller.settle(generation, std::mem::take(sockets)).await;
         tally.end(&controller.shared.moves, &mut self.progress.done.moved);
@@ -291,7 +302,7 @@ impl<'a> Run<'a> {
         }
         self.switching.stage(Stage::Promoting, "the new uplink becomes a master");
         let addr = pair.new.addr();
-        let promoted = timeout_at(held.deadline, pair.promote()).await;
+        let promoted = timeout_at(copied.deadline, pair.promote(&copied.old)).await;
         promoted
             .unwrap_or_else(|_| Err(format!("whether {addr} is promoted is not known in time")))
             .map_err(Error::RolledBack)?;
@@ -322,20 +333,33 @@ impl<'a> Run<'a> {
             }
         }
         let caught_up = timeout_at(deadline, pair.catch_up()).await.map_err(late)?;
-        let replicas = caught_up.map_err(Error::RolledBack)?.replicas;
-        Ok(Copied { finish, replicas })
+        let CaughtUp { old, new } = caught_up.map_err(Error::RolledBack)?;
+        // Whether it is promoted may never be known.
+        if !self.progress.undo_new.iter().any(|it| matches!(it, Undo::Follow(_))) {
+            self.progress.undo_new.push(Undo::Follow(new.master));
+        }
+        Ok(Copied { finish, old, deadline })
     }
 }
 
 impl Progress {
-    /// Undoes what was done to both servers, first of all to the one that clients use.
+    /// Undoes what was done to both servers.
     async fn roll_back(&mut self, pair: &mut Pair) {
-        let old = undo(&mut pair.old, std::mem::take(&mut self.undo_old)).await;
-        let new = undo(&mut pair.new, std::mem::take(&mut self.undo_new)).await;
+        let (undo_old, undo_new) =
+            (std::mem::take(&mut self.undo_old), std::mem::take(&mut self.undo_new));
+        let (old, new) = tokio::join!(undo(&mut pair.old, undo_old), undo(&mut pair.new, undo_new));
         self.not_undone = [old, new].concat();
     }
 
-    async fn fence(&mut self, pair: &mut Pair, ways: &[Source]) {
+    async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
+        if let Ok(now) = pair.old.replication().await
+            && now.history.offset > copied.history.offset
+        {
+            let bytes = now.history.offset - copied.history.offset;
+            self.warnings.push(format!(
+                "{bytes} bytes were written past the proxy at the old uplink after it was left, and are lost"
+            ));
+        }
         match pair.fence(ways).await {
             Ok(()) => {
                 self.fenced = true;

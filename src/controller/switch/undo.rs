@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::super::server::{Error, Server};
 
-/// For how long it is tried.
+/// For how long it is tried if there is no answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// For how long if the server says that it is busy.
+const BUSY: Duration = Duration::from_secs(600);
 /// How long to wait before it is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -63,24 +65,30 @@ pub(super) async fn set(
     server.tell(&["CONFIG", "SET", name, value]).await.map(drop)
 }
 
+fn is_busy(answer: &str) -> bool {
+    answer.starts_with("LOADING") || answer.starts_with("BUSY")
+}
+
 /// Does these things, the last one first, and tells which could not be done.
 pub(super) async fn undo(server: &mut Server, things: Vec<Undo>) -> Vec<String> {
-    let deadline = Instant::now() + LIMIT;
+    let begun = Instant::now();
     let mut failed = Vec::new();
     for thing in things.into_iter().rev() {
-        let mut why = String::new();
-        let tried = timeout_at(deadline, async {
-            while let Err(error) = thing.on(server).await {
-                why = error.to_string();
+        let why = loop {
+            let Err(why) = thing.on(server).await else { break None };
+            let limit = match &why {
+                // A server that loads what it received does not let it go before.
+                Error::Refused { answer, .. } if is_busy(answer) => BUSY,
                 // It will not change its mind.
-                if matches!(error, Error::Refused { .. }) {
-                    return false;
-                }
-                sleep(AGAIN).await;
+                Error::Refused { .. } => Duration::ZERO,
+                Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => LIMIT,
+            };
+            if begun.elapsed() >= limit {
+                break Some(why);
             }
-            true
-        });
-        if !tried.await.unwrap_or(false) {
+            sleep(AGAIN).await;
+        };
+        if let Some(why) = why {
             let (addr, what) = (server.addr(), thing.what());
             failed.push(format!("on {addr}, {what}: {why}"));
         }
