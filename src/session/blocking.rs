@@ -80,6 +80,13 @@ impl Blocked {
         }
     }
 
+    /// Nobody has asked this reload's old uplink to interrupt it, or it was not waiting then. Where it
+    /// *was* interrupted, the error may be on its way: it must not be taken for another client's.
+    pub(super) fn is_to_be_asked(&self) -> bool {
+        let answered = self.ticket.as_ref().map(|ticket| ticket.answered());
+        !self.asked || answered.is_none_or(|answer| answer == Unblocked::No)
+    }
+
     /// It can be asked again without a change of its meaning.
     pub(super) fn can_be_repeated(&self) -> bool {
         self.positions.iter().all(|(_, position)| position.is_some())
@@ -158,6 +165,23 @@ pub(super) fn position(reply: &[u8]) -> Option<Box<[u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_was_interrupted_is_not_asked_for_again_before_its_error_is_here() {
+        let frame = encode::request(["BLPOP", "k", "0"]);
+        let mut blocked = Blocked::new(&frame, Timeout::Last, Instant::now()).expect("it waits");
+        assert!(blocked.is_to_be_asked());
+        let ticket = Arc::<Ticket>::default();
+        (blocked.asked, blocked.ticket) = (true, Some(ticket.clone()));
+        assert!(!blocked.is_to_be_asked(), "it is on its way");
+        ticket.answer(false);
+        assert!(blocked.is_to_be_asked(), "it was not waiting yet");
+        ticket.answer(true);
+        assert!(!blocked.is_to_be_asked(), "the error is on its way");
+        // Another reload begins anew.
+        blocked.asked = false;
+        assert!(blocked.is_to_be_asked());
+    }
 
     fn frame(line: &str) -> Vec<u8> {
         encode::request(line.split(' ').collect::<Vec<_>>())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::awaited::{Awaited, Question};
-use super::blocking::{self, Ticket, Unblocked};
+use super::blocking::{self, Ticket};
 use super::commands::Silence;
 use super::effect::Effect;
 use super::ids;
@@ -529,9 +529,7 @@ impl Session {
             return;
         }
         let (Some(blocked), Some(id)) = (&mut self.blocked, self.uplink_id) else { return };
-        // By this reload, and not answered yet.
-        let pending = |ticket: &Arc<Ticket>| ticket.answered() == Unblocked::Perhaps;
-        if blocked.asked && blocked.ticket.as_ref().is_some_and(pending) {
+        if !blocked.is_to_be_asked() {
             return;
         }
         let ticket = Arc::<Ticket>::default();
