@@ -75,14 +75,23 @@ impl Sides {
                 None
             }
         };
-        let relation =
-            timeout(limit, relation(old.as_mut(), &mut new)).await.unwrap_or(Relation::None);
+        // Whoever was asked and not heard would be misunderstood from then on.
+        let old_says = match &mut old {
+            Some(it) => timeout(limit, replication(it)).await.ok(),
+            None => None,
+        };
+        old = old.filter(|_| old_says.is_some());
+        let Ok(new_says) = timeout(limit, replication(&mut new)).await else {
+            return Err(fault(Error::TimeLimit(limit)));
+        };
+        let relation = relation(old_says.flatten(), new_says);
         if relation == Relation::Broken {
             return Err(Fault::new(format!(
                 "uplink: {addr} is a replica, and its link to its master is not up"
             )));
         }
         let rights = timeout(limit, rights(old.as_mut())).await;
+        old = old.filter(|_| rights.is_ok());
         let (may_unblock, may_list) = rights.unwrap_or_default();
         if !may_unblock {
             warn!("{MAY_NOT_UNBLOCK}");
@@ -163,10 +172,13 @@ impl Sides {
 
     /// Tells of each whether its keys were touched; whoever is not told takes it that they were.
     pub(super) async fn ask_watched(&mut self, watching: Vec<Watching>, deadline: Instant) {
-        let Some(old) = &mut self.old else { return };
         for some in watching.chunks(BATCH) {
+            let Some(old) = &mut self.old else { return };
             let asked = timeout_at(deadline, untouched(old, some)).await;
-            let Ok(Ok(untouched)) = asked else { return };
+            let Ok(Ok(untouched)) = asked else {
+                self.old = None;
+                return;
+            };
             for one in some.iter().filter(|one| untouched.get(&one.id) == Some(&true)) {
                 one.untouched.store(true, Ordering::Relaxed);
             }
@@ -267,13 +279,8 @@ async fn rights(old: Option<&mut Fresh>) -> (bool, bool) {
     }
 }
 
-async fn relation(old: Option<&mut Fresh>, new: &mut Fresh) -> Relation {
-    let Some(old) = old else { return Relation::None };
-    let (Some((old_run, old)), Some((new_run, new))) =
-        (replication(old).await, replication(new).await)
-    else {
-        return Relation::None;
-    };
+fn relation(old: Option<(String, Replication)>, new: Option<(String, Replication)>) -> Relation {
+    let (Some((old_run, old)), Some((new_run, new))) = (old, new) else { return Relation::None };
     match (old.is_master, new.is_master) {
         _ if old_run == new_run => Relation::Same,
         // Whatever it has now may be overwritten as soon as its link is up.
