@@ -146,10 +146,14 @@ impl<O> Member<O> {
         self.roster.news.load(Ordering::Acquire) != self.seen
     }
 
-    /// What this session is like, for those who look for such; what the bits mean is theirs.
+    /// What this session is like, for those who look for such; what the bits mean is theirs. Gives
+    /// what it was like before.
     #[inline]
-    pub fn mark(&self, marks: u32) {
+    pub fn mark(&self, marks: u32) -> u32 {
+        // Nobody else writes it.
+        let before = self.marks.load(Ordering::Relaxed);
         self.marks.store(marks, Ordering::Relaxed);
+        before
     }
 
     /// Takes note of the news, and takes what this session was told, in order.

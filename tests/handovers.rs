@@ -882,3 +882,35 @@ fn a_one_shot_reaches_the_request_that_it_is_for() {
     assert_eq!(writer.run("XADD s 2-1 f v"), "2-1");
     assert_eq!(client.reply(), ">[invalidate, [s]]");
 }
+
+#[test]
+fn a_touched_key_is_known_through_a_chain_of_proxies() {
+    for resp3 in [false, true] {
+        for inside in [false, true] {
+            let redis = Redis::start(&[]);
+            let near = Proxy::start(&config(&redis.addr(), json!({})));
+            let far = Proxy::start(&config(&near.addr(), json!({})));
+            let (mut client, mut writer) = (far.client(), redis.client());
+            if resp3 {
+                client.run("HELLO 3");
+            }
+            assert_eq!(client.run("WATCH k"), "OK");
+            if inside {
+                assert_eq!(client.run("MULTI"), "OK");
+            }
+            assert_eq!(writer.run("SET k touched"), "OK");
+            // The near one is moved, and knows it; the server's connection is another one.
+            let mut by_socket = config(&redis.socket(), json!({}));
+            by_socket["uplink"]["network"] = json!("unix");
+            near.reload(&by_socket).expect_ok();
+            // So is the far one, past the near one.
+            far.reload(&config(&redis.addr(), json!({}))).expect_ok();
+            if !inside {
+                assert_eq!(client.run("MULTI"), "OK");
+            }
+            assert_eq!(client.run("INCR n"), "QUEUED");
+            assert_eq!(client.run("EXEC"), "nil", "resp3: {resp3}, inside: {inside}");
+            assert_eq!(client.run("EXISTS n"), "0");
+        }
+    }
+}

@@ -94,10 +94,16 @@ impl Session {
             (state.monitor, marks::MONITOR),
             (self.intake.silence == Silence::Always, marks::SILENT),
             (self.needs_last(), marks::LAST),
+            (state.touched, marks::TOUCHED),
             (state.tracking().is_some_and(|it| it.redirect.is_some()), marks::REDIRECTS),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
-        self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));
+        let before = self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));
+        if (before & marks::TOUCHED > 0) != state.touched
+            && let Some(id) = self.id
+        {
+            self.shared.ids.touched(id, state.touched);
+        }
     }
 
     /// What a handover would lose.

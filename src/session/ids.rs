@@ -34,6 +34,8 @@ struct Maps {
     next: HashMap<u64, u64>,
     /// To these, as clients have seen them, others have redirected invalidations.
     targets: HashSet<u64>,
+    /// Keys were touched that these watch, as clients have seen them, and the uplink does not know it.
+    touched: HashSet<u64>,
 }
 
 /// Where a reply has ids.
@@ -103,6 +105,22 @@ impl Ids {
         }
         maps.next.remove(&seen);
         maps.targets.remove(&seen);
+        maps.touched.remove(&seen);
+    }
+
+    /// Its next EXEC must fail, or need not any more. CLIENT LIST shows that, as the uplink does of
+    /// what it knows: whoever moves clients from this proxy to elsewhere goes by it.
+    pub(super) fn touched(&self, seen: u64, touched: bool) {
+        self.differ.store(true, Ordering::Relaxed);
+        let mut maps = self.maps();
+        match touched {
+            true => maps.touched.insert(seen),
+            false => maps.touched.remove(&seen),
+        };
+    }
+
+    fn is_touched(&self, seen: u64) -> bool {
+        self.maps().touched.contains(&seen)
     }
 
     /// Somebody has redirected invalidations to this one.
@@ -212,6 +230,7 @@ impl Ids {
         let Some(body) = body else { return reply.to_vec() };
         let mut text = prefix.to_vec();
         for line in body.split_inclusive(|byte| *byte == b'\n') {
+            let mut touched = false;
             for word in line.split_inclusive(|byte| *byte == b' ') {
                 let (name, value) = match word.iter().position(|byte| *byte == b'=') {
                     Some(at) => word.split_at(at + 1),
@@ -222,16 +241,32 @@ impl Ids {
                 let id = number(digits).filter(|id| *id > 0);
                 match id.filter(|_| name == b"id=" || name == b"redir=") {
                     Some(id) => {
+                        let seen = self.seen(epoch, id);
+                        touched |= name == b"id=" && self.is_touched(seen);
                         text.extend_from_slice(name);
-                        text.extend_from_slice(self.seen(epoch, id).to_string().as_bytes());
+                        text.extend_from_slice(seen.to_string().as_bytes());
                         text.extend_from_slice(rest);
                     }
+                    None if touched && name == b"flags=" => text.extend(as_dirty(word)),
                     None => text.extend_from_slice(word),
                 }
             }
         }
         let head = format!("{}{}\r\n", char::from(kind), text.len());
         [head.as_bytes(), &text, b"\r\n"].concat()
+    }
+}
+
+/// `flags=...` with the flag for a transaction that must fail.
+fn as_dirty(word: &[u8]) -> Vec<u8> {
+    let (flags, end) = match word.strip_suffix(b" ") {
+        Some(flags) => (flags, &b" "[..]),
+        None => (word, &b""[..]),
+    };
+    match flags {
+        b"flags=N" => [b"flags=d", end].concat(),
+        flags if flags.contains(&b'd') => word.to_vec(),
+        flags => [flags, b"d", end].concat(),
     }
 }
 
@@ -343,6 +378,16 @@ mod tests {
         };
         assert_eq!(of(Place::Lines, &frame('$', "", list)), frame('$', "", &wanted));
         assert_eq!(of(Place::Lines, &frame('=', "txt:", list)), frame('=', "txt:", &wanted));
+        for (flags, dirty) in [("N", "d"), ("x", "xd"), ("xd", "xd")] {
+            ids.touched(5, true);
+            let line = |id: u64, flags: &str| format!("id={id} addr=a flags={flags} db=0\n");
+            let list = line(90, flags) + &line(91, "N");
+            let wanted = line(5, dirty) + &line(later, "N");
+            assert_eq!(of(Place::Lines, &frame('$', "", &list)), frame('$', "", &wanted));
+            ids.touched(5, false);
+            let wanted = line(5, flags) + &line(later, "N");
+            assert_eq!(of(Place::Lines, &frame('$', "", &list)), frame('$', "", &wanted));
+        }
         let exec = ids.replies(1, &[(1, Place::Number)], b"*2\r\n:90\r\n>1\r\n:1\r\n:90\r\n");
         assert_eq!(exec, b"*2\r\n:90\r\n>1\r\n:1\r\n:5\r\n");
     }

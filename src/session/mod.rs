@@ -413,7 +413,11 @@ impl Session {
     /// The uplink has told the connection's id.
     fn is_known_as(&mut self, id: u64) {
         self.uplink_id = Some(id);
-        self.id = Some(self.shared.ids.connected(self.generation.epoch, self.id, id));
+        let id = self.shared.ids.connected(self.generation.epoch, self.id, id);
+        self.id = Some(id);
+        if self.state.touched {
+            self.shared.ids.touched(id, true);
+        }
     }
 
     /// True when the client has just taken all there was.

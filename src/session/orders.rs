@@ -39,6 +39,8 @@ pub mod marks {
     pub const LAST: u32 = 1 << 7;
     /// Invalidations go to another connection, which must be there before.
     pub const REDIRECTS: u32 = 1 << 8;
+    /// A key was touched that is watched, and the present uplink does not know it.
+    pub const TOUCHED: u32 = 1 << 9;
 }
 
 /// What a session is told by name. All of them also see a stop and a new generation.
