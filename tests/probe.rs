@@ -224,6 +224,20 @@ fn connections_that_break_are_errors_and_not_losses() {
 }
 
 #[test]
+fn a_redis_that_is_gone_is_a_verdict_too() {
+    let mut redis = redis();
+    let probe = Running::probe(&redis.addr(), &["--patience", "0.5"]);
+    works(&redis);
+    redis.kill();
+    let ended = probe.stopped();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for kind in ["counters", "transactions", "queue workers", "pub/sub", "WATCH loops"] {
+        assert!(ended.line(kind).errors > 0, "{kind}: {ended:?}");
+    }
+    ended.says("VERDICT: ");
+}
+
+#[test]
 fn a_reload_to_a_server_without_the_data_is_a_loss() {
     let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&config(&one.addr(), json!({})));
@@ -278,9 +292,12 @@ fn wrong_usage_is_64_and_what_cannot_begin_is_69() {
     let addr = redis.addr();
     let run =
         |args: &[&str]| Running::start(PROBE, args, &[("REDIS_PROBE_PASS", "wrong-pass")]).ended();
-    for args in [&[][..], &["--addr", &addr, "--clients", "10"], &["--addr", &addr, "--rate", "0"]]
+    assert_eq!(run(&[]).code, Some(64));
+    for wrong in
+        [["--clients", "10"], ["--rate", "0"], ["--patience", "1e300"], ["--seconds", "-1"]]
     {
-        assert_eq!(run(args).code, Some(64), "{args:?}");
+        let ended = run(&[&["--addr", &addr][..], &wrong].concat());
+        assert_eq!(ended.code, Some(64), "{ended:?}");
     }
     let refused = run(&["--addr", &addr]);
     assert_eq!(refused.code, Some(69), "{refused:?}");

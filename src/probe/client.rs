@@ -1,7 +1,6 @@
 //! One client: a connection, its pace, and what it did.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,24 +31,30 @@ pub struct Run {
     /// For who looks on.
     pub live: Live,
     dials: Vec<Dialler>,
-    over: AtomicBool,
+    over: OnceLock<Instant>,
 }
 
 impl Run {
     /// Not begun: nobody is connected.
     pub fn new(prefix: String, every: Duration, patience: Duration, dials: Vec<Dialler>) -> Self {
-        let (live, over) = (Live::default(), AtomicBool::new(false));
+        let (live, over) = (Live::default(), OnceLock::new());
         Run { prefix, begun: Instant::now(), every, patience, live, dials, over }
     }
 
     /// No client begins anything more.
     pub fn stop(&self) {
-        self.over.store(true, Ordering::Relaxed);
+        // The first time counts.
+        let _ = self.over.set(Instant::now());
     }
 
     /// Nothing more is to be begun.
     pub fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.over.get().is_some()
+    }
+
+    /// It ends, whoever has not answered by now.
+    fn is_given_up(&self) -> bool {
+        self.over.get().is_some_and(|over| over.elapsed() > self.patience)
     }
 
     /// A key or channel.
@@ -142,6 +147,11 @@ impl Client {
         &mut self,
         what: impl FnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Option<T> {
+        if self.run.is_given_up() {
+            let given_up = "given up: there was no answer at the end".to_owned();
+            self.tally.failed(given_up, &self.run.live);
+            return None;
+        }
         let begun = Instant::now();
         match what(&mut self.connection) {
             Ok(answer) => Some(answer),
@@ -161,7 +171,7 @@ impl Client {
         };
         self.tally.failed(said, &self.run.live);
         let until = Instant::now() + self.run.patience;
-        while Instant::now() < until {
+        while Instant::now() < until && !self.run.is_given_up() {
             match self.run.dial(self.number) {
                 Ok(connection) => {
                     self.connection = connection;

@@ -9,12 +9,13 @@
 //! ledger    what was sent, what came back, and what is therefore wrong
 //! tally     how much was done, and how long it took
 //! verdict   what it comes to             screen  what is shown meanwhile
-//! admin     asks a proxy what it did
+//! admin     asks a proxy what it did     arguments  what a command line gives
 //! ```
 //!
 //! All keys and channels are under a prefix of the run's own and are deleted in the end.
 
 pub mod admin;
+pub mod arguments;
 mod client;
 mod counters;
 mod group;
@@ -39,7 +40,6 @@ use self::client::{Client, Run, query};
 use self::group::Group;
 pub use self::group::Part;
 pub use self::ledger::Faults;
-pub use self::plan::FEWEST;
 use self::plan::Shares;
 use self::pubsub::News;
 use self::queues::Queue;
@@ -48,18 +48,20 @@ use self::target::{Dialler, Target, TargetError};
 pub use self::verdict::{Row, Verdict, grouped, ms};
 use self::watches::Watches;
 
-/// Beyond what the clients' own pace makes them wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// As patient as a client should be.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Clients are spread over these.
     pub targets: Vec<Target>,
-    /// How many, [`FEWEST`] at least.
+    /// How many; each kind has one at least.
     pub clients: usize,
     /// Operations a second that they begin, together.
     pub rate: f64,
+    /// How long an answer is waited for, beyond what the clients' own pace takes. It is an error then.
+    pub patience: Duration,
     /// Of all keys and channels; without it, one that nobody else has.
     pub prefix: Option<String>,
 }
@@ -103,7 +105,7 @@ impl Probe {
         if prefix.contains(|it: char| "*?[]^\\".contains(it) || it.is_whitespace()) {
             return Err(StartError::Prefix(prefix));
         }
-        let run = Arc::new(Run::new(prefix, every, PATIENCE + every * 8, dials));
+        let run = Arc::new(Run::new(prefix, every, plan.patience + every * 8, dials));
         let mut control = Client::connect(&run, 0)?;
         refuse_used(&mut control, &shares)?;
         let mut number = 0;

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use redis_proxy::probe::admin::{Admin, AdminError};
+use redis_proxy::probe::arguments::{clients, rate, seconds};
 use redis_proxy::probe::target::{Target, Tls};
-use redis_proxy::probe::{FEWEST, Plan};
+use redis_proxy::probe::{PATIENCE, Plan};
 use secrecy::SecretString;
 
 const PASS: &str = "REDIS_PROBE_PASS";
@@ -61,12 +62,16 @@ pub struct Options {
     clients: usize,
 
     /// How long; without it, until Ctrl-C
-    #[arg(long, value_parser = positive)]
+    #[arg(long, value_parser = seconds)]
     pub seconds: Option<f64>,
 
     /// Operations a second that all clients begin together
-    #[arg(long, default_value_t = 2000.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2000.0, value_parser = rate)]
     rate: f64,
+
+    /// Seconds that a client waits for an answer before it counts an error
+    #[arg(long, default_value_t = PATIENCE.as_secs_f64(), value_parser = seconds)]
+    patience: f64,
 
     /// What all keys and channels begin with; without it, a name that nobody else has
     #[arg(long)]
@@ -76,16 +81,6 @@ pub struct Options {
     /// is read from REDIS_PROBE_ADMIN_PASS
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
-}
-
-fn clients(text: &str) -> Result<usize, String> {
-    let clients = text.parse().map_err(|why| format!("{why}"))?;
-    if clients < FEWEST { Err(format!("{FEWEST} at least")) } else { Ok(clients) }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|why| format!("{why}"))?;
-    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("more than 0".to_owned()) }
 }
 
 fn from_environment(name: &str) -> Option<SecretString> {
@@ -111,7 +106,8 @@ impl Options {
         });
         let target = Target { addr: self.addr.clone(), tls, user: self.user.clone(), pass };
         let (clients, rate, prefix) = (self.clients, self.rate, self.prefix.clone());
-        Ok(Plan { targets: vec![target], clients, rate, prefix })
+        let patience = Duration::from_secs_f64(self.patience);
+        Ok(Plan { targets: vec![target], clients, rate, patience, prefix })
     }
 
     /// The proxy that is asked along.

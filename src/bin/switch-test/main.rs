@@ -22,7 +22,7 @@ use place::Place;
 use process::Trouble;
 use proxy::Proxy;
 use redis_proxy::probe::screen::Screen;
-use redis_proxy::probe::{Plan, Probe, StartError};
+use redis_proxy::probe::{PATIENCE, Plan, Probe, StartError};
 use rounds::{Chain, Ways};
 use server::{Server, caught_up};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -88,6 +88,7 @@ fn run(options: &Options) -> Result<bool, NoVerdict> {
         targets: chain.proxies.iter().map(|proxy| proxy.target(&chain.place)).collect(),
         clients: options.clients,
         rate: options.rate,
+        patience: PATIENCE,
         prefix: None,
     })?;
     screen.line(&format!(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
-use redis_proxy::probe::FEWEST;
+use redis_proxy::probe::arguments::{clients, rate, seconds};
 
 /// Two redis-servers, two proxies in a chain, and clients of several kinds: the Redis behind them is
 /// replaced again and again, and a verdict says what the clients saw.
@@ -22,11 +22,11 @@ pub struct Options {
     pub clients: usize,
 
     /// How long they work, at least; the switches are spread over it
-    #[arg(long, default_value_t = 20.0, value_parser = positive)]
+    #[arg(long, default_value_t = 20.0, value_parser = seconds)]
     pub seconds: f64,
 
     /// Operations a second that all clients begin together
-    #[arg(long, default_value_t = 2000.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2000.0, value_parser = rate)]
     pub rate: f64,
 
     /// How much data there is to copy, in MB
@@ -52,14 +52,4 @@ pub struct Options {
     /// Where configurations and logs are put, and left; without it, somewhere, and removed
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-}
-
-fn clients(text: &str) -> Result<usize, String> {
-    let clients = text.parse().map_err(|why| format!("{why}"))?;
-    if clients < FEWEST { Err(format!("{FEWEST} at least")) } else { Ok(clients) }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|why| format!("{why}"))?;
-    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("more than 0".to_owned()) }
 }
