@@ -147,6 +147,37 @@ fn a_target_that_has_data_is_refused_with_the_number_of_keys_and_erased_only_by_
 }
 
 #[test]
+fn functions_are_data_too() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let code = "#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+    assert_ne!(two.client().ask(&["FUNCTION", "LOAD", code]).chars().next(), Some('-'));
+    let answer = switch(&proxy, &uplink(&two.addr()), "");
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("has 0 keys and 1 functions"), "{}", answer.body);
+}
+
+#[test]
+fn a_new_server_that_keeps_less_on_its_disk_is_warned_of() {
+    for (was, is, expected) in [
+        (&["--save", "3600 1"][..], &[][..], "warning"),
+        (&["--appendonly", "yes"], &["--save", "3600 1"], "warning"),
+        (&[], &["--appendonly", "yes"], "ok"),
+        (&[], &["--rename-command", "CONFIG", ""], "unknown"),
+    ] {
+        let (one, two) = (Redis::start(was), Redis::start(is));
+        let proxy = Proxy::start(&uplink(&one.addr()));
+        let answer = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(
+            check(&answer.json()["preflight"], "persistence")[0].0,
+            expected,
+            "{was:?} {is:?}"
+        );
+    }
+}
+
+#[test]
 fn a_dry_run_reports_each_check_and_changes_nothing() {
     let (one, two) = (redis(), Redis::start(&["--databases", "4", "--maxclients", "64"]));
     let proxy = Proxy::start(&uplink(&one.addr()));
@@ -174,6 +205,7 @@ fn a_dry_run_reports_each_check_and_changes_nothing() {
         "memory",
         "connections",
         "modules",
+        "persistence",
         "rights",
     ] {
         let checks = check(report, name);
@@ -253,9 +285,16 @@ fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
     three.follow(&four);
     proxy.rewrite(&uplink(&three.addr()));
     let answer = proxy.cmd("switch&prepared=true");
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("but not of the present one"), "{}", answer.body);
+    assert_eq!(role(&three), "replica", "nothing was done to it");
+    // Nor is one that is told to follow another one.
+    let five = redis();
+    let parameters = format!("&replicate_from={}", four.addr());
+    let answer = switch(&proxy, &uplink(&five.addr()), &parameters);
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("which is not the present uplink"), "{}", answer.body);
-    assert_eq!(role(&three), "replica", "nothing was done to it");
+    assert_eq!(role(&five), "master");
 }
 
 #[test]
@@ -581,4 +620,32 @@ fn progress_is_told_while_it_is_made() {
     let record = done(&Answer::read(&mut caller));
     assert!(record["sync_bytes"].as_u64().unwrap() > 2_000_000, "{record}");
     assert!(record["lag_ms"].as_f64().is_some());
+}
+
+#[test]
+fn a_new_server_is_not_promoted_before_what_it_received_is_on_its_disk() {
+    let one = redis();
+    // It takes a second for that.
+    let durable =
+        ["--appendonly", "yes", "--appendfsync", "always", "--rdb-key-save-delay", "2000"];
+    let mut two = Redis::start(&durable);
+    let way = Middle::to(&two.addr());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    for number in 0..500 {
+        client.run(&format!("SET k{number} v"));
+    }
+    let (addr, (tell, told)) = (two.addr(), std::sync::mpsc::channel());
+    way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, move || {
+        tell.send(Client::connect(&addr).run("INFO persistence")).unwrap();
+        Then::Pass
+    });
+    done(&switch(&proxy, &uplink(&way.addr()), &format!("&replicate_from={}", one.addr())));
+    let then = told.recv().unwrap();
+    assert!(then.contains("aof_rewrite_in_progress:0"), "{then}");
+    assert_eq!(client.run("SET last v"), "OK");
+    // If it dies now, it comes back with everything, and its replica keeps it.
+    two.restart();
+    assert_eq!(two.client().run("DBSIZE"), "501");
+    eventually("the old one has it, too", || one.client().run("DBSIZE") == "501");
 }

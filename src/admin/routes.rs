@@ -192,6 +192,10 @@ impl Given {
         let default = Options::default();
         let from = self.0.get("replicate_from").map(|from| match Address::tcp(from) {
             Ok(Address::Tcp { host, .. }) if host.is_empty() => Err("expected a host, too"),
+            Ok(Address::Tcp { host, .. }) if host.contains(char::is_whitespace) => {
+                Err("expected a host without blanks")
+            }
+            Ok(Address::Tcp { port: 0, .. }) => Err("expected a port"),
             other => other,
         });
         Ok(Options {
@@ -267,6 +271,7 @@ mod tests {
             ("cmd=reload&force=true", "force is for cmd=switch"),
             ("cmd=switch&timeout_ms=soon", "timeout_ms: expected a whole number, at least 1"),
             ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
+            ("cmd=switch&replicate_from=a:0", "replicate_from: expected a port"),
             ("cmd=switch&replicate_from=:6379", "replicate_from: expected a host, too"),
             ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {

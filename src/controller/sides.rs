@@ -118,6 +118,11 @@ impl Sides {
         self.relation == Relation::NewFollowsOld
     }
 
+    /// There is no connection to the old uplink.
+    pub(super) fn old_is_lost(&self) -> bool {
+        self.old.is_none()
+    }
+
     /// It is no use to ask the old uplink anything.
     pub(super) fn old_is_gone(&self) -> bool {
         self.old_is_gone

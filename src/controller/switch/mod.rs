@@ -122,7 +122,12 @@ impl Controller {
         };
         switching.cancel()?;
         switching.ended.cancelled().await;
-        Ok(())
+        match lock(&self.switches).front().map(|record| record.not_undone.join("; ")) {
+            Some(left) if !left.is_empty() => {
+                Err(Error::RolledBack(format!("cancelled, but not undone: {left}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn run_switch(&self, options: Options, switching: &Switching) -> Result<Record, NotDone> {

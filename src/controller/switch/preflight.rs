@@ -117,7 +117,8 @@ pub(super) struct Facts {
 }
 
 /// What is compared.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
+    "save",
     "databases",
     "maxclients",
     "notify-keyspace-events",
@@ -203,6 +204,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     connections(report, subject);
     modules(report, subject);
     settings(report, subject);
+    persistence(report, subject);
     rights(report, subject);
     files(report, subject);
 }
@@ -243,6 +245,8 @@ fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
     }
     if old.info.text("run_id").is_some() && old.info.text("run_id") == new.info.text("run_id") {
         report.fail(NEW, "is the present one, by another address");
+    } else if options.prepared && is.is_up && is.history.id != was.history.id {
+        report.fail(NEW, "is a replica, but not of the present one");
     } else if let (false, Some((host, port))) = (is.is_master, &is.master) {
         report.ok(NEW, format!("is a replica of {host}:{port}"));
     } else if options.prepared {
@@ -278,21 +282,27 @@ fn data(report: &mut Report, subject: &Subject<'_>) {
     let Subject { options, old, new, .. } = subject;
     const NAME: &str = "data";
     let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
+    // A server before version 7 has no functions.
+    let functions = new.info.number("number_of_functions").unwrap_or(0);
     let keys = new.keys();
+    let what = match functions {
+        0 => format!("{keys} keys"),
+        _ => format!("{keys} keys and {functions} functions"),
+    };
     if new.info.number("loading") == Some(1) && !subject.is_set_up() {
         return report.fail(NAME, "the new uplink is loading data of its own: wait until it has");
     }
     if subject.is_set_up() {
         report.ok(NAME, "the new uplink has it already, or will");
-    } else if keys == 0 {
+    } else if keys == 0 && functions == 0 {
         report.ok(NAME, "the new uplink is empty");
     } else if is.is_part_of(&was) {
-        let detail = format!("the {keys} keys of the new uplink are what the present one had");
+        let detail = format!("the {what} of the new uplink are what the present one had");
         report.ok(NAME, detail);
     } else if options.force {
-        report.warn(NAME, format!("the {keys} keys of the new uplink will be erased"));
+        report.warn(NAME, format!("the {what} of the new uplink will be erased"));
     } else {
-        let detail = format!("the new uplink has {keys} keys, which would be erased: force=true");
+        let detail = format!("the new uplink has {what}, which would be erased: force=true");
         report.fail(NAME, detail);
     }
 }
@@ -419,6 +429,34 @@ fn settings(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     }
 }
 
+/// A server that comes back empty empties its replica, which the present one will be.
+fn persistence(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "persistence";
+    let keeps = |facts: &Facts| {
+        let log = facts.info.number("aof_enabled").map(|on| on == 1);
+        let snapshots = facts.setting("save").map(|save| !save.is_empty());
+        match (log, snapshots) {
+            (Some(true), _) => Some(2),
+            (_, Some(true)) => Some(1),
+            (Some(false), Some(false)) => Some(0),
+            _ => None,
+        }
+    };
+    let words = ["nothing", "snapshots", "a log of every write"];
+    match (keeps(old), keeps(new)) {
+        (Some(was), Some(is)) if is < was => report.warn(
+            NAME,
+            format!(
+                "the present uplink keeps {} on its disk, the new one {}: what that loses when it is \
+                 restarted, its replica loses, too",
+                words[was], words[is]
+            ),
+        ),
+        (Some(_), Some(is)) => report.ok(NAME, format!("the new uplink keeps {}", words[is])),
+        _ => report.unknown(NAME, "a server does not tell what it keeps on its disk"),
+    }
+}
+
 fn rights(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "rights";
     let Subject { old, new, options, .. } = subject;
@@ -431,6 +469,8 @@ fn rights(report: &mut Report, subject: &Subject<'_>) {
         ("present", old, "PSYNC", sets_up),
         ("present", old, "REPLCONF", sets_up),
         ("present", old, "REPLICAOF", false),
+        ("present", old, "CONFIG GET", false),
+        ("present", old, "CONFIG SET", false),
         ("present", old, "CLIENT PAUSE", false),
         ("present", old, "CLIENT UNPAUSE", false),
         ("present", old, "CLIENT UNBLOCK", false),

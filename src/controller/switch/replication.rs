@@ -131,13 +131,24 @@ impl Pair {
                     let addr = self.new.addr();
                     return Err(format!("{addr} is no replica any more: was it restarted?"));
                 }
+                if let Some(old) = &old {
+                    watch.compare(old, &new);
+                }
                 let doing = watch.doing(&info, &new);
+                if is_saving(&info) {
+                    // What it received is not on its disk yet: if it died now, it would come back
+                    // empty, and its replica with it.
+                    watch.moved_at = Instant::now();
+                    if new.is_up {
+                        switching.waits_for("the new uplink writes what it received to its disk");
+                        continue;
+                    }
+                }
                 // How long it takes to catch up says more, once that is known.
                 if !new.is_up || last_lag == Duration::MAX {
                     switching.waits_for(&doing);
                 }
                 let Some(old) = old else { continue };
-                watch.compare(&old, &new);
                 if is_copy(&new, &old.history)
                     && let Some(lag) = self.lag(old.history, switching).await
                 {
@@ -311,11 +322,11 @@ impl Pair {
     }
 }
 
-/// It is at work for a replica, or before it can be.
-fn is_saving(old: &Info) -> bool {
-    ["rdb_bgsave_in_progress", "aof_rewrite_in_progress"]
+/// It writes a snapshot: for its disk, or for a replica.
+fn is_saving(info: &Info) -> bool {
+    ["rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]
         .iter()
-        .any(|name| old.number(name) == Some(1))
+        .any(|name| info.number(name) == Some(1))
 }
 
 /// It follows that history, and is synchronised.
@@ -437,7 +448,10 @@ impl Watch {
             );
             return format!("the new uplink connects to {master}");
         }
-        self.trouble = format!("the new uplink follows {master}, which is not the present uplink");
+        self.trouble = match self.strange {
+            Some(_) => format!("the new uplink follows {master}, which is not the present uplink"),
+            None => format!("nothing comes from {master}"),
+        };
         "the new uplink catches up".to_owned()
     }
 }

@@ -277,6 +277,9 @@ impl<'a> Run<'a> {
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
         let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        if sides.old_is_lost() {
+            return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
+        }
         if !sides.is_replica() {
             let addr = pair.new.addr();
             return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
