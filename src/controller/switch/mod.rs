@@ -13,17 +13,19 @@
 //! | resumed | clients use it | |
 //! | fencing | the old one becomes its replica | told as a warning |
 
+mod facts;
 mod preflight;
 mod progress;
 mod replication;
+mod report;
 mod run;
 mod undo;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::preflight::Report;
 pub use self::progress::{Record, Switching};
+pub use self::report::Report;
 use self::run::{Progress, Run};
 use super::reload::milliseconds;
 use super::{By, Change, Controller, Error, lock, remember};

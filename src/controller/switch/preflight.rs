@@ -2,72 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
-use super::super::server::{Error, Info, Replication, Server};
+use super::super::server::Replication;
 use super::Options;
+use super::facts::Facts;
+use super::report::Report;
 use crate::config::{Address, Uplink};
-
-/// Each check with its result.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
-    checks: Vec<Check>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Check {
-    name: &'static str,
-    result: Verdict,
-    detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    /// It can be done, and something may not be meant.
-    Warning,
-    /// It cannot be done, or must not.
-    Failed,
-    /// The server does not tell.
-    Unknown,
-}
-
-impl Report {
-    pub(super) fn ok(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Ok, detail.into());
-    }
-
-    pub(super) fn warn(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Warning, detail.into());
-    }
-
-    pub(super) fn fail(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Failed, detail.into());
-    }
-
-    fn unknown(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Unknown, detail.into());
-    }
-
-    fn add(&mut self, name: &'static str, result: Verdict, detail: String) {
-        self.checks.push(Check { name, result, detail });
-    }
-
-    fn of(&self, result: Verdict) -> Vec<String> {
-        let those = self.checks.iter().filter(|check| check.result == result);
-        those.map(|check| format!("{}: {}", check.name, check.detail)).collect()
-    }
-
-    /// What must not be.
-    pub fn failures(&self) -> Vec<String> {
-        self.of(Verdict::Failed)
-    }
-
-    pub(super) fn warnings(&self) -> Vec<String> {
-        self.of(Verdict::Warning)
-    }
-}
 
 /// How a server reaches another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,82 +43,6 @@ impl Source {
 fn is_this_machine(host: &str) -> bool {
     let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     host.is_empty() || host == "localhost" || is_loopback
-}
-
-/// What a server says of itself, as far as it is allowed to.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
-    pub(super) info: Info,
-    /// By their names in [`SETTINGS`]; `None` if it does not tell.
-    settings: Vec<(&'static str, Option<String>)>,
-    /// By their names in [`RIGHTS`]; `None` if it does not tell.
-    rights: Vec<(&'static str, Option<bool>)>,
-}
-
-/// What is compared.
-const SETTINGS: [&str; 6] = [
-    "save",
-    "databases",
-    "maxclients",
-    "notify-keyspace-events",
-    "maxmemory-policy",
-    "min-replicas-to-write",
-];
-
-/// What may have to be asked of a server.
-const RIGHTS: [(&str, &[&str]); 8] = [
-    ("REPLICAOF", &["REPLICAOF", "NO", "ONE"]),
-    ("CONFIG GET", &["CONFIG", "GET", "masterauth"]),
-    ("CONFIG SET", &["CONFIG", "SET", "masterauth", ""]),
-    ("CLIENT PAUSE", &["CLIENT", "PAUSE", "1", "WRITE"]),
-    ("CLIENT UNPAUSE", &["CLIENT", "UNPAUSE"]),
-    ("CLIENT UNBLOCK", &["CLIENT", "UNBLOCK", "0", "ERROR"]),
-    ("PSYNC", &["PSYNC", "?", "-1"]),
-    ("REPLCONF", &["REPLCONF", "ACK", "0"]),
-];
-
-impl Facts {
-    /// Asks for all of it.
-    pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
-        let info = server.info().await?;
-        let mut facts = Facts { info, ..Facts::default() };
-        for name in SETTINGS {
-            facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
-        }
-        let user = allowed(server.text(&["ACL", "WHOAMI"]).await)?;
-        for (name, words) in RIGHTS {
-            let right = match &user {
-                Some(user) => {
-                    let dry_run = [&["ACL", "DRYRUN", user], words].concat();
-                    allowed(server.text(&dry_run).await)?.map(|answer| answer == "OK")
-                }
-                None => None,
-            };
-            facts.rights.push((name, right));
-        }
-        Ok(facts)
-    }
-
-    fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.iter().find(|(it, _)| *it == name)?.1.as_deref()
-    }
-
-    fn right(&self, name: &str) -> Option<bool> {
-        self.rights.iter().find(|(it, _)| *it == name)?.1
-    }
-
-    fn keys(&self) -> u64 {
-        self.info.databases().map(|(_, keys)| keys).sum()
-    }
-}
-
-/// What it would not tell is not known; but it must answer.
-fn allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(Error::Refused { .. }) => Ok(None),
-        Err(why) => Err(why),
-    }
 }
 
 /// Both servers, and what is wanted.
@@ -460,7 +323,7 @@ fn persistence(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
 fn rights(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "rights";
     let Subject { old, new, options, .. } = subject;
-    let before = report.checks.len();
+    let before = report.len();
     let sets_up = !subject.is_set_up();
     for (server, facts, name, needed) in [
         ("new", new, "REPLICAOF", true),
@@ -491,7 +354,7 @@ fn rights(report: &mut Report, subject: &Subject<'_>) {
             None => report.unknown(NAME, format!("whether {whom} may use {name}")),
         }
     }
-    if report.checks.len() == before {
+    if report.len() == before {
         report.ok(NAME, "both users may do what is needed");
     }
 }

@@ -1,0 +1,79 @@
+//! What a server says of itself.
+
+use super::super::server::{Error, Info, Server};
+
+/// As far as it is allowed to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) info: Info,
+    /// By their names in [`SETTINGS`]; `None` if it does not tell.
+    settings: Vec<(&'static str, Option<String>)>,
+    /// By their names in [`RIGHTS`]; `None` if it does not tell.
+    rights: Vec<(&'static str, Option<bool>)>,
+}
+
+/// What is compared.
+const SETTINGS: [&str; 6] = [
+    "save",
+    "databases",
+    "maxclients",
+    "notify-keyspace-events",
+    "maxmemory-policy",
+    "min-replicas-to-write",
+];
+
+/// What may have to be asked of a server.
+const RIGHTS: [(&str, &[&str]); 8] = [
+    ("REPLICAOF", &["REPLICAOF", "NO", "ONE"]),
+    ("CONFIG GET", &["CONFIG", "GET", "masterauth"]),
+    ("CONFIG SET", &["CONFIG", "SET", "masterauth", ""]),
+    ("CLIENT PAUSE", &["CLIENT", "PAUSE", "1", "WRITE"]),
+    ("CLIENT UNPAUSE", &["CLIENT", "UNPAUSE"]),
+    ("CLIENT UNBLOCK", &["CLIENT", "UNBLOCK", "0", "ERROR"]),
+    ("PSYNC", &["PSYNC", "?", "-1"]),
+    ("REPLCONF", &["REPLCONF", "ACK", "0"]),
+];
+
+impl Facts {
+    /// Asks for all of it.
+    pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
+        let info = server.info().await?;
+        let mut facts = Facts { info, ..Facts::default() };
+        for name in SETTINGS {
+            facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
+        }
+        let user = allowed(server.text(&["ACL", "WHOAMI"]).await)?;
+        for (name, words) in RIGHTS {
+            let right = match &user {
+                Some(user) => {
+                    let dry_run = [&["ACL", "DRYRUN", user], words].concat();
+                    allowed(server.text(&dry_run).await)?.map(|answer| answer == "OK")
+                }
+                None => None,
+            };
+            facts.rights.push((name, right));
+        }
+        Ok(facts)
+    }
+
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(it, _)| *it == name)?.1.as_deref()
+    }
+
+    pub(super) fn right(&self, name: &str) -> Option<bool> {
+        self.rights.iter().find(|(it, _)| *it == name)?.1
+    }
+
+    pub(super) fn keys(&self) -> u64 {
+        self.info.databases().map(|(_, keys)| keys).sum()
+    }
+}
+
+/// What it would not tell is not known; but it must answer.
+fn allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Refused { .. }) => Ok(None),
+        Err(why) => Err(why),
+    }
+}
