@@ -147,6 +147,56 @@ fn a_target_that_has_data_is_refused_with_the_number_of_keys_and_erased_only_by_
 }
 
 #[test]
+fn a_new_server_that_does_not_take_every_command_is_not_promoted() {
+    let (one, two) = (redis(), Redis::start(&["--rename-command", "HSET", ""]));
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k v"), "OK");
+    // While it is at work, and when clients are held already.
+    for at in ["INFO", "WATCH"] {
+        let way = Middle::to(&two.addr());
+        let (tell, mut writer) = (Some(way.clone()), proxy.client());
+        let (addr, needle) = (one.addr(), at);
+        assert_eq!(writer.run("WATCH k"), "OK");
+        way.at("*3\r\n$9\r\nREPLICAOF", When::After, move || {
+            let direct = addr.clone();
+            tell.as_ref().unwrap().at(needle, When::Before, move || {
+                assert_ne!(Client::connect(&direct).run("HSET h f v"), "");
+                Then::Pass
+            });
+            Then::Pass
+        });
+        let from = format!("&replicate_from={}", one.addr());
+        let answer = switch(&proxy, &uplink(&way.addr()), &from);
+        assert_eq!(answer.status, 503, "{at}: {}", answer.body);
+        assert!(answer.error().contains("refused 1 of the commands"), "{at}: {}", answer.body);
+        assert_eq!((role(&two), client.run("GET k")), ("master", "v".to_owned()));
+    }
+}
+
+/// Whoever begins to copy everything does not come to an end.
+fn always_break(link: &Middle) {
+    let again = link.clone();
+    link.at("PSYNC", When::After, move || {
+        always_break(&again);
+        Then::Close
+    });
+}
+
+#[test]
+fn a_new_server_that_never_ends_its_copy_is_given_up() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    let link = Middle::to(&one.addr());
+    always_break(&link);
+    let from = format!("&replicate_from={}", link.addr());
+    let answer = switch(&proxy, &uplink(&two.addr()), &from);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.error().contains("has begun 10 times to copy"), "{}", answer.body);
+    assert_eq!(role(&two), "master");
+}
+
+#[test]
 fn functions_are_data_too() {
     let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&uplink(&one.addr()));

@@ -73,11 +73,19 @@ impl Server {
 
     /// Sends a question, again if the connection was lost.
     pub(super) async fn ask(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
+        Ok(self.ask_all(&[words]).await?.concat())
+    }
+
+    /// The same, of several at once.
+    async fn ask_all(&mut self, questions: &[&[&str]]) -> Result<Vec<Vec<u8>>, Error> {
+        let requests: Vec<_> = questions.iter().map(|words| encode::request(*words)).collect();
         let had_link = self.link.is_some();
-        match self.tell(words).await {
-            Err(Error::Lost(_)) if had_link => self.tell(words).await,
-            other => other,
-        }
+        let answers = match self.once(&requests).await {
+            Err(Error::Lost(_)) if had_link => self.once(&requests).await?,
+            other => other?,
+        };
+        let answers = questions.iter().zip(answers);
+        answers.map(|(words, answer)| self.accepted(words, answer)).collect()
     }
 
     /// The same; the answer is one text.
@@ -110,10 +118,17 @@ impl Server {
         Ok(Info::read(&self.ask(&["INFO"]).await?))
     }
 
-    /// The same, of replication only.
+    /// The same, of some sections only.
+    pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
+        // One each: before version 7, it takes no more.
+        let questions: Vec<_> = names.iter().map(|name| ["INFO", *name]).collect();
+        let questions: Vec<&[&str]> = questions.iter().map(|words| &words[..]).collect();
+        Ok(Info::read(&self.ask_all(&questions).await?.concat()))
+    }
+
+    /// What it says of replication.
     pub(super) async fn replication(&mut self) -> Result<Replication, Error> {
-        let answer = self.ask(&["INFO", "replication"]).await?;
-        Ok(Replication::of(&Info::read(&answer)))
+        Ok(Replication::of(&self.sections(&["replication"]).await?))
     }
 
     /// A setting; `None` if there is none of that name.
@@ -151,6 +166,22 @@ impl Info {
         self.0.iter().filter_map(|(name, value)| {
             let keys = value.strip_prefix("keys=")?.split(',').next()?;
             Some((name.strip_prefix("db")?.parse().ok()?, keys.parse().ok()?))
+        })
+    }
+
+    /// How many commands it refused that its master, or its log, had executed: what it has is not
+    /// what that has. Since version 7.
+    pub(super) fn refused(&self) -> Option<u64> {
+        self.number("unexpected_error_replies")
+    }
+
+    /// How often each command was called, in the section of that name.
+    pub(super) fn calls(&self) -> impl Iterator<Item = (String, u64)> {
+        self.0.iter().filter_map(|(name, value)| {
+            let calls = value.strip_prefix("calls=")?.split(',').next()?.parse().ok()?;
+            // A subcommand is the command, too.
+            let name = name.strip_prefix("cmdstat_")?.split('|').next()?;
+            Some((name.to_ascii_lowercase(), calls))
         })
     }
 
@@ -260,6 +291,14 @@ mod tests {
         assert_eq!(info.databases().collect::<Vec<_>>(), [(0, 3), (12, 4)]);
         assert_eq!(info.modules().into_iter().collect::<Vec<_>>(), ["search"]);
         assert_eq!(Replication::of(&info).replicas, [("10.0.0.1".to_owned(), 6380)]);
+    }
+
+    #[test]
+    fn a_subcommand_is_counted_as_its_command() {
+        let text = "cmdstat_FT.SEARCH:calls=3,usec=1\r\ncmdstat_config|get:calls=2,usec=1\r\n\
+                    errorstat_ERR:count=1\r\n";
+        let calls: Vec<_> = Info::read(text.as_bytes()).calls().collect();
+        assert_eq!(calls, [("ft.search".to_owned(), 3), ("config".to_owned(), 2)]);
     }
 
     #[test]

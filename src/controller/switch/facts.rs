@@ -1,6 +1,7 @@
 //! What a server says of itself.
 
 use super::super::server::{Error, Info, Server};
+use crate::resp::Args;
 
 /// As far as it is allowed to.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +11,8 @@ pub(super) struct Facts {
     settings: Vec<(&'static str, Option<String>)>,
     /// By their names in [`RIGHTS`]; `None` if it does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
+    /// How often the commands of each loaded module were called; `None` if it does not tell.
+    pub(super) calls: Vec<(String, Option<u64>)>,
 }
 
 /// What is compared.
@@ -34,11 +37,17 @@ const RIGHTS: [(&str, &[&str]); 8] = [
     ("REPLCONF", &["REPLCONF", "ACK", "0"]),
 ];
 
+impl From<Info> for Facts {
+    /// Nothing else is told.
+    fn from(info: Info) -> Self {
+        Facts { info, ..Facts::default() }
+    }
+}
+
 impl Facts {
     /// Asks for all of it.
     pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
-        let info = server.info().await?;
-        let mut facts = Facts { info, ..Facts::default() };
+        let mut facts = Facts::from(server.info().await?);
         for name in SETTINGS {
             facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
         }
@@ -53,7 +62,17 @@ impl Facts {
             };
             facts.rights.push((name, right));
         }
+        let modules: Vec<String> = facts.info.modules().into_iter().map(str::to_owned).collect();
+        for module in modules {
+            let calls = allowed(calls(server, &module).await)?;
+            facts.calls.push((module, calls));
+        }
         Ok(facts)
+    }
+
+    /// How often a module's commands were called since the server was started.
+    pub(super) fn calls(&self, module: &str) -> Option<u64> {
+        self.calls.iter().find(|(it, _)| it == module)?.1
     }
 
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
@@ -67,6 +86,14 @@ impl Facts {
     pub(super) fn keys(&self) -> u64 {
         self.info.databases().map(|(_, keys)| keys).sum()
     }
+}
+
+async fn calls(server: &mut Server, module: &str) -> Result<u64, Error> {
+    let answer = server.ask(&["COMMAND", "LIST", "FILTERBY", "MODULE", module]).await?;
+    let names: Vec<String> =
+        Args::new(&answer).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    let statistics = server.sections(&["commandstats"]).await?;
+    Ok(statistics.calls().filter(|(name, _)| names.contains(name)).map(|(_, calls)| calls).sum())
 }
 
 /// What it would not tell is not known; but it must answer.

@@ -155,7 +155,15 @@ fn data(report: &mut Report, subject: &Subject<'_>) {
     if new.info.number("loading") == Some(1) && !subject.is_set_up() {
         return report.fail(NAME, "the new uplink is loading data of its own: wait until it has");
     }
-    if subject.is_set_up() {
+    if let (true, Some(refused @ 1..)) = (subject.is_set_up(), new.info.refused()) {
+        report.warn(
+            NAME,
+            format!(
+                "the new uplink refused {refused} of the commands that it was to repeat since it was \
+                 started: compare what both have"
+            ),
+        );
+    } else if subject.is_set_up() {
         report.ok(NAME, "the new uplink has it already, or will");
     } else if keys == 0 && functions == 0 {
         report.ok(NAME, "the new uplink is empty");
@@ -170,8 +178,9 @@ fn data(report: &mut Report, subject: &Subject<'_>) {
     }
 }
 
-fn version(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+fn version(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "version";
+    let Subject { old, new, .. } = subject;
     // Valkey says the version of Redis that it is like, too.
     let valkey = |facts: &Facts| facts.info.text("valkey_version").is_some();
     if valkey(old) != valkey(new) {
@@ -191,7 +200,14 @@ fn version(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     };
     let series = |version: &[u32]| version.iter().copied().take(2).collect::<Vec<_>>();
     let detail = format!("{was}, then {is}");
-    if series(&after) < series(&before) {
+    if series(&after) < series(&before)
+        && follows(subject)
+        && new.info.refused().is_none_or(|it| it == 0)
+    {
+        // As after a switch to the newer one.
+        report
+            .warn(NAME, format!("{detail}: it is older, and has everything as long as it follows"));
+    } else if series(&after) < series(&before) {
         report.fail(NAME, format!("{detail}: an older one cannot read a newer one's data"));
     } else if after < before {
         report.warn(NAME, format!("{detail}: it is older"));
@@ -259,11 +275,24 @@ fn connections(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
 fn modules(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     const NAME: &str = "modules";
     let (was, is) = (old.info.modules(), new.info.modules());
-    let missing: Vec<&str> = was.difference(&is).copied().collect();
-    if missing.is_empty() {
+    // Valkey calls its engine for scripts a module.
+    let missing = was.difference(&is).filter(|module| **module != "lua");
+    let before = report.len();
+    for module in missing {
+        match old.calls(module) {
+            Some(0) => report.warn(
+                NAME,
+                format!("the new uplink lacks {module}, of which no command was called"),
+            ),
+            Some(calls) => report.fail(
+                NAME,
+                format!("the new uplink lacks {module}, whose commands were called {calls} times"),
+            ),
+            None => report.fail(NAME, format!("the new uplink lacks {module}")),
+        }
+    }
+    if report.len() == before {
         report.ok(NAME, if was.is_empty() { "none" } else { "the new uplink has them all" });
-    } else {
-        report.fail(NAME, format!("the new uplink lacks {}", missing.join(", ")));
     }
 }
 
@@ -370,5 +399,58 @@ fn files(report: &mut Report, Subject { new, .. }: &Subject<'_>) {
         ),
         Some(_) => report.ok(NAME, "the new uplink's is left as it is"),
         None => report.unknown(NAME, "the new uplink does not tell"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::super::server::Info;
+    use super::*;
+
+    /// Lines of INFO, parted by blanks.
+    fn server(info: &str) -> Facts {
+        Info::read(info.replace(' ', "\r\n").as_bytes()).into()
+    }
+
+    fn found(check: fn(&mut Report, &Subject<'_>), old: &Facts, new: &Facts) -> Value {
+        let options = Options::default();
+        let mut report = Report::default();
+        check(&mut report, &Subject { options: &options, old, new, source: None, back: None });
+        json!(report)["checks"][0].take()
+    }
+
+    #[test]
+    fn an_older_server_takes_over_only_if_it_has_followed_and_taken_everything() {
+        let old = server("role:master redis_version:8.0.6 master_replid:abc");
+        let follower = "role:slave master_link_status:up master_replid:abc";
+        for (new, expected) in [
+            ("role:master redis_version:7.0.15 master_replid:xyz".to_owned(), "failed"),
+            ("role:master redis_version:8.0.2 master_replid:xyz".to_owned(), "warning"),
+            ("role:master redis_version:8.2.0 master_replid:xyz".to_owned(), "ok"),
+            (format!("{follower} redis_version:7.0.15"), "warning"),
+            (format!("{follower} redis_version:7.0.15 unexpected_error_replies:0"), "warning"),
+            (format!("{follower} redis_version:7.0.15 unexpected_error_replies:1"), "failed"),
+            (format!("{follower} redis_version:7.0.15").replace("abc", "xyz"), "failed"),
+            (format!("{follower} redis_version:7.0.15").replace("up", "down"), "failed"),
+            ("role:master redis_version:7.2.4 valkey_version:9.0.0".to_owned(), "warning"),
+        ] {
+            assert_eq!(found(version, &old, &server(&new))["result"], expected, "{new}");
+        }
+    }
+
+    #[test]
+    fn a_module_is_missed_if_it_is_used_or_may_be() {
+        let mut old = server("module:name=lua,ver=1");
+        assert_eq!(found(modules, &old, &server(""))["result"], "ok");
+        old = server("module:name=search,ver=1");
+        for (calls, expected) in [(None, "failed"), (Some(3), "failed"), (Some(0), "warning")] {
+            old.calls = vec![("search".to_owned(), calls)];
+            let check = found(modules, &old, &server("module:name=other,ver=1"));
+            assert_eq!(check["result"], expected, "{calls:?}");
+            assert!(check.to_string().contains("lacks search"), "{check}");
+        }
+        assert_eq!(found(modules, &old, &server("module:name=search,ver=2"))["result"], "ok");
     }
 }

@@ -22,6 +22,8 @@ const STALLED: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(10);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
+/// How often the new server may begin to copy everything.
+const COPIES: u64 = 10;
 /// For how long it is waited that the old server follows the new one.
 const FOLLOWS: Duration = Duration::from_secs(3);
 
@@ -35,6 +37,8 @@ pub(super) struct Pair {
     pub(super) new: Server,
     /// What the new one had received before its first synchronisation, while that is on its way.
     received_before: Option<u64>,
+    /// What the new one had refused before, if it counts that.
+    refused_before: Option<u64>,
     /// The new one's history since it was promoted: an empty server that comes in its place has
     /// another.
     promoted: Option<String>,
@@ -82,7 +86,12 @@ async fn log_in(
 
 impl Pair {
     pub(super) fn new(old: Server, new: Server) -> Self {
-        Pair { old, new, received_before: None, promoted: None }
+        Pair { old, new, received_before: None, refused_before: None, promoted: None }
+    }
+
+    /// What the new one refuses from now on, it lacks.
+    pub(super) fn counts_from(&mut self, info: &Info) {
+        self.refused_before = info.refused();
     }
 
     /// Makes the new server a replica of the old one.
@@ -119,20 +128,24 @@ impl Pair {
             looks.tick().await;
             watch.patience()?;
             let old = watch.hear(At::Old, self.old.info().await);
-            if old.as_ref().is_some_and(is_saving) {
-                watch.moved_at = Instant::now();
+            if let Some(info) = &old {
+                watch.copied(info);
             }
             let old = old.map(|info| Replication::of(&info));
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
                 let new = Replication::of(&info);
                 watch.moved(&info);
                 self.count(&info, &new, switching);
+                self.took_all(&info)?;
                 if new.is_master {
                     let addr = self.new.addr();
                     return Err(format!("{addr} is no replica any more: was it restarted?"));
                 }
                 if let Some(old) = &old {
                     watch.compare(old, &new);
+                }
+                if new.is_up && !new.is_syncing {
+                    watch.copies = None;
                 }
                 let doing = watch.doing(&info, &new);
                 if is_saving(&info) {
@@ -165,6 +178,20 @@ impl Pair {
                     ));
                 }
             }
+        }
+    }
+
+    /// Else it would be promoted without what it does not know.
+    fn took_all(&self, info: &Info) -> Result<(), String> {
+        let refused = info.refused().unwrap_or(0);
+        // It counts anew when it is restarted.
+        let before = self.refused_before.filter(|before| *before <= refused);
+        match refused - before.unwrap_or(0) {
+            0 => Ok(()),
+            more => Err(format!(
+                "{} refused {more} of the commands that were replicated to it: its log says which",
+                self.new.addr()
+            )),
         }
     }
 
@@ -207,11 +234,14 @@ impl Pair {
         }
         loop {
             let addr = self.new.addr();
-            let new = self.new.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;
+            let info = self.new.sections(&["replication", "stats"]).await;
+            let info = info.map_err(|why| format!("lost {addr}: {why}"))?;
+            let new = Replication::of(&info);
             if new.is_master || new.history.id != old.history.id {
                 return Err(format!("{addr} does not follow any more"));
             }
             if new.applied >= old.history.offset && !new.is_syncing {
+                self.took_all(&info)?;
                 return Ok(CaughtUp { old, new });
             }
             if !new.is_up {
@@ -354,6 +384,8 @@ struct Watch {
     silent: Option<(At, Instant, String)>,
     /// Since when the new server has been the replica of another one.
     strange: Option<Instant>,
+    /// How many full synchronisations the old server had begun, and has.
+    copies: Option<(u64, u64)>,
 }
 
 impl Watch {
@@ -364,6 +396,7 @@ impl Watch {
             trouble: "it was not answered".to_owned(),
             silent: None,
             strange: None,
+            copies: None,
         }
     }
 
@@ -375,6 +408,14 @@ impl Watch {
         }
         if self.strange.is_some_and(|since| since.elapsed() > SILENT) {
             return Err(self.trouble.clone());
+        }
+        if let Some((first, last)) = self.copies
+            && last.saturating_sub(first) >= COPIES
+        {
+            return Err(format!(
+                "the new uplink has begun {COPIES} times to copy everything, and has never ended it: \
+                 its log says why (can it read the present one's data?)"
+            ));
         }
         if self.moved_at.elapsed() > STALLED {
             let (stalled, trouble) = (STALLED.as_secs(), &self.trouble);
@@ -399,6 +440,16 @@ impl Watch {
                 self.silent = Some((at, since, format!("lost the {name} uplink: {why}")));
                 None
             }
+        }
+    }
+
+    /// The old server is at work for the new one.
+    fn copied(&mut self, old: &Info) {
+        if is_saving(old) {
+            self.moved_at = Instant::now();
+        }
+        if let Some(begun) = old.number("sync_full") {
+            self.copies = Some((self.copies.map_or(begun, |(first, _)| first), begun));
         }
     }
 

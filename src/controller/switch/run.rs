@@ -116,6 +116,7 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
     let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
     let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
+    pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
     let (to, back) = (source.as_ref(), back.as_ref());
     let subject = Subject { options, old: &old, new: &new, source: to, back };
