@@ -298,6 +298,7 @@ fn wrong_usage_ends_with_64() {
         &["ctl", "pause", "--ttl-ms", "1s"],
         &["ctl", "status", "--cert", "client.pem"],
         &["ctl", "status", "--addr", "nowhere"],
+        &["ctl", "switch", "--replicate-from", "nowhere"],
         &["ctl", "status", "--addr", "127.0.0.1:1", "--tls"],
         &["ctl", "status", "--pass", "secret"],
         &["--check", "ctl", "status"],

@@ -190,14 +190,7 @@ impl Given {
 
     fn options(&self) -> Result<Options, Refusal> {
         let default = Options::default();
-        let from = self.0.get("replicate_from").map(|from| match Address::tcp(from) {
-            Ok(Address::Tcp { host, .. }) if host.is_empty() => Err("expected a host, too"),
-            Ok(Address::Tcp { host, .. }) if host.contains(char::is_whitespace) => {
-                Err("expected a host without blanks")
-            }
-            Ok(Address::Tcp { port: 0, .. }) => Err("expected a port"),
-            other => other,
-        });
+        let from = self.0.get("replicate_from").map(|from| Address::server(from));
         Ok(Options {
             timeout: self.duration("timeout_ms")?.unwrap_or(default.timeout),
             pause_limit: self.duration("pause_limit_ms")?,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::config::Address;
+
 /// The environment variable with the password. There is no option: whoever lists the processes
 /// would see it.
 pub const PASSWORD: &str = "REDIS_PROXY_PASS";
@@ -141,14 +143,14 @@ pub struct Switch {
     pub prepared: bool,
 
     /// Where the new Redis is to replicate from, instead of the uplink's address
-    #[arg(long, value_name = "HOST:PORT")]
-    pub replicate_from: Option<String>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = Address::server)]
+    pub replicate_from: Option<Address>,
 
     /// Do not fence off the old Redis afterwards
     #[arg(long)]
     pub no_fence: bool,
 
-    /// Go on where a check has failed that may be overridden
+    /// What the new Redis has may be erased
     #[arg(long)]
     pub force: bool,
 

@@ -36,6 +36,18 @@ impl Address {
         let port = port.parse().map_err(|_| "expected a port number after the last colon")?;
         Ok(Address::Tcp { host: host.to_owned(), port })
     }
+
+    /// The same, of another server: neither part is left out.
+    pub fn server(text: &str) -> Result<Address, &'static str> {
+        match Address::tcp(text)? {
+            Address::Tcp { host, .. } if host.is_empty() => Err("expected a host, too"),
+            Address::Tcp { host, .. } if host.contains(char::is_whitespace) => {
+                Err("expected a host without blanks")
+            }
+            Address::Tcp { port: 0, .. } => Err("expected a port"),
+            address => Ok(address),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -67,5 +79,9 @@ mod tests {
             let why = Address::tcp(text).expect_err(text);
             assert!(!why.is_empty());
         }
+        for text in [":1", "h:0", "a b:1", "h"] {
+            Address::server(text).expect_err(text);
+        }
+        Address::server("h:1").expect("a server");
     }
 }

@@ -77,7 +77,7 @@ fn fields(switch: &Switch) -> Vec<(&'static str, String)> {
     let mut fields = vec![("cmd", "switch".to_owned())];
     fields.extend(switch.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
     fields.extend(switch.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
-    fields.extend(switch.replicate_from.iter().map(|at| ("replicate_from", at.clone())));
+    fields.extend(switch.replicate_from.iter().map(|at| ("replicate_from", at.to_string())));
     for (given, name, value) in [
         (switch.prepared, "prepared", "true"),
         (switch.no_fence, "fence", "false"),
