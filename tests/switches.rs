@@ -294,6 +294,12 @@ fn what_a_server_does_not_tell_is_unknown_and_what_it_forbids_is_refused() {
     assert_eq!(answer.status, 400);
     let why = "the new uplink's user may not use REPLICAOF";
     assert!(answer.error().contains(why), "{}", answer.body);
+    // And one without which something is worse.
+    three.client().run("ACL SETUSER weak resetchannels +replicaof");
+    let report = proxy.cmd("switch&dry_run=true").json()["preflight"].clone();
+    let rights = check(&report, "rights");
+    let why = "may not use SSUBSCRIBE: messages in flight";
+    assert!(rights.iter().any(|it| it.0 == "warning" && it.1.contains(why)), "{rights:?}");
 }
 
 #[test]

@@ -184,10 +184,13 @@ impl fmt::Display for Running {
 }
 
 impl Marker {
+    /// What all their names begin with.
+    pub const PREFIX: &str = "__redis-proxy__:";
+
     /// One that nobody else has.
     pub fn new() -> Arc<Self> {
         let random = RandomState::new().build_hasher().finish();
-        Arc::new(Marker { channel: format!("__redis-proxy__:{random:016x}") })
+        Arc::new(Marker { channel: format!("{}{random:016x}", Self::PREFIX) })
     }
 
     /// To hear what is published there.

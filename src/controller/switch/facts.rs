@@ -2,6 +2,7 @@
 
 use super::super::server::{Error, Info, Server};
 use crate::resp::Args;
+use crate::session::Marker;
 
 /// As far as it is allowed to.
 #[derive(Debug, Clone, Default)]
@@ -26,13 +27,16 @@ const SETTINGS: [&str; 6] = [
 ];
 
 /// What may have to be asked of a server.
-const RIGHTS: [(&str, &[&str]); 8] = [
+const RIGHTS: [(&str, &[&str]); 11] = [
     ("REPLICAOF", &["REPLICAOF", "NO", "ONE"]),
     ("CONFIG GET", &["CONFIG", "GET", "masterauth"]),
     ("CONFIG SET", &["CONFIG", "SET", "masterauth", ""]),
     ("CLIENT PAUSE", &["CLIENT", "PAUSE", "1", "WRITE"]),
     ("CLIENT UNPAUSE", &["CLIENT", "UNPAUSE"]),
     ("CLIENT UNBLOCK", &["CLIENT", "UNBLOCK", "0", "ERROR"]),
+    ("CLIENT LIST", &["CLIENT", "LIST", "ID", "0"]),
+    ("SPUBLISH", &["SPUBLISH", Marker::PREFIX, ""]),
+    ("SSUBSCRIBE", &["SSUBSCRIBE", Marker::PREFIX]),
     ("PSYNC", &["PSYNC", "?", "-1"]),
     ("REPLCONF", &["REPLCONF", "ACK", "0"]),
 ];

@@ -349,38 +349,52 @@ fn persistence(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     }
 }
 
+/// What comes of a right that is missing.
+#[derive(Clone, Copy)]
+enum Lack {
+    /// There can be no switch.
+    Fails,
+    Warns(&'static str),
+    Nothing,
+}
+
 fn rights(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "rights";
     let Subject { old, new, options, .. } = subject;
     let before = report.len();
-    let sets_up = !subject.is_set_up();
-    for (server, facts, name, needed) in [
-        ("new", new, "REPLICAOF", true),
-        ("new", new, "CONFIG GET", sets_up),
-        ("new", new, "CONFIG SET", sets_up),
-        ("present", old, "PSYNC", sets_up),
-        ("present", old, "REPLCONF", sets_up),
-        ("present", old, "REPLICAOF", false),
-        ("present", old, "CONFIG GET", false),
-        ("present", old, "CONFIG SET", false),
-        ("present", old, "CLIENT PAUSE", false),
-        ("present", old, "CLIENT UNPAUSE", false),
-        ("present", old, "CLIENT UNBLOCK", false),
+    let set_up = if subject.is_set_up() { Lack::Nothing } else { Lack::Fails };
+    let fence = match options.fence {
+        true => Lack::Warns("who writes past the proxy is not kept out"),
+        false => Lack::Nothing,
+    };
+    let unblock = Lack::Warns("commands that wait for data are waited for");
+    let list = Lack::Warns("watched keys count as touched where a transaction is open");
+    let mark = Lack::Warns("messages in flight may be lost or doubled");
+    for (server, facts, name, lack) in [
+        ("new", new, "REPLICAOF", Lack::Fails),
+        ("new", new, "CONFIG GET", set_up),
+        ("new", new, "CONFIG SET", set_up),
+        ("new", new, "SSUBSCRIBE", mark),
+        ("present", old, "PSYNC", set_up),
+        ("present", old, "REPLCONF", set_up),
+        ("present", old, "REPLICAOF", fence),
+        ("present", old, "CONFIG GET", fence),
+        ("present", old, "CONFIG SET", fence),
+        ("present", old, "CLIENT PAUSE", fence),
+        ("present", old, "CLIENT UNPAUSE", fence),
+        ("present", old, "CLIENT UNBLOCK", unblock),
+        ("present", old, "CLIENT LIST", list),
+        ("present", old, "SPUBLISH", mark),
+        ("present", old, "SSUBSCRIBE", mark),
     ] {
         let whom = format!("the {server} uplink's user");
-        match facts.right(name) {
-            Some(true) => {}
-            Some(false) if needed => report.fail(NAME, format!("{whom} may not use {name}")),
-            Some(false) if name == "CLIENT UNBLOCK" => report.warn(
-                NAME,
-                format!("{whom} may not use {name}: commands that wait for data are waited for"),
-            ),
-            Some(false) if options.fence && server == "present" => report.warn(
-                NAME,
-                format!("{whom} may not use {name}: who writes past the proxy is not kept out"),
-            ),
-            Some(false) => {}
-            None => report.unknown(NAME, format!("whether {whom} may use {name}")),
+        match (facts.right(name), lack) {
+            (Some(true), _) | (Some(false), Lack::Nothing) => {}
+            (Some(false), Lack::Fails) => report.fail(NAME, format!("{whom} may not use {name}")),
+            (Some(false), Lack::Warns(what)) => {
+                report.warn(NAME, format!("{whom} may not use {name}: {what}"));
+            }
+            (None, _) => report.unknown(NAME, format!("whether {whom} may use {name}")),
         }
     }
     if report.len() == before {
