@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`]. Beside all this: [`probe`],
+//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`exit`]. Beside all this: [`probe`],
 //! clients that would notice, for `switch-probe` and `switch-test`.
 
 pub mod admin;
@@ -28,6 +28,7 @@ pub mod config;
 pub mod controller;
 pub mod ctl;
 pub mod dial;
+pub mod exit;
 pub mod gate;
 pub mod generation;
 pub mod limits;

@@ -7,23 +7,16 @@ use std::process::ExitCode;
 
 use redis_proxy::cli::{self, Cli, Command};
 use redis_proxy::config::{self, Fault};
+use redis_proxy::exit::{Exit, untaken};
 use redis_proxy::generation::{self, Generation};
 use redis_proxy::signal::Signals;
 use redis_proxy::{app, ctl, log};
 use tracing::error;
 
-/// As in `sysexits.h`.
-const WRONG_USAGE: u8 = 64;
-const REFUSED_CONFIGURATION: u8 = 78;
-
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(why) => {
-            // Nothing is left to tell if standard error is closed.
-            let _ = why.print();
-            return if why.use_stderr() { WRONG_USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(why) => return untaken(&why),
     };
     match &cli.command {
         None => {
@@ -71,7 +64,7 @@ async fn run(cli: &Cli) -> ExitCode {
             }
             Err(faults) => {
                 faults.iter().for_each(|fault| eprintln!("{fault}"));
-                REFUSED_CONFIGURATION.into()
+                Exit::Refused.into()
             }
         };
     }
@@ -84,7 +77,7 @@ async fn run(cli: &Cli) -> ExitCode {
                     for fault in faults {
                         error!(%fault, "the configuration is refused");
                     }
-                    return REFUSED_CONFIGURATION.into();
+                    return Exit::Refused.into();
                 }
             },
             () = signals.stop() => Ok(()),

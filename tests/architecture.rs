@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A module and what it may use of this crate.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("main", &["app", "cli", "config", "ctl", "generation", "log", "signal"]),
+    ("main", &["app", "cli", "config", "ctl", "exit", "generation", "log", "signal"]),
     (
         "app",
         &[
@@ -23,9 +23,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("bin", &["probe"]),
-    ("cli", &["log"]),
-    ("ctl", &["cli", "config", "dial", "signal", "tls", "transport"]),
+    ("bin", &["exit", "probe"]),
+    ("cli", &["config", "log"]),
+    ("ctl", &["cli", "config", "dial", "exit", "signal", "tls", "transport"]),
     (
         "admin",
         &["config", "controller", "listener", "metrics", "reception", "session", "transport"],
@@ -85,6 +85,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("resp", &[]),
     ("log", &[]),
+    ("exit", &[]),
 ];
 
 /// These must not know an async runtime.

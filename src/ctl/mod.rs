@@ -26,6 +26,7 @@ use self::display::say;
 use self::http::{Answer, Line, TIME_LIMIT};
 use self::place::Place;
 use crate::cli::{Action, Ctl};
+use crate::exit::Exit;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,18 +49,6 @@ pub enum Error {
     /// The system refused something.
     #[error("{0}")]
     System(#[from] io::Error),
-}
-
-/// How it ended, as in `sysexits.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    Done = 0,
-    Failed = 1,
-    Usage = 64,
-    Unavailable = 69,
-    NotNow = 75,
-    Denied = 77,
-    Refused = 78,
 }
 
 impl From<&Error> for Exit {
@@ -114,7 +103,7 @@ pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
         false => ended.lines.iter().for_each(|line| say(&mut io::stdout(), line)),
     }
     ended.errors.iter().for_each(|line| say(&mut io::stderr(), line));
-    (ended.exit as u8).into()
+    ended.exit.into()
 }
 
 async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
@@ -187,7 +176,7 @@ async fn reloaded(place: &Place) -> String {
 impl Ended {
     /// The API's answer; `lines` are for one that says yes.
     fn of(answer: Answer, lines: impl FnOnce(&serde_json::Value) -> Vec<String>) -> Self {
-        let exit = Exit::of(&answer);
+        let exit = exit(&answer);
         let lines = if exit == Exit::Done { lines(&answer.json) } else { Vec::new() };
         Ended { exit, errors: errors(&answer), json: answer.body, lines }
     }
@@ -202,7 +191,7 @@ impl Ended {
             // They are in the summary, one by one.
             errors = answer.error().into_iter().collect();
         }
-        Ended { exit: Exit::of(&answer), json: answer.body, lines, errors }
+        Ended { exit: exit(&answer), json: answer.body, lines, errors }
     }
 }
 
@@ -220,20 +209,18 @@ fn errors(answer: &Answer) -> Vec<String> {
     }
 }
 
-impl Exit {
-    fn of(answer: &Answer) -> Self {
-        match answer.status {
-            StatusCode::OK if answer.error().is_none() => Exit::Done,
-            StatusCode::UNAUTHORIZED => Exit::Denied,
-            // Without these, it is the request that was wrong: the proxy is of another version.
-            StatusCode::BAD_REQUEST
-                if !answer.faults().is_empty()
-                    || ["preflight", "switch"].iter().any(|it| !answer.json[it].is_null()) =>
-            {
-                Exit::Refused
-            }
-            StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => Exit::NotNow,
-            _ => Exit::Failed,
+fn exit(answer: &Answer) -> Exit {
+    match answer.status {
+        StatusCode::OK if answer.error().is_none() => Exit::Done,
+        StatusCode::UNAUTHORIZED => Exit::Denied,
+        // Without these, it is the request that was wrong: the proxy is of another version.
+        StatusCode::BAD_REQUEST
+            if !answer.faults().is_empty()
+                || ["preflight", "switch"].iter().any(|it| !answer.json[it].is_null()) =>
+        {
+            Exit::Refused
         }
+        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => Exit::NotNow,
+        _ => Exit::Failed,
     }
 }

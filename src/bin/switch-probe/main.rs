@@ -11,14 +11,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use options::Options;
+use redis_proxy::exit::{Exit, untaken};
 use redis_proxy::probe::Probe;
 use redis_proxy::probe::screen::Screen;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-
-/// As in `sysexits.h`.
-const WRONG_USAGE: u8 = 64;
-const UNAVAILABLE: u8 = 69;
 
 /// How often it looks whether it should end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,17 +25,13 @@ const SHOW: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(why) => {
-            // Nothing is left to tell if standard error is closed.
-            let _ = why.print();
-            return if why.use_stderr() { WRONG_USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(why) => return untaken(&why),
     };
     match run(&options) {
         Ok(code) => code,
         Err(why) => {
             eprintln!("{why}");
-            UNAVAILABLE.into()
+            Exit::Unavailable.into()
         }
     }
 }

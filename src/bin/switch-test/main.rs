@@ -21,17 +21,13 @@ use options::Options;
 use place::Place;
 use process::Trouble;
 use proxy::Proxy;
+use redis_proxy::exit::{Exit, untaken};
 use redis_proxy::probe::screen::Screen;
 use redis_proxy::probe::{PATIENCE, Plan, Probe, StartError};
 use rounds::{Chain, Ways};
 use server::{Server, caught_up};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-
-/// As in `sysexits.h`, but for the last.
-const WRONG_USAGE: u8 = 64;
-const UNAVAILABLE: u8 = 69;
-const INTERRUPTED: u8 = 130;
 
 /// How often it looks whether it is time for something.
 const LOOK: Duration = Duration::from_millis(50);
@@ -52,11 +48,7 @@ enum NoVerdict {
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(why) => {
-            // Nothing is left to tell if standard error is closed.
-            let _ = why.print();
-            return if why.use_stderr() { WRONG_USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(why) => return untaken(&why),
     };
     match run(&options) {
         Ok(true) => ExitCode::SUCCESS,
@@ -64,9 +56,9 @@ fn main() -> ExitCode {
         Err(why) => {
             eprintln!("{why}");
             match why {
-                NoVerdict::Trouble(Trouble::Interrupted) => INTERRUPTED.into(),
+                NoVerdict::Trouble(Trouble::Interrupted) => Exit::Interrupted.into(),
                 NoVerdict::Trouble(_) | NoVerdict::Clients(_) | NoVerdict::Signals(_) => {
-                    UNAVAILABLE.into()
+                    Exit::Unavailable.into()
                 }
             }
         }
