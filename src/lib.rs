@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`exit`]. Beside all this: [`probe`],
-//! clients that would notice, for `switch-probe` and `switch-test`.
+//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`exit`]. Beside all this:
+//! [`probe`], clients that would notice, for `switch-probe` and `switch-test`.
 
 pub mod admin;
 pub mod app;

@@ -244,6 +244,11 @@ impl Replication {
         }
     }
 
+    /// As a replica: what comes is what is written now.
+    pub(super) fn is_synchronised(&self) -> bool {
+        self.is_up && !self.is_syncing
+    }
+
     /// Everything that it has, the other one has, too.
     pub(super) fn is_part_of(&self, other: &Replication) -> bool {
         let ends = |history: &History, at: &History| {

@@ -20,6 +20,7 @@ mod replication;
 mod report;
 mod run;
 mod undo;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

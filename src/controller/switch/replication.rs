@@ -10,25 +10,17 @@ use super::super::server::{Error, History, Info, Replication, Server};
 use super::preflight::Source;
 use super::progress::Switching;
 use super::undo::{Undo, follow, set};
+use super::watch::{At, RECEIVED, STALLED, Watch, is_saving};
 use crate::config::Login;
 
 /// How often a server is asked that has much to do.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often one is asked that clients wait for.
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
-/// For how long nothing may have moved.
-const STALLED: Duration = Duration::from_secs(60);
-/// For how long a server may not answer.
-const SILENT: Duration = Duration::from_secs(10);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
-/// How often the new server may begin to copy everything.
-const COPIES: u64 = 10;
 /// For how long it is waited that the old server follows the new one.
 const FOLLOWS: Duration = Duration::from_secs(3);
-
-/// Bytes that came by replication, since version 7.
-const RECEIVED: &str = "total_net_repl_input_bytes";
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
@@ -129,12 +121,12 @@ impl Pair {
             watch.patience()?;
             let old = watch.hear(At::Old, self.old.info().await);
             if let Some(info) = &old {
-                watch.copied(info);
+                watch.look_at_old(info);
             }
             let old = old.map(|info| Replication::of(&info));
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
                 let new = Replication::of(&info);
-                watch.moved(&info);
+                watch.look_at_new(&info, &new);
                 self.count(&info, &new, switching);
                 self.took_all(&info)?;
                 if new.is_master {
@@ -144,18 +136,12 @@ impl Pair {
                 if let Some(old) = &old {
                     watch.compare(old, &new);
                 }
-                if new.is_up && !new.is_syncing {
-                    watch.copies = None;
-                }
                 let doing = watch.doing(&info, &new);
-                if is_saving(&info) {
+                if new.is_up && is_saving(&info) {
                     // What it received is not on its disk yet: if it died now, it would come back
                     // empty, and its replica with it.
-                    watch.moved_at = Instant::now();
-                    if new.is_up {
-                        switching.waits_for("the new uplink writes what it received to its disk");
-                        continue;
-                    }
+                    switching.waits_for("the new uplink writes what it received to its disk");
+                    continue;
                 }
                 // How long it takes to catch up says more, once that is known.
                 if !new.is_up || last_lag == Duration::MAX {
@@ -200,7 +186,7 @@ impl Pair {
         let Some(before) = self.received_before else { return };
         let received = info.number(RECEIVED).unwrap_or(0).saturating_sub(before);
         switching.synced(received.max(new.read_bytes), new.total_bytes);
-        if new.is_up && !new.is_syncing {
+        if new.is_synchronised() {
             self.received_before = None;
         }
     }
@@ -352,157 +338,10 @@ impl Pair {
     }
 }
 
-/// It writes a snapshot: for its disk, or for a replica.
-fn is_saving(info: &Info) -> bool {
-    ["rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]
-        .iter()
-        .any(|name| info.number(name) == Some(1))
-}
-
 /// It follows that history, and is synchronised.
 fn is_copy(new: &Replication, history: &History) -> bool {
     !history.id.is_empty()
         && !new.is_master
-        && new.is_up
-        && !new.is_syncing
+        && new.is_synchronised()
         && new.history.id == history.id
-}
-
-/// One of the two servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Old,
-    New,
-}
-
-/// Whether anything moves.
-struct Watch {
-    moved_at: Instant,
-    last: Vec<Option<String>>,
-    trouble: String,
-    /// Who does not answer, since when, and what was heard last.
-    silent: Option<(At, Instant, String)>,
-    /// Since when the new server has been the replica of another one.
-    strange: Option<Instant>,
-    /// How many full synchronisations the old server had begun, and has.
-    copies: Option<(u64, u64)>,
-}
-
-impl Watch {
-    fn new() -> Self {
-        Watch {
-            moved_at: Instant::now(),
-            last: Vec::new(),
-            trouble: "it was not answered".to_owned(),
-            silent: None,
-            strange: None,
-            copies: None,
-        }
-    }
-
-    fn patience(&self) -> Result<(), String> {
-        if let Some((_, since, why)) = &self.silent
-            && since.elapsed() > SILENT
-        {
-            return Err(why.clone());
-        }
-        if self.strange.is_some_and(|since| since.elapsed() > SILENT) {
-            return Err(self.trouble.clone());
-        }
-        if let Some((first, last)) = self.copies
-            && last.saturating_sub(first) >= COPIES
-        {
-            return Err(format!(
-                "the new uplink has begun {COPIES} times to copy everything, and has never ended it: \
-                 its log says why (can it read the present one's data?)"
-            ));
-        }
-        if self.moved_at.elapsed() > STALLED {
-            let (stalled, trouble) = (STALLED.as_secs(), &self.trouble);
-            return Err(format!("the replication has not moved for {stalled} s: {trouble}"));
-        }
-        Ok(())
-    }
-
-    fn hear<T>(&mut self, at: At, answer: Result<T, Error>) -> Option<T> {
-        match answer {
-            Ok(answer) => {
-                self.silent.take_if(|(silent, ..)| *silent == at);
-                Some(answer)
-            }
-            Err(why) => {
-                let name = match at {
-                    At::Old => "present",
-                    At::New => "new",
-                };
-                let since = self.silent.as_ref().filter(|it| it.0 == at);
-                let since = since.map_or(Instant::now(), |(_, since, _)| *since);
-                self.silent = Some((at, since, format!("lost the {name} uplink: {why}")));
-                None
-            }
-        }
-    }
-
-    /// The old server is at work for the new one.
-    fn copied(&mut self, old: &Info) {
-        if is_saving(old) {
-            self.moved_at = Instant::now();
-        }
-        if let Some(begun) = old.number("sync_full") {
-            self.copies = Some((self.copies.map_or(begun, |(first, _)| first), begun));
-        }
-    }
-
-    /// Right after a link was made, one may know less than the other.
-    fn compare(&mut self, old: &Replication, new: &Replication) {
-        let is_strange = new.is_up && !new.is_syncing && new.history.id != old.history.id;
-        if !is_strange {
-            self.strange = None;
-        } else if self.strange.is_none() {
-            self.strange = Some(Instant::now());
-        }
-    }
-
-    fn moved(&mut self, new: &Info) {
-        let fields = [
-            "master_sync_read_bytes",
-            "loading_loaded_bytes",
-            "slave_read_repl_offset",
-            "slave_repl_offset",
-            RECEIVED,
-        ];
-        let now: Vec<_> = fields.iter().map(|name| new.text(name).map(str::to_owned)).collect();
-        if now != self.last {
-            (self.last, self.moved_at) = (now, Instant::now());
-        }
-    }
-
-    /// What is going on, for people.
-    fn doing(&mut self, info: &Info, new: &Replication) -> String {
-        let master = new.master.as_ref();
-        let master = master.map(|(host, port)| format!("{host}:{port}")).unwrap_or_default();
-        if info.number("loading") == Some(1) {
-            return "the new uplink loads the data".to_owned();
-        }
-        if new.is_syncing && new.read_bytes == 0 {
-            self.trouble = "the present uplink does not begin to send".to_owned();
-            return "the present uplink makes a snapshot of the data".to_owned();
-        }
-        if new.is_syncing {
-            self.trouble = format!("nothing more comes from {master}");
-            return "the new uplink receives the data".to_owned();
-        }
-        if !new.is_up {
-            self.trouble = format!(
-                "the new uplink's link to {master} is down (can it reach that, with TLS and the \
-                 password? its log tells)"
-            );
-            return format!("the new uplink connects to {master}");
-        }
-        self.trouble = match self.strange {
-            Some(_) => format!("the new uplink follows {master}, which is not the present uplink"),
-            None => format!("nothing comes from {master}"),
-        };
-        "the new uplink catches up".to_owned()
-    }
 }
