@@ -77,15 +77,19 @@ impl Server {
     }
 
     /// The same, of several at once.
-    async fn ask_all(&mut self, questions: &[&[&str]]) -> Result<Vec<Vec<u8>>, Error> {
-        let requests: Vec<_> = questions.iter().map(|words| encode::request(*words)).collect();
+    async fn ask_all<'a, Words: AsRef<[&'a str]>>(
+        &mut self,
+        questions: &[Words],
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let requests: Vec<_> =
+            questions.iter().map(|words| encode::request(words.as_ref())).collect();
         let had_link = self.link.is_some();
         let answers = match self.once(&requests).await {
             Err(Error::Lost(_)) if had_link => self.once(&requests).await?,
             other => other?,
         };
         let answers = questions.iter().zip(answers);
-        answers.map(|(words, answer)| self.accepted(words, answer)).collect()
+        answers.map(|(words, answer)| self.accepted(words.as_ref(), answer)).collect()
     }
 
     /// The same; the answer is one text.
@@ -121,8 +125,7 @@ impl Server {
     /// The same, of some sections only.
     pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
         // One each: before version 7, it takes no more.
-        let questions: Vec<_> = names.iter().map(|name| ["INFO", *name]).collect();
-        let questions: Vec<&[&str]> = questions.iter().map(|words| &words[..]).collect();
+        let questions: Vec<_> = names.iter().map(|name| ["INFO", name]).collect();
         Ok(Info::read(&self.ask_all(&questions).await?.concat()))
     }
 
@@ -170,7 +173,7 @@ impl Info {
     }
 
     /// How many commands it refused that its master, or its log, had executed: what it has is not
-    /// what that has. Since version 7.
+    /// what that has. Not every server counts them.
     pub(super) fn refused(&self) -> Option<u64> {
         self.number("unexpected_error_replies")
     }

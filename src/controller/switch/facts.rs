@@ -1,5 +1,7 @@
 //! What a server says of itself.
 
+use std::collections::BTreeSet;
+
 use super::super::server::{Error, Info, Server};
 use crate::resp::Args;
 use crate::session::Marker;
@@ -66,11 +68,7 @@ impl Facts {
             };
             facts.rights.push((name, right));
         }
-        let modules: Vec<String> = facts.info.modules().into_iter().map(str::to_owned).collect();
-        for module in modules {
-            let calls = allowed(calls(server, &module).await)?;
-            facts.calls.push((module, calls));
-        }
+        facts.calls = calls(server, &facts.info.modules()).await?;
         Ok(facts)
     }
 
@@ -92,12 +90,26 @@ impl Facts {
     }
 }
 
-async fn calls(server: &mut Server, module: &str) -> Result<u64, Error> {
-    let answer = server.ask(&["COMMAND", "LIST", "FILTERBY", "MODULE", module]).await?;
-    let names: Vec<String> =
-        Args::new(&answer).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
-    let statistics = server.sections(&["commandstats"]).await?;
-    Ok(statistics.calls().filter(|(name, _)| names.contains(name)).map(|(_, calls)| calls).sum())
+async fn calls(
+    server: &mut Server,
+    modules: &BTreeSet<&str>,
+) -> Result<Vec<(String, Option<u64>)>, Error> {
+    let mut all = Vec::new();
+    if modules.is_empty() {
+        return Ok(all);
+    }
+    let statistics = allowed(server.sections(&["commandstats"]).await)?;
+    for module in modules {
+        let list = server.ask(&["COMMAND", "LIST", "FILTERBY", "MODULE", module]).await;
+        let calls = allowed(list)?.zip(statistics.as_ref()).map(|(list, statistics)| {
+            let names: Vec<String> = Args::new(&list)
+                .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
+                .collect();
+            statistics.calls().filter(|(name, _)| names.contains(name)).map(|it| it.1).sum()
+        });
+        all.push(((*module).to_owned(), calls));
+    }
+    Ok(all)
 }
 
 /// What it would not tell is not known; but it must answer.
