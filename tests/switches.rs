@@ -478,6 +478,26 @@ fn a_switch_can_be_called_off_until_the_new_server_is_promoted() {
 }
 
 #[test]
+fn who_calls_a_switch_off_is_told_what_could_not_be_undone() {
+    let (one, two) = (redis(), redis());
+    let (link, way) = (Middle::to(&one.addr()), Middle::to(&two.addr()));
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    link.at("PSYNC", When::Before, || Then::Hold);
+    proxy.rewrite(&uplink(&way.addr()));
+    let mut caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
+    eventually("it is a replica", || role(&two) == "replica");
+    // It cannot be reached any more.
+    way.refuse(true);
+    way.turn_to(&two.addr());
+    let answer = proxy.cmd("cancel-switch");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let expected = format!("cancelled, but not undone: on {}, REPLICAOF NO ONE", way.addr());
+    assert!(answer.error().contains(&expected), "{}", answer.body);
+    let record = Answer::read(&mut caller).json()["switch"].clone();
+    assert_eq!(record["not_undone"].as_array().unwrap().len(), 1, "{record}");
+}
+
+#[test]
 fn a_switch_that_was_rolled_back_can_be_tried_again_without_force() {
     let (one, two) = (redis(), redis());
     let way = Middle::to(&two.addr());
