@@ -38,6 +38,8 @@ pub enum Class {
     Subscribe(Channel),
     /// Answered by one confirmation for each argument, or for each subscription.
     Unsubscribe(Channel),
+    /// Publishes to a shard channel, which may not be the proxy's own.
+    Publish,
     /// Makes the uplink send lines that answer nothing.
     Monitor,
     /// CLIENT, of whose subcommands many change the connection.
@@ -114,6 +116,7 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"script", Class::Script),
     (b"select", Class::Select),
     (b"sentinel", Class::Secret),
+    (b"spublish", Class::Publish),
     (b"ssubscribe", Class::Subscribe(Channel::Shard)),
     (b"subscribe", Class::Subscribe(Channel::Name)),
     (b"sunsubscribe", Class::Unsubscribe(Channel::Shard)),

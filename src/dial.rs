@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::Address;
-use crate::transport::{Socket, Stream, set_tcp_options};
+use crate::transport::{Socket, Stream, set_patience, set_tcp_options};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,11 @@ pub enum Error {
     #[error("TLS handshake failed: {0}")]
     Tls(io::Error),
 }
+
+/// For how many times as long as connecting may take an uplink may leave packets without an
+/// acknowledgement, and for how long at least. A Redis that is busy, or stopped, does acknowledge what
+/// its kernel has room for; one whose network is gone does not.
+const PATIENCE: (u32, Duration) = (6, Duration::from_secs(30));
 
 /// How TLS is spoken there.
 #[derive(Debug)]
@@ -97,7 +102,12 @@ async fn socket(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
     for at in addrs {
         let attempt = timeout(share, TcpStream::connect(at)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match attempt.and_then(|socket| set_tcp_options(&SockRef::from(&socket)).map(|()| socket)) {
+        let set_up = |socket: TcpStream| {
+            set_tcp_options(&SockRef::from(&socket))?;
+            set_patience(&SockRef::from(&socket), (time_limit * PATIENCE.0).max(PATIENCE.1))?;
+            Ok(socket)
+        };
+        match attempt.and_then(set_up) {
             Ok(socket) => return Ok(socket.into()),
             Err(why) => failure = Error::Connect { at: at.to_string(), why },
         }

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`stop`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`exit`]. Beside all this:
+//! [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`]. Beside all this:
 //! [`probe`], clients that would notice, for `switch-probe` and `switch-test`.
 
 pub mod admin;
@@ -37,6 +37,7 @@ pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod probe;
+pub mod random;
 pub mod raw;
 pub mod reception;
 pub mod resp;
@@ -45,6 +46,7 @@ pub mod scripts;
 pub mod session;
 pub mod signal;
 pub mod stop;
+pub mod strangers;
 pub mod tls;
 pub mod transport;
 pub mod uplink;

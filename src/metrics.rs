@@ -49,6 +49,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// TLS handshakes of clients that failed.
     pub handshakes_failed: Counter,
+    /// Wrong passwords, or users, that clients gave.
+    pub logins_failed: Counter,
     /// Connections to the uplink, made or not.
     connects: Family<Outcome, Counter>,
     /// Reloads that ended.
@@ -184,6 +186,7 @@ impl Metrics {
             closed: Family::default(),
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
+            logins_failed: Counter::default(),
             connects: Family::default(),
             reloads: Family::default(),
             switches: Family::default(),
@@ -218,6 +221,11 @@ impl Metrics {
                 "redis_proxy_tls_handshake_failures",
                 "TLS handshakes of clients that failed",
                 &self.handshakes_failed,
+            ),
+            (
+                "redis_proxy_login_failures",
+                "Wrong passwords, or users, that clients gave",
+                &self.logins_failed,
             ),
         ];
         for (name, help, counter) in counters {

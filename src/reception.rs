@@ -291,11 +291,13 @@ impl Reception {
         });
     }
 
-    /// A place among `max_clients`, given back when it is dropped.
+    /// A place among `max_clients`, given back when it is dropped; if there is none, that of a client that
+    /// has not logged in.
     fn admit(&self) -> Option<Admitted> {
         let most = self.shared.current.load().settings.max_clients;
         // Accepting happens on one thread, so nobody else adds.
-        if self.clients.load(Ordering::Relaxed) >= most {
+        let full = self.clients.load(Ordering::Relaxed) >= most;
+        if full && !self.shared.strangers.send_oldest_away() {
             return None;
         }
         self.clients.fetch_add(1, Ordering::Relaxed);

@@ -69,6 +69,18 @@ pub fn set_tcp_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
+/// Sets how long what was sent to a peer may stay without an acknowledgement before it is taken for
+/// dead, as one is from which packets do not come any more; probes find that out where nothing is sent.
+pub fn set_patience(socket: &SockRef<'_>, patience: Duration) -> io::Result<()> {
+    let probes = 3;
+    let keepalive = TcpKeepalive::new()
+        .with_time(patience / 2)
+        .with_interval(patience / (2 * probes))
+        .with_retries(probes);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(patience))
+}
+
 /// Lets the peer read what was written last, then closes.
 ///
 /// A socket that is closed while unread bytes wait in it sends a reset, which may overtake the

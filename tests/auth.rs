@@ -76,10 +76,13 @@ fn without_a_password_auth_says_so() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
     let mut client = proxy.client();
-    let wanted = "-ERR Client sent AUTH, but no password is set";
+    // As Redis does, whose default user every password fits while it has none.
+    let wanted = "-ERR AUTH <password> called without any password configured for the default \
+                  user. Are you sure your configuration is correct?";
     assert_eq!(client.ask(&["AUTH", "x"]), wanted);
-    assert_eq!(client.ask(&["AUTH", "default", "x"]), wanted);
-    assert_eq!(client.ask(&["HELLO", "3", "AUTH", "default", "x"]), wanted);
+    assert_eq!(client.ask(&["AUTH", "default", "x"]), "+OK");
+    assert_eq!(client.ask(&["AUTH", "bob", "x"]), WRONGPASS);
+    assert!(client.run("HELLO 3 AUTH default x").contains("proto, 3"));
     assert_eq!(client.ask(&["PING"]), "+PONG");
 }
 

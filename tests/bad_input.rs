@@ -64,16 +64,15 @@ fn deep_nesting_from_the_uplink_ends_that_session_alone() {
 
     let mut client = proxy.client();
     client.command(&["GET", "k"]);
-    fake.accept().expect(request(&["GET", "k"])).send("*1\r\n".repeat(2000));
-    assert!(
-        client.rest().contains("nested more than 1024 deep") || proxy.log_text().contains("deep")
-    );
+    fake.accept().expect(request(&["GET", "k"])).send("*1\r\n".repeat(100_000));
+    client.rest();
+    proxy.closed("nested more than");
     other_uplink.send("+PONG\r\n");
     other.expect("+PONG\r\n");
 }
 
 #[test]
-fn garbage_from_the_uplink_becomes_a_clear_error() {
+fn garbage_from_the_uplink_closes_the_client_and_is_logged() {
     let fake = FakeUplink::bind();
     let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
     let mut client = proxy.client();
@@ -81,25 +80,20 @@ fn garbage_from_the_uplink_becomes_a_clear_error() {
     let mut uplink = fake.accept();
     uplink.expect([request(&["GET", "a"]), request(&["GET", "b"])].concat());
     uplink.send("$1\r\na\r\nHTTP/1.1 400\r\n");
-    assert_eq!(
-        client.rest(),
-        "$1\r\na\r\n-ERR redis-proxy: uplink unavailable: \
-         the uplink broke the protocol: unknown type byte 0x48\r\n"
-    );
+    assert_eq!(client.rest(), "$1\r\na\r\n");
+    proxy.closed("the uplink broke the protocol: unknown type byte 0x48");
     uplink.expect_closed();
 }
 
 #[test]
-fn an_uplink_that_closes_before_its_reply_is_told() {
+fn an_uplink_that_closes_before_its_reply_closes_the_client_without_a_word() {
     let fake = FakeUplink::bind();
     let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
     let mut client = proxy.client();
     client.command(&["GET", "a"]);
     fake.accept().expect(request(&["GET", "a"]));
-    assert_eq!(
-        client.rest(),
-        "-ERR redis-proxy: uplink unavailable: the uplink closed the connection\r\n"
-    );
+    assert_eq!(client.rest(), "");
+    proxy.closed("the uplink closed the connection");
 }
 
 #[test]
@@ -171,11 +165,12 @@ fn random_bytes_from_clients_harm_nobody() {
 fn an_answer_before_the_request_is_complete_leaves_the_gate_in_order() {
     let fake = FakeUplink::bind();
     let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let begun = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n{}", "x".repeat(70_000));
     for _ in 0..4 {
         let mut client = proxy.client();
-        client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nbegun");
+        client.send(&begun);
         let mut uplink = fake.accept();
-        uplink.expect("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nbegun").send("-ERR too long\r\n");
+        uplink.expect(&begun).send("-ERR too long\r\n");
         client.expect("-ERR too long\r\n").half_close().expect_closed();
     }
     let mut client = proxy.client();
@@ -205,18 +200,10 @@ fn a_login_refused_after_reset_repeats_no_reply() {
     client.send("GET a\r\nRESET\r\nGET b\r\n");
     let mut uplink = fake.accept();
     uplink.expect([&login[..], &request(&["CLIENT", "ID"])].concat()).send("+OK\r\n:7\r\n");
-    uplink
-        .expect(request(&["GET", "a"]))
-        .expect(request(&["RESET"]))
-        .expect(&login)
-        .expect(request(&["GET", "b"]));
-    uplink.send("$1\r\na\r\n+RESET\r\n-WRONGPASS changed meanwhile\r\n");
-    let told = client.rest();
-    assert!(
-        told.starts_with("$1\r\na\r\n+RESET\r\n-ERR redis-proxy: uplink unavailable"),
-        "{told}"
-    );
-    assert!(!told.contains("changed meanwhile"));
+    uplink.expect(request(&["GET", "a"])).expect(request(&["RESET"]));
+    // Nothing is sent behind RESET before it is known whether the uplink knows it.
+    uplink.send("$1\r\na\r\n+RESET\r\n").expect(&login).send("-WRONGPASS changed meanwhile\r\n");
+    assert_eq!(client.rest(), "$1\r\na\r\n+RESET\r\n");
 }
 
 #[test]

@@ -265,21 +265,43 @@ fn the_time_that_a_request_waits_counts_against_no_limit() {
 }
 
 #[test]
-fn a_request_without_a_reply_that_ends_while_the_gate_is_shut_holds_up_nothing() {
+fn half_a_request_holds_up_nothing_however_long_it_is_and_goes_on_afterwards() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
-    let mut client = proxy.client();
-    let first = request(&["SET", "first", &"x".repeat(100_000)]);
-    client.command(&["CLIENT", "REPLY", "OFF"]).send(&first[..50_000]);
-    proxy.shows("active_requests", 1);
-    proxy.cmd("pause").expect_ok();
-    assert_eq!(proxy.info()["state"], 3);
-    client.send([&first[50_000..], &request(&["SET", "second", "x"])].concat());
-    proxy.shows("state", 4);
-    assert_eq!(proxy.info()["waiting_requests"], 1);
-    assert_eq!(redis.client().ask(&["EXISTS", "first", "second"]), ":1");
-    proxy.cmd("unpause").expect_ok();
-    eventually("the second comes", || redis.client().ask(&["EXISTS", "first", "second"]) == ":2");
+    for (size, here) in [(100, 20), (60_000, 30_000), (1_000_000, 500_000)] {
+        let mut client = proxy.client();
+        let first = request(&["SET", "first", &"x".repeat(size)]);
+        client.send([&request(&["DEL", "first", "second"])[..], &first[..here]].concat());
+        assert!(client.line().starts_with(':'));
+        let answer = proxy.cmd("pause&wait=true");
+        answer.expect_ok();
+        client.send([&first[here..], &request(&["SET", "second", "x"])].concat());
+        proxy.shows("waiting_requests", 1);
+        assert_eq!(redis.client().ask(&["EXISTS", "first", "second"]), ":0");
+        proxy.cmd("unpause").expect_ok();
+        client.expect("+OK\r\n+OK\r\n");
+        assert_eq!(redis.client().ask(&["STRLEN", "first"]), format!(":{size}"));
+    }
+}
+
+#[test]
+fn half_a_request_is_no_obstacle_to_a_reload_and_a_short_one_survives_it() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::to(&one.addr());
+    let set = request(&["SET", "k", &"x".repeat(100)]);
+    let long = request(&["SET", "long", &"x".repeat(1_000_000)]);
+    let (mut short, mut half) = (proxy.client(), proxy.client());
+    for client in [&mut short, &mut half] {
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+    short.send(&set[..40]);
+    half.send(&long[..500_000]);
+    eventually("it is known that no more comes", || proxy.info()["active_requests"] == 0);
+    proxy.reload(&config(&two.addr(), json!({}))).expect_ok();
+    short.send(&set[40..]).expect("+OK\r\n");
+    assert_eq!(two.client().ask(&["EXISTS", "k"]), ":1");
+    half.expect_closed();
+    proxy.closed("a long request of which only a part has come");
 }
 
 #[test]

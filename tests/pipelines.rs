@@ -65,7 +65,7 @@ fn the_proxys_own_replies_keep_their_place() {
     let mut uplink = fake.accept();
     uplink.expect([request(&["GET", "a"]), request(&["GET", "b"])].concat());
     uplink.send("$1\r\na\r\n$1");
-    client.expect("$1\r\na\r\n-ERR Client sent AUTH, but no password is set\r\n$1");
+    client.expect("$1\r\na\r\n-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n$1");
     uplink.send("\r\nb\r\n");
     let refused = |name| {
         format!("-ERR {name} is not supported by redis-proxy on this listener; use listen_raw\r\n")

@@ -179,16 +179,32 @@ fn a_push_is_an_element_of_nothing() {
 }
 
 #[test]
-fn elements_beyond_the_header_belong_to_one_reply_alone() {
-    let mut scanner = Scanner::default();
-    for (first, more) in
-        [("*1\r\n:1\r\n:2\r\n", 1), ("*2\r\n:1\r\n", -1), ("*-1\r\n", 1), ("+OK\r\n", 1)]
-    {
-        scanner.set_more_elements(more);
-        for reply in [first, "*1\r\n:1\r\n"] {
-            let mut pos = 0;
-            assert!(matches!(scanner.next(reply.as_bytes(), &mut pos), Ok(Step::End { .. })));
-            assert_eq!(pos, reply.len(), "{first:?} {more}");
+fn an_array_that_unfolds_is_its_header_and_then_its_elements() {
+    for (reply, ends) in [
+        ("*2\r\n:1\r\n*1\r\n:2\r\n+OK\r\n", &[4, 8, 16, 21][..]),
+        ("*0\r\n+OK\r\n", &[4, 9]),
+        ("*-1\r\n+OK\r\n", &[5, 10]),
+        ("-EXECABORT\r\n*1\r\n:1\r\n", &[12, 20]),
+    ] {
+        for size in 1..=reply.len() {
+            let mut scanner = Scanner::default();
+            scanner.set_peek(true);
+            scanner.set_unfolds(true);
+            let (mut found, mut numbers) = (Vec::new(), Vec::new());
+            let mut before = 0;
+            for chunk in reply.as_bytes().chunks(size) {
+                let mut pos = 0;
+                while pos < chunk.len() {
+                    if let Step::End { .. } = scanner.next(chunk, &mut pos).unwrap() {
+                        found.push(before + pos);
+                        numbers.push(scanner.last_number());
+                    }
+                }
+                before += chunk.len();
+            }
+            assert_eq!(found, ends, "{reply:?} by {size}");
+            let elements = i64::from(reply.starts_with("*2")) * 2;
+            assert_eq!(numbers[0], elements, "{reply:?}");
         }
     }
 }

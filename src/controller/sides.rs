@@ -106,9 +106,10 @@ impl Sides {
             may_list,
             scripts: 0,
         };
-        let marker = Marker::new();
-        let can_mark = timeout(limit, sides.can_mark(&marker)).await;
-        sides.marker = can_mark.unwrap_or(false).then_some(marker);
+        if let Some(marker) = Marker::new() {
+            let can_mark = timeout(limit, sides.can_mark(&marker)).await;
+            sides.marker = can_mark.unwrap_or(false).then_some(marker);
+        }
         Ok(sides)
     }
 

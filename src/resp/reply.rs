@@ -6,8 +6,11 @@
 use super::number::Number;
 use super::short_bulk;
 
-/// Aggregates inside one another. Redis itself stays far below; a Lua script could go deeper.
-pub const MAX_DEPTH: usize = 1024;
+/// Bytes that are kept of aggregates inside one another. Redis itself delivers a Lua script's table of
+/// some 8000 levels, which takes half of this.
+const MAX_OPEN: usize = 256 * 1024;
+/// Aggregates inside one another.
+pub const MAX_DEPTH: usize = MAX_OPEN / size_of::<Level>();
 
 /// How much of a reply's first text is kept for [`Scanner::first_text`].
 const MAX_TEXT: usize = 24;
@@ -25,7 +28,7 @@ pub enum Error {
     #[error("expected CRLF")]
     LineEnd,
     /// More than [`MAX_DEPTH`] aggregates inside one another.
-    #[error("nested more than {MAX_DEPTH} deep")]
+    #[error("a reply is nested more than {MAX_DEPTH} deep, which is more than redis-proxy follows")]
     TooDeep,
 }
 
@@ -96,13 +99,10 @@ pub struct Scanner {
     /// The last byte of the present line was a carriage return.
     after_cr: bool,
     peek: bool,
-    more_elements: i64,
-    note_errors: bool,
+    /// An array's elements are told one by one, after its header.
+    unfolds: bool,
     /// The reply is a null.
     null: bool,
-    /// Elements of the reply that have begun.
-    elements: u32,
-    errors: Vec<u32>,
     text: [u8; MAX_TEXT],
     text_len: u8,
     text_done: bool,
@@ -123,11 +123,8 @@ impl Default for Scanner {
             begun: false,
             after_cr: false,
             peek: false,
-            more_elements: 0,
-            note_errors: false,
+            unfolds: false,
             null: false,
-            elements: 0,
-            errors: Vec::new(),
             text: [0; MAX_TEXT],
             text_len: 0,
             text_done: false,
@@ -150,19 +147,12 @@ impl Scanner {
         self.peek = peek;
     }
 
-    /// The next reply, if it is an array, has this many more elements than its header says (or
-    /// fewer); between replies only.
-    pub fn set_more_elements(&mut self, more: i64) {
+    /// Whether the next reply, if it is an array, ends with its header for now, which
+    /// [`Scanner::last_number`] tells the elements of: each of these is a reply of its own. Between
+    /// replies only.
+    pub fn set_unfolds(&mut self, unfolds: bool) {
         debug_assert!(!self.begun, "a reply's header is read already");
-        self.more_elements = more;
-    }
-
-    /// Whether to note which elements of the next reply are errors; between replies only.
-    pub fn set_note_errors(&mut self, note: bool) {
-        debug_assert!(!self.begun, "some elements have begun already");
-        self.note_errors = note;
-        self.elements = 0;
-        self.errors = Vec::new();
+        self.unfolds = unfolds;
     }
 
     /// The last reply was a null in RESP2: a bulk string or an array that is none.
@@ -170,15 +160,14 @@ impl Scanner {
         self.null
     }
 
-    /// The places of errors among the last reply's elements. Pushes, which are no elements, do not
-    /// count.
-    pub fn errors(&self) -> &[u32] {
-        &self.errors
-    }
-
     /// The beginning of the last reply's first text: a status line, or an aggregate's first element.
     pub fn first_text(&self) -> &[u8] {
         &self.text[..usize::from(self.text_len)]
+    }
+
+    /// Whether that is all of it, or as much as is kept.
+    pub fn has_first_text(&self) -> bool {
+        self.text_done || usize::from(self.text_len) == MAX_TEXT
     }
 
     /// The last integer directly inside the last reply, which in a subscription's confirmation
@@ -239,8 +228,7 @@ impl Scanner {
             };
             if complete && self.value_ends() {
                 self.begun = false;
-                self.more_elements = 0;
-                self.note_errors = false;
+                self.unfolds = false;
                 return Ok(Step::End { kind: self.kind });
             }
         }
@@ -257,11 +245,6 @@ impl Scanner {
             self.text_done = false;
             self.last_number = 0;
             self.null = false;
-        } else if self.note_errors && self.open.len() == 1 && !matches!(byte, b'>' | b'|') {
-            if matches!(byte, b'-' | b'!') {
-                self.errors.push(self.elements);
-            }
-            self.elements += 1;
         }
         match byte {
             b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => {
@@ -339,7 +322,11 @@ impl Scanner {
             _ => {
                 let pairs = matches!(kind, b'%' | b'|');
                 let left = if pairs { len.checked_mul(2).ok_or(Error::Length)? } else { len };
-                let left = self.adjusted(kind, left);
+                if self.unfolds && kind == b'*' && self.open.is_empty() {
+                    self.last_number = i64::try_from(left).map_err(|_| Error::Length)?;
+                    self.text_done = true;
+                    return Ok(true);
+                }
                 let aside = self.is_aside(kind);
                 self.state = State::Type;
                 if left > 0 {
@@ -373,15 +360,6 @@ impl Scanner {
 
     fn is_aside(&self, kind: u8) -> bool {
         kind == b'|' || (kind == b'>' && !self.open.is_empty())
-    }
-
-    /// The elements that really come, where the reply's own header does not count them.
-    fn adjusted(&self, kind: u8, elements: u64) -> u64 {
-        if kind == b'*' && self.open.is_empty() {
-            elements.saturating_add_signed(self.more_elements)
-        } else {
-            elements
-        }
     }
 
     fn descend(&mut self, level: Level) -> Result<(), Error> {

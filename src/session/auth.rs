@@ -8,9 +8,10 @@ use crate::resp::encode;
 
 /// Nothing reaches the uplink before AUTH.
 pub(super) const NOAUTH: &str = "NOAUTH Authentication required.";
-const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const HELLO_SYNTAX: &str = "ERR Syntax error in HELLO option";
-const NO_PASSWORD_SET: &str = "ERR Client sent AUTH, but no password is set";
+const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
+     default user. Are you sure your configuration is correct?";
 
 /// The answer to an AUTH; `Ok` is `+OK`. `args` are all arguments, the name included.
 pub(super) fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static str> {
@@ -24,7 +25,14 @@ pub(super) fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static
 
 /// In constant time, but for the lengths.
 fn check(login: Option<&Login>, user: Option<&[u8]>, pass: &[u8]) -> Result<(), &'static str> {
-    let Some(login) = login else { return Err(NO_PASSWORD_SET) };
+    let Some(login) = login else {
+        // As with Redis's default user, who has no password, and whom every password fits.
+        return match user {
+            None => Err(NO_PASSWORD_SET),
+            Some(b"default") => Ok(()),
+            Some(_) => Err(WRONGPASS),
+        };
+    };
     let known = login.user.as_deref().unwrap_or("default");
     let user: Choice = user.unwrap_or(b"default").ct_eq(known.as_bytes());
     let pass: Choice = pass.ct_eq(login.pass.expose_secret().as_bytes());
@@ -68,6 +76,9 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
                 name_given = Some(Box::from(*name));
                 rest
             }
+            [option, ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
+                return Err("ERR Syntax error in HELLO option 'SETNAME'");
+            }
             // Redis repeats the option, but it may be a part of a password with a space in it,
             // and replies are logged.
             [_, ..] => return Err(HELLO_SYNTAX),
@@ -110,6 +121,8 @@ mod tests {
             assert_eq!(auth(Some(login), &words(line)), wanted, "{line}");
         }
         assert_eq!(auth(None, &words("AUTH x")), Err(NO_PASSWORD_SET));
+        assert_eq!(auth(None, &words("AUTH default x")), Ok(()), "whoever has a password set");
+        assert_eq!(auth(None, &words("AUTH bob x")), Err(WRONGPASS));
         assert!(auth(Some(&default), &words("AUTH")).is_err());
         assert!(auth(Some(&default), &words("AUTH a b c")).is_err());
     }

@@ -2,11 +2,11 @@
 
 use std::vec;
 
-use super::effect::Effect;
-use super::ids::Place;
+use super::effect::{Effect, effect};
+use super::ids::{self, Place};
+use super::queue::Queue;
 use super::state::State;
-use super::transaction::Executed;
-use crate::command::Channel;
+use crate::command::{Channel, Class};
 
 /// What the next reply means.
 #[derive(Debug)]
@@ -18,19 +18,26 @@ pub(super) enum Awaited {
     /// As plain, under the limit for blocking commands. Nothing is sent behind it before it is
     /// answered.
     Blocking,
-    /// The same, but others may be behind it.
+    /// As blocking, but others may be sent behind it.
     Waiting,
-    /// An error means that no transaction was begun.
+    /// MULTI: an error means that no transaction was begun.
     Multi,
-    /// An error means that the transaction will not be executed.
-    Queued,
-    /// An array means that what was queued was executed.
-    Exec(Box<Executed>),
+    /// MULTI, sent while a transaction seemed to be open: it is accepted if that was wrong.
+    Nested,
+    /// Sent while a transaction seemed to be open. `+QUEUED` puts off what it means until EXEC; after any
+    /// other reply, it was executed at once, or refused. `None` stands for plain.
+    Queued(Option<Box<Awaited>>),
+    /// EXEC: an array's header says that what was queued was executed.
+    Exec,
+    /// The rest of EXEC's array: the replies to what was queued.
+    Executed(Box<Queue>),
+    /// DISCARD.
+    Discard,
     /// The uplink was told to discard the transaction: the client must be told that it failed.
     Touched,
     /// `+OK` makes this happen.
     Effect(Box<Effect>),
-    /// A map or an array tells the protocol's version; and the client has this name, if any.
+    /// HELLO: a map or an array tells the protocol's version; and the client has this name, if any.
     Hello(Option<Box<[u8]>>),
     /// `+RESET` clears the state.
     Reset,
@@ -42,7 +49,7 @@ pub(super) enum Awaited {
     Ids(Place, Box<Awaited>),
     /// The proxy's own request: not for the client, and the reply must be no error.
     Own,
-    /// The same; what it is answered with matters.
+    /// The proxy's own question: not for the client, and what it is answered with matters.
     Asked(Question),
     /// Not for the client, who is told this instead.
     Instead(&'static str),
@@ -59,10 +66,44 @@ pub(super) enum Question {
     Touched,
     /// Something that is refused at once: everything before it has come.
     Barrier,
-    /// CLIENT INFO: what became of requests without replies.
-    Info,
     /// CLIENT ID.
     Id,
+    /// CLIENT REPLY ON, in the place of the client's own CLIENT REPLY: whether it may ask for this.
+    Silence(Mode),
+}
+
+impl Question {
+    /// It stands for a request of the client's.
+    pub(super) fn has_pass(self) -> bool {
+        match self {
+            Question::Silence(_) => true,
+            Question::Position(_) | Question::Touched | Question::Barrier | Question::Id => false,
+        }
+    }
+}
+
+/// What a client asks for with CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    On,
+    Off,
+    Skip,
+}
+
+impl Mode {
+    /// The mode that a CLIENT request asks for; `None` if it is no valid CLIENT REPLY.
+    pub(super) fn of(args: &[&[u8]]) -> Option<Mode> {
+        let [_, reply, mode] = args else { return None };
+        if !reply.eq_ignore_ascii_case(b"REPLY") {
+            return None;
+        }
+        match &mode.to_ascii_uppercase()[..] {
+            b"ON" => Some(Mode::On),
+            b"OFF" => Some(Mode::Off),
+            b"SKIP" => Some(Mode::Skip),
+            _ => None,
+        }
+    }
 }
 
 /// Channels whose confirmations are awaited.
@@ -72,6 +113,8 @@ pub(super) struct Names {
     pub(super) left: u32,
     /// `None` if they were not looked at.
     pub(super) names: Option<vec::IntoIter<Box<[u8]>>>,
+    /// Bytes that the names take.
+    size: usize,
 }
 
 /// Whose subscription was confirmed.
@@ -85,10 +128,106 @@ pub(super) enum Confirmed {
 }
 
 impl Names {
+    fn of(args: &[&[u8]]) -> Box<Self> {
+        let names: Vec<_> = args.iter().map(|name| Box::from(*name)).collect();
+        let size = names.iter().map(|name: &Box<[u8]>| name.len() + NAME).sum();
+        let left = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        Box::new(Names { left, names: Some(names.into_iter()), size })
+    }
+
+    /// Of so many channels that nobody looked at.
+    pub(super) fn unknown(count: u32) -> Box<Self> {
+        Box::new(Names { left: count, names: None, size: 0 })
+    }
+
     pub(super) fn next(&mut self) -> Confirmed {
         match &mut self.names {
             Some(names) => names.next().map_or(Confirmed::OneOfAll, Confirmed::Is),
             None => Confirmed::Unknown,
+        }
+    }
+}
+
+/// What an allocation costs beside its bytes, with the pointer to it.
+const NAME: usize = 32;
+
+impl Awaited {
+    /// What the reply to a request of this class means; `args` are all arguments, the name included.
+    /// With `ids`, the uplink's ids of clients are not those that clients know.
+    pub(super) fn of(class: Class, args: &[&[u8]], ids: bool) -> Awaited {
+        let names = args.get(1..).unwrap_or_default();
+        let awaited = match class {
+            Class::Secret => Awaited::Secret,
+            Class::Wait => Awaited::Waiting,
+            Class::Subscribe(_) if names.is_empty() => Awaited::Plain,
+            Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::of(names)),
+            Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::of(names)),
+            _ => effect(class, args).map_or(Awaited::Plain, Awaited::effect),
+        };
+        match ids::place(args).filter(|_| ids && class == Class::Client) {
+            Some(place) => Awaited::Ids(place, Box::new(awaited)),
+            None => awaited,
+        }
+    }
+
+    pub(super) fn effect(effect: Effect) -> Awaited {
+        Awaited::Effect(Box::new(effect))
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Awaited::Plain
+            | Awaited::Secret
+            | Awaited::Blocking
+            | Awaited::Waiting
+            | Awaited::Multi
+            | Awaited::Nested
+            | Awaited::Exec
+            | Awaited::Discard
+            | Awaited::Touched
+            | Awaited::Reset
+            | Awaited::Own
+            | Awaited::Asked(_)
+            | Awaited::Instead(_)
+            | Awaited::Hello(None)
+            | Awaited::Queued(None) => 0,
+            Awaited::Queued(Some(inner)) | Awaited::Ids(_, inner) => {
+                size_of::<Awaited>() + inner.size()
+            }
+            Awaited::Executed(queue) => queue.size(),
+            Awaited::Effect(effect) => effect.size(),
+            Awaited::Hello(Some(name)) => name.len() + NAME,
+            Awaited::Subscribed(_, names) | Awaited::Unsubscribed(_, names) => {
+                size_of::<Names>() + names.size
+            }
+            Awaited::Local(reply) => reply.len(),
+        }
+    }
+
+    /// Whether requests that await these are counted together.
+    #[inline]
+    pub(super) fn is_like(&self, other: &Awaited) -> bool {
+        matches!(
+            (self, other),
+            (Awaited::Plain, Awaited::Plain) | (Awaited::Queued(None), Awaited::Queued(None))
+        )
+    }
+
+    /// What one more of requests that are counted together awaits.
+    pub(super) fn again(&self) -> Awaited {
+        match self {
+            Awaited::Queued(_) => Awaited::Queued(None),
+            _ => Awaited::Plain,
+        }
+    }
+
+    /// Whether the request may wait for long.
+    pub(super) fn is_blocking(&self) -> bool {
+        match self {
+            Awaited::Blocking | Awaited::Waiting => true,
+            Awaited::Queued(Some(inner)) => inner.is_blocking(),
+            _ => false,
         }
     }
 }
@@ -99,10 +238,9 @@ pub(super) struct Reply<'a> {
     pub(super) kind: u8,
     /// Kept only where [`super::owed::Owed::looks_into`] says so.
     pub(super) text: &'a [u8],
+    /// Of EXEC's array, its elements.
     pub(super) number: i64,
     pub(super) null: bool,
-    /// Places of errors among its elements.
-    pub(super) errors: &'a [u32],
 }
 
 impl Reply<'_> {
@@ -110,100 +248,122 @@ impl Reply<'_> {
         self.kind == b'+' && self.text == b"OK"
     }
 
-    /// A blocking command was told to stop waiting.
-    pub(super) fn is_unblocked(&self) -> bool {
-        self.kind == b'-' && self.text.starts_with(b"UNBLOCKED")
+    pub(super) fn is_queued(&self) -> bool {
+        self.kind == b'+' && self.text == b"QUEUED"
     }
+
+    /// An error that ends a transaction, whatever the request was.
+    pub(super) fn is_abort(&self) -> bool {
+        self.kind == b'-' && self.text.starts_with(b"EXECABORT")
+    }
+
+    /// An error that says that no transaction is open.
+    pub(super) fn is_without_multi(&self) -> bool {
+        self.kind == b'-'
+            && (self.text.starts_with(b"ERR EXEC without")
+                || self.text.starts_with(b"ERR DISCARD without"))
+    }
+
+    /// The kind of a subscription's confirmation, and whether it was begun or ended.
+    pub(super) fn confirmation(&self, state: &State) -> Option<(Channel, bool)> {
+        let can_be = self.kind == b'>' || (self.kind == b'*' && !state.resp3);
+        confirmation(self.text).filter(|_| can_be)
+    }
+
+    /// Why a blocking command was told to stop waiting.
+    pub(super) fn unblocked(&self) -> Option<Unblocking> {
+        if self.kind != b'-' || !self.text.starts_with(b"UNBLOCKED") {
+            return None;
+        }
+        Some(match self.text.starts_with(b"UNBLOCKED client") {
+            true => Unblocking::Asked,
+            false => Unblocking::RoleChange,
+        })
+    }
+}
+
+/// Why a blocking command was told to stop waiting. It has taken nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unblocking {
+    /// By CLIENT UNBLOCK.
+    Asked,
+    /// The server has become a replica.
+    RoleChange,
 }
 
 /// What a reply was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// The oldest request is over.
+    /// An answer, or a part of one, for the client as it is.
     Answered,
-    /// So is the one that was blocking.
+    /// The answer to the request that was blocking.
     Returned,
-    /// The same; its reply is to be shown with the ids that the client knows.
+    /// The reply is to be shown with the ids that the client knows.
     Ids(Place),
-    /// EXEC's reply, with ids in some of its elements.
-    IdsInExec,
-    /// One of several confirmations for the oldest request.
-    Confirmed,
     /// Something that answers nothing, as a published message.
     Unasked,
-    /// MULTI was refused; the request is over.
-    NoMulti,
+    /// Whether a transaction is open is not what it seemed when the requests were sent.
+    Surprise,
+    /// The connection's state was cleared.
+    Reset,
     /// The transaction was discarded for the client, who is told that it failed.
     Touched,
-    /// The client is told something else; the request is over.
+    /// The client is told something else.
     Instead(&'static str),
-    /// The proxy's own request is over.
+    /// The answer to a request of the proxy's own.
     Own,
-    /// So is this one, and was answered.
+    /// The answer to a question of the proxy's own.
     Asked(Question),
-    /// A reply that nobody asked for, or an error where none may be.
+    /// A reply that nobody asked for, or one that cannot be: nothing after it can be trusted.
     Fault,
 }
 
-/// What `reply` means to a request that awaited this.
+/// What `reply` means to a request that awaited this, outside of transactions.
 pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
     match awaited {
-        Awaited::Plain | Awaited::Secret | Awaited::Waiting => {}
-        Awaited::Blocking => return Settled::Returned,
-        // An error, or +QUEUED, instead of the confirmations.
-        Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => {}
+        Awaited::Plain | Awaited::Secret | Awaited::Waiting => Settled::Answered,
+        Awaited::Blocking => Settled::Returned,
+        Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => match reply.kind {
+            b'-' => Settled::Answered,
+            _ => Settled::Fault,
+        },
         Awaited::Effect(effect) => {
             if reply.is_ok() {
                 state.apply(*effect);
             }
+            Settled::Answered
         }
         Awaited::Hello(name) => {
             if matches!(reply.kind, b'%' | b'*') {
                 state.hello(reply.kind == b'%', name);
             }
+            Settled::Answered
         }
-        Awaited::Reset => {
-            if reply.kind == b'+' {
-                state.reset();
-            }
+        Awaited::Reset if reply.kind == b'+' => {
+            state.reset();
+            Settled::Reset
         }
-        Awaited::Multi if reply.kind == b'-' => return Settled::NoMulti,
-        Awaited::Multi => state.begin_queueing(),
-        Awaited::Queued => state.queued(reply.kind != b'-'),
-        Awaited::Exec(executed) => {
-            // Executed or aborted, but not refused for being no transaction at all.
-            if reply.kind != b'-' || reply.text.starts_with(b"EXECABORT") {
-                state.apply(Effect::Unwatch);
-            }
-            let has_ids = !executed.ids.is_empty();
-            if reply.kind == b'*' && !reply.null {
-                executed.apply(reply.errors, state);
-            }
-            return if has_ids { Settled::IdsInExec } else { Settled::Answered };
-        }
-        Awaited::Touched => {
-            state.apply(Effect::Unwatch);
-            return Settled::Touched;
-        }
-        Awaited::Ids(place, awaited) => {
-            return match learn(*awaited, reply, state) {
-                Settled::Answered => Settled::Ids(place),
-                other => other,
-            };
-        }
-        Awaited::Own if reply.kind != b'-' => return Settled::Own,
-        Awaited::Asked(question) => return Settled::Asked(question),
-        Awaited::Instead(text) if reply.kind == b'-' => {
-            state.queued(false);
-            return Settled::Instead(text);
-        }
-        Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => return Settled::Fault,
+        Awaited::Reset if reply.kind == b'-' => Settled::Answered,
+        Awaited::Ids(place, awaited) => match learn(*awaited, reply, state) {
+            Settled::Answered => Settled::Ids(place),
+            other => other,
+        },
+        Awaited::Own if reply.kind != b'-' => Settled::Own,
+        Awaited::Asked(question) => Settled::Asked(question),
+        Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
+        // Of a transaction, and dealt with before.
+        Awaited::Multi
+        | Awaited::Nested
+        | Awaited::Queued(_)
+        | Awaited::Exec
+        | Awaited::Executed(_)
+        | Awaited::Discard
+        | Awaited::Touched => Settled::Fault,
+        Awaited::Reset | Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
     }
-    Settled::Answered
 }
 
-/// The kind of a subscription's confirmation, and whether it was begun or ended.
-pub(super) fn confirmation(text: &[u8]) -> Option<(Channel, bool)> {
+fn confirmation(text: &[u8]) -> Option<(Channel, bool)> {
     match text {
         b"subscribe" => Some((Channel::Name, true)),
         b"unsubscribe" => Some((Channel::Name, false)),
@@ -215,13 +375,20 @@ pub(super) fn confirmation(text: &[u8]) -> Option<(Channel, bool)> {
     }
 }
 
+fn is_message(text: &[u8]) -> bool {
+    matches!(text, b"message" | b"pmessage" | b"smessage")
+}
+
+/// Whether an array in RESP2 that begins with this text comes in spite of CLIENT REPLY OFF.
+pub(super) fn is_published(text: &[u8]) -> bool {
+    is_message(text) || confirmation(text).is_some()
+}
+
 /// Whether this answers nothing.
 pub(super) fn is_unasked(reply: Reply<'_>, state: &State, confirmation: bool) -> bool {
     match reply.kind {
         b'>' => true,
-        b'*' if state.subscribed() && !state.resp3 => {
-            confirmation || matches!(reply.text, b"message" | b"pmessage" | b"smessage")
-        }
+        b'*' if state.subscribed() && !state.resp3 => confirmation || is_message(reply.text),
         // A monitor's line begins with the time; no status does.
         b'+' if state.monitor => reply.text.first().is_some_and(u8::is_ascii_digit),
         _ => false,

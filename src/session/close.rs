@@ -28,6 +28,12 @@ pub(super) enum Reason {
     SpeaksHttp,
     #[error("the client did not read its last replies")]
     Unread,
+    #[error("the client did not send the rest of a request")]
+    Unfinished,
+    #[error("the client had not logged in, and made room for another")]
+    MadeRoom,
+    #[error("the client did not log in")]
+    NoLogin,
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error("the proxy stops")]
@@ -67,12 +73,17 @@ impl Reason {
             Reason::TimeLimit(limit) => {
                 format!("ERR redis-proxy: time limit of {} ms exceeded", limit.as_millis())
             }
-            Reason::UplinkUnavailable(why) => format!("ERR redis-proxy: uplink unavailable: {why}"),
-            Reason::UplinkClosed
+            // What the uplink itself said.
+            Reason::UplinkUnavailable(uplink::Error::Refused(text)) => text.clone(),
+            Reason::UplinkUnavailable(_)
+            | Reason::UplinkClosed
             | Reason::UplinkLost(_)
             | Reason::UplinkProtocol(_)
-            | Reason::Unasked => format!("ERR redis-proxy: uplink unavailable: {self}"),
-            Reason::ClientClosed
+            | Reason::Unasked
+            | Reason::Unfinished
+            | Reason::MadeRoom
+            | Reason::NoLogin
+            | Reason::ClientClosed
             | Reason::ClientLost(_)
             | Reason::Quit
             | Reason::SpeaksTls
@@ -94,6 +105,8 @@ impl Reason {
             Reason::Protocol(_) => "client_protocol",
             Reason::SpeaksTls | Reason::SpeaksHttp | Reason::Handshake(_) => "other_protocol",
             Reason::Unread => "unread",
+            Reason::Unfinished => "unfinished",
+            Reason::MadeRoom | Reason::NoLogin => "no_login",
             Reason::Stopped => "stopped",
             Reason::NotCarried(_) => "not_carried",
             Reason::UplinkUnavailable(_) => "uplink_unavailable",
@@ -112,6 +125,9 @@ impl Reason {
             | Reason::SpeaksTls
             | Reason::SpeaksHttp
             | Reason::Unread
+            | Reason::Unfinished
+            | Reason::MadeRoom
+            | Reason::NoLogin
             | Reason::Handshake(_) => Cause::Client,
             Reason::UplinkUnavailable(_)
             | Reason::UplinkClosed

@@ -4,33 +4,31 @@ use std::time::Instant;
 
 use super::Session;
 use super::auth;
-use super::awaited::{Awaited, Names, Question};
+use super::awaited::{Awaited, Mode, Question};
 use super::blocking::{self, Blocked};
-use super::commands::{OK, Route, Silence, Verdict};
-use super::effect::{Effect, effect};
-use super::ids;
+use super::commands::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
+use super::effect::Effect;
+use super::ids::{self, At};
+use super::orders::Marker;
+use super::owed::Audience;
 use super::replay::OneShot;
+use super::transaction::Fate;
 use crate::command::{self, Channel, Class, Timeout};
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
-const TOO_LONG: &str = "ERR redis-proxy: request too long";
+const ONLY_SUBSCRIBED: &str = "ERR Can't execute 'auth': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / \
+     PING / QUIT / RESET are allowed in this context";
 
 impl Session {
-    /// A collected request is complete; false if the gate is shut to it.
+    /// A request whose arguments matter is complete; false if the gate is shut to it.
     pub(super) fn collected(&mut self, class: Class, frame: &[u8]) -> bool {
         let args: Vec<&[u8]> = Args::new(frame).collect();
         let taken = match class {
-            Class::Reset => self.reset(frame, args.len() == 1),
+            Class::Reset if args.len() == 1 => self.reset(frame),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
             Class::Auth => {
-                match auth::auth(self.generation.listen.config.login.as_ref(), &args) {
-                    Ok(()) => {
-                        self.intake.authenticate(true);
-                        self.answer(OK.to_vec());
-                    }
-                    Err(text) => self.answer(encode::error(text)),
-                }
+                self.auth(&args);
                 true
             }
             Class::Hello => self.hello(&args),
@@ -39,10 +37,11 @@ impl Session {
             Class::Read if command::blocks(args.iter().copied()) => {
                 self.block(frame, Timeout::Block)
             }
-            Class::Subscribe(_) | Class::Unsubscribe(_) => {
-                let names: Vec<_> = args[1..].iter().map(|name| Box::from(*name)).collect();
-                self.subscribe(class, frame, u32::try_from(names.len()).unwrap_or(0), Some(names))
+            Class::Subscribe(_) | Class::Publish if names_own_channel(class, &args) => {
+                self.answer(encode::error(NOT_YOURS));
+                true
             }
+            Class::Subscribe(_) | Class::Unsubscribe(_) => self.subscribe(class, frame, &args),
             Class::Eval | Class::Script => {
                 let taken = self.forward(frame, Awaited::Plain);
                 if taken {
@@ -50,10 +49,7 @@ impl Session {
                 }
                 taken
             }
-            _ => {
-                let awaited = effect(class, &args).map_or(Awaited::Plain, effect_of);
-                self.forward(frame, awaited)
-            }
+            _ => self.forward(frame, Awaited::of(class, &args, false)),
         };
         self.intake.is_ordinary = self.is_ordinary();
         taken
@@ -63,39 +59,40 @@ impl Session {
         if !self.admit() {
             return false;
         }
-        // These are refused there, without any consequence in most versions.
-        if matches!(class, Class::Multi | Class::Watch) {
-            self.push_queued(|transaction| transaction.push_refused(Some(frame)));
-            self.expect(Awaited::Plain);
+        let awaited = match class {
+            // These are refused there, without any consequence in most versions.
+            Class::Multi if args.len() == 1 => Some(Awaited::Nested),
+            Class::Watch if args.len() > 1 => Some(Awaited::of(class, args, false)),
+            _ => None,
+        };
+        if let Some(awaited) = awaited {
+            self.push_queued(|transaction| transaction.push(Some(frame), Fate::Refused));
+            self.expect(awaited);
             self.to_uplink.push(frame);
             return true;
         }
-        // In Redis, it would leave EXEC's reply without its end, for which everybody waits.
-        if class == Class::Client && args.get(1).is_some_and(|it| it.eq_ignore_ascii_case(b"REPLY"))
-        {
-            self.discarded(Verdict::RefuseInMulti(REPLY_IN_MULTI));
+        let awaited = Awaited::of(class, args, true);
+        let refusal = if Mode::of(args).is_some_and(|_| class == Class::Client) {
+            // In Redis, it would leave EXEC's reply without its end, for which everybody waits.
+            Some(REPLY_IN_MULTI)
+        } else if names_own_channel(class, args) {
+            Some(NOT_YOURS)
+        } else if !self.note_queued(&awaited) {
+            Some(TOO_LONG)
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
+            self.discarded(Verdict::RefuseInMulti(text));
             return true;
         }
         self.note_script(class, args);
-        let epoch = self.generation.epoch;
-        let place = if class == Class::Client { ids::place(args) } else { None };
-        let effect = effect(class, args);
-        if !self.intake.transaction.as_ref().is_some_and(|it| it.can_note(effect.as_ref())) {
-            self.discarded(Verdict::RefuseInMulti(TOO_LONG));
-            return true;
-        }
-        self.note_redirect(effect.as_ref());
-        self.push_queued(|transaction| {
-            transaction.push(Some(frame), effect);
-            if let Some(place) = place {
-                transaction.note_ids(place);
-            }
-            if class == Class::Secret {
-                transaction.note_secret();
-            }
-        });
-        self.expect(Awaited::Queued);
-        match self.shared.ids.request(Some(epoch), if class == Class::Client { args } else { &[] })
+        self.push_queued(|transaction| transaction.push(Some(frame), Fate::Queued));
+        self.expect(Awaited::Queued(match awaited {
+            Awaited::Plain => None,
+            awaited => Some(Box::new(awaited)),
+        }));
+        match self.shared.ids.request(At::Present, if class == Class::Client { args } else { &[] })
         {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
@@ -103,42 +100,15 @@ impl Session {
         true
     }
 
-    /// A request that was collected is longer than may be held.
-    pub(super) fn too_long(&mut self, class: Class) {
-        let args = self.intake.scanner.args();
-        let in_multi = self.intake.transaction.is_some();
-        let route = match class {
-            Class::Auth | Class::Hello | Class::Client if !in_multi => {
-                Route::Discard(Verdict::Refuse(TOO_LONG))
-            }
-            Class::Subscribe(_) | Class::Unsubscribe(_) | Class::Client if in_multi => {
-                if !self.admit() {
-                    return self.park(Some((class, args)), &[]);
-                }
-                Route::Discard(Verdict::RefuseInMulti(TOO_LONG))
-            }
-            _ if !self.admit() => return self.park(Some((class, args)), &[]),
-            _ if in_multi => self.queue_unkept(),
-            Class::Subscribe(channel) => {
-                let names = Box::new(Names { left: args - 1, names: None });
-                Route::Forward { owed: self.expect(Awaited::Subscribed(channel, names)) }
-            }
-            Class::Unsubscribe(channel) => {
-                let names = Box::new(Names { left: args - 1, names: None });
-                Route::Forward { owed: self.expect(Awaited::Unsubscribed(channel, names)) }
-            }
-            // It may have BLOCK, further on.
-            Class::Read | Class::Blocking(_) => {
-                Route::Forward { owed: self.expect(Awaited::Waiting) }
-            }
-            Class::Watch => {
-                let many = Awaited::Effect(Box::new(Effect::WatchMany));
-                Route::Forward { owed: self.expect(many) }
-            }
-            _ => Route::Forward { owed: self.expect(Awaited::Plain) },
-        };
-        self.begin(route);
-        self.intake.is_ordinary = self.is_ordinary();
+    /// Remembers what a request in a transaction means; false if that is too much.
+    fn note_queued(&mut self, awaited: &Awaited) -> bool {
+        let Some(transaction) = &mut self.intake.transaction else { return true };
+        if let Awaited::Effect(effect) = awaited
+            && let Effect::Select(db) = **effect
+        {
+            transaction.note_database(db);
+        }
+        transaction.note(awaited.size())
     }
 
     fn forward(&mut self, frame: &[u8], awaited: Awaited) -> bool {
@@ -149,6 +119,26 @@ impl Session {
         self.expect(awaited);
         self.to_uplink.push(frame);
         true
+    }
+
+    fn auth(&mut self, args: &[&[u8]]) {
+        let login = self.generation.listen.config.login.as_ref();
+        let answer = match auth::auth(login, args) {
+            _ if self.listens_only() && self.owed.is_empty() => Err(ONLY_SUBSCRIBED),
+            answer => answer,
+        };
+        match answer {
+            Ok(()) => {
+                self.intake.authenticate(true);
+                self.answer(OK.to_vec());
+            }
+            Err(text) => {
+                if text == auth::WRONGPASS {
+                    self.login_failed();
+                }
+                self.answer(encode::error(text));
+            }
+        }
     }
 
     /// Sends a command that may wait for data. Nothing goes up behind it before its reply is here:
@@ -178,8 +168,7 @@ impl Session {
                 return true;
             }
         };
-        let silent = self.intake.silence != Silence::No;
-        let waits = Blocked::new(frame, timeout, now).filter(|_| !silent && !alone);
+        let waits = Blocked::new(frame, timeout, now).filter(|_| !alone);
         let Some(mut blocked) = waits else {
             self.expect(Awaited::Waiting);
             self.to_uplink.push(frame);
@@ -191,7 +180,7 @@ impl Session {
         }
         let args: Vec<&[u8]> = Args::new(frame).collect();
         for (at, stream) in blocking::new_entries(&args) {
-            self.owed.push(Awaited::Asked(Question::Position(at)), b"");
+            self.owed.push_own(Awaited::Asked(Question::Position(at)));
             self.to_uplink.push(&encode::request([b"XINFO", &b"STREAM"[..], stream]));
         }
         self.expect(Awaited::Blocking);
@@ -206,20 +195,7 @@ impl Session {
         if self.state.resp3 { b"_\r\n" } else { b"*-1\r\n" }
     }
 
-    fn subscribe(
-        &mut self,
-        class: Class,
-        frame: &[u8],
-        left: u32,
-        names: Option<Vec<Box<[u8]>>>,
-    ) -> bool {
-        let names = Box::new(Names { left, names: names.map(Vec::into_iter) });
-        let awaited = match class {
-            Class::Subscribe(_) if left == 0 => Awaited::Plain,
-            Class::Subscribe(channel) => Awaited::Subscribed(channel, names),
-            Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, names),
-            _ => Awaited::Plain,
-        };
+    fn subscribe(&mut self, class: Class, frame: &[u8], args: &[&[u8]]) -> bool {
         if !self.admit() {
             return false;
         }
@@ -229,7 +205,7 @@ impl Session {
             self.unsubscribe_mark();
         }
         self.use_up_one_shot(class);
-        self.expect(awaited);
+        self.expect(Awaited::of(class, args, false));
         self.to_uplink.push(frame);
         true
     }
@@ -249,7 +225,12 @@ impl Session {
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
         match auth::hello(self.generation.listen.config.login.as_ref(), args) {
-            Err(text) => self.answer(encode::error(text)),
+            Err(text) => {
+                if text == auth::WRONGPASS {
+                    self.login_failed();
+                }
+                self.answer(encode::error(text));
+            }
             Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
                 self.answer(encode::error(auth::NOAUTH));
             }
@@ -270,65 +251,50 @@ impl Session {
 
     /// After a switch, ids are not those of the uplink any more.
     fn with_ids(&self, args: &[&[u8]], awaited: Awaited) -> Awaited {
-        let replaced = !self.shared.ids.are_the_uplinks(self.generation.epoch);
+        let replaced = !self.shared.ids.are_the_uplinks();
         match ids::place(args).filter(|_| replaced) {
             Some(place) => Awaited::Ids(place, Box::new(awaited)),
             None => awaited,
         }
     }
 
-    /// RESET logs the uplink connection out, and the client too.
-    fn reset(&mut self, frame: &[u8], valid: bool) -> bool {
-        if !valid {
-            return self.forward(frame, Awaited::Plain);
-        }
+    /// Sends RESET, and takes in nothing more before it is known whether the uplink knows it.
+    fn reset(&mut self, frame: &[u8]) -> bool {
         if !self.admit() {
             return false;
         }
+        self.expect(Awaited::Reset);
+        self.intake.awaits_reply = true;
+        self.to_uplink.push(frame);
+        true
+    }
+
+    /// RESET has logged the uplink connection out, and the client too.
+    pub(super) fn was_reset(&mut self) {
         self.forget_mark();
         self.intake.fails = false;
         self.intake.transaction = None;
         self.intake.one_shot = None;
         self.intake.silence = Silence::No;
-        self.to_uplink.push(frame);
-        self.expect(Awaited::Reset);
         let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);
-            self.owed.push(Awaited::Own, b"");
+            self.owed.push_own(Awaited::Own);
         }
         self.intake.authenticate(generation.listen.config.login.is_none());
+        self.intake.is_ordinary = self.is_ordinary();
         self.mark();
-        true
     }
 
     fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> bool {
-        let silence = match args {
-            [_, reply, mode] if reply.eq_ignore_ascii_case(b"REPLY") => {
-                match (&mode.to_ascii_uppercase()[..], self.intake.silence) {
-                    (b"ON", _) => Some(Silence::No),
-                    (b"OFF", _) | (b"SKIP", Silence::Always) => Some(Silence::Always),
-                    (b"SKIP", _) => Some(Silence::Next),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        if silence == Some(Silence::Next) {
-            self.intake.silence = Silence::Next;
-            return true;
-        }
         if !self.admit() {
             return false;
         }
-        // CLIENT REPLY has no reply of its own but for ON. It is refused where only subscriptions are
-        // listened to.
-        let refused = !self.state.resp3 && self.owed.will_be_subscribed(&self.state);
-        if let Some(silence) = silence {
-            self.intake.silence = if refused { self.intake.silence } else { silence };
-            self.expect(Awaited::Plain);
-            self.to_uplink.push(frame);
-            self.mark();
+        if let Some(mode) = Mode::of(args) {
+            // The uplink goes on to answer, but it is asked whether the client may have this.
+            self.owed.push(Awaited::Asked(Question::Silence(mode)), b"client", Audience::Client);
+            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
+            self.intake.awaits_reply = true;
             return true;
         }
         if let [_, caching, on] = args
@@ -336,27 +302,41 @@ impl Session {
         {
             self.intake.one_shot = Some(OneShot::Caching(on.eq_ignore_ascii_case(b"YES")));
         }
-        let effect = effect(Class::Client, args);
-        self.note_redirect(effect.as_ref());
-        let awaited = effect.map_or(Awaited::Plain, effect_of);
-        let awaited = self.with_ids(args, awaited);
-        self.expect(awaited);
-        match self.shared.ids.request(Some(self.generation.epoch), args) {
+        let replaced = !self.shared.ids.are_the_uplinks();
+        self.expect(Awaited::of(Class::Client, args, replaced));
+        match self.shared.ids.request(At::Present, args) {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
         }
         true
     }
 
-    fn note_redirect(&self, effect: Option<&Effect>) {
-        if let Some(Effect::Track(tracking)) = effect
-            && let Some(target) = tracking.redirect
-        {
-            self.shared.ids.redirected(target);
+    /// Whether the client may have the silence that it asked for.
+    pub(super) fn learn_silence(&mut self, mode: Mode, reply: &[u8]) {
+        if reply.starts_with(b"-") {
+            return match self.intake.silence {
+                Silence::No => self.send_local(reply),
+                Silence::Next => self.set_silence(Silence::No),
+                Silence::Always => {}
+            };
         }
+        match (mode, self.intake.silence) {
+            (Mode::On, _) => {
+                self.set_silence(Silence::No);
+                self.send_local(OK);
+            }
+            (Mode::Off, _) | (Mode::Skip, Silence::Always) => self.set_silence(Silence::Always),
+            (Mode::Skip, Silence::No | Silence::Next) => self.set_silence(Silence::Next),
+        }
+        self.mark();
     }
 }
 
-fn effect_of(effect: Effect) -> Awaited {
-    Awaited::Effect(Box::new(effect))
+/// Whether one of the names is a channel of the proxy's own.
+fn names_own_channel(class: Class, args: &[&[u8]]) -> bool {
+    match class {
+        Class::Subscribe(_) => args.iter().skip(1).any(|name| Marker::is_own(name)),
+        Class::Publish => args.get(1).is_some_and(|name| Marker::is_own(name)),
+        _ => false,
+    }
 }

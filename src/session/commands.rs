@@ -2,27 +2,35 @@
 
 use super::Session;
 use super::auth;
-use super::awaited::Awaited;
+use super::awaited::{Awaited, Names};
 use super::close::Reason;
 use super::effect::Effect;
+use super::orders::Marker;
+use super::owed::Audience;
 use super::replay::{self, OneShot};
 use super::tap::Secrecy;
-use super::transaction::Transaction;
+use super::transaction::{Fate, Transaction};
 use crate::command::Class;
 use crate::resp::encode;
 
 pub(super) const OK: &[u8] = b"+OK\r\n";
+pub(super) const RESET: &[u8] = b"+RESET\r\n";
+pub(super) const TOO_LONG: &str = "ERR redis-proxy: request too long";
+pub(super) const NOT_YOURS: &str = "ERR redis-proxy: this channel is the proxy's own";
 const NOT_IN_MULTI: &str = "ERR Command not allowed inside a transaction";
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
-    /// Not decided yet.
+    /// Not known yet.
     None,
-    /// It goes up as it comes; with `owed`, a reply will come.
-    Forward { owed: bool },
-    /// It is held until its end.
-    Collect(Class),
+    /// It is held until its end, with its class and the number of its arguments. As an answer to what
+    /// becomes of a whole request: its arguments matter.
+    Held(Class, u32),
+    /// It is here, and goes up.
+    Forward,
+    /// It goes up as it comes.
+    Stream,
     /// It is passed over, and at its end this happens.
     Discard(Verdict),
 }
@@ -40,12 +48,12 @@ pub(super) enum Verdict {
     Http,
 }
 
-/// CLIENT REPLY.
+/// What the client asked for with CLIENT REPLY. The uplink answers all the same: so it is known what
+/// became of each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Silence {
     No,
-    /// No reply to the next request. The uplink hears of it together with that request, which
-    /// may be one that the proxy answers.
+    /// No reply to the next request.
     Next,
     /// No replies.
     Always,
@@ -61,39 +69,15 @@ fn unsupported(name: &[u8]) -> &'static str {
 }
 
 impl Session {
-    /// Decides what becomes of a request; `None` if the gate is shut to it.
+    /// Decides what becomes of a whole request; `None` if the gate is shut to it.
     pub(super) fn head(&mut self, class: Class, args: u32) -> Option<Route> {
-        let intake = &mut self.intake;
-        intake.route = Route::None;
-        intake.secrecy = match class {
-            Class::Auth | Class::Hello | Class::Secret => Secrecy::Arguments,
-            // Perhaps a password where a command should be.
-            _ if !intake.authenticated => Secrecy::All,
-            _ => Secrecy::None,
-        };
-        if class == Class::Http {
-            return Some(Route::Discard(Verdict::Http));
+        if let Some(route) = self.answered_here(class, args) {
+            return Some(route);
         }
-        if !intake.authenticated {
-            return Some(match class {
-                Class::Auth | Class::Hello => Route::Collect(class),
-                Class::Quit => Route::Discard(Verdict::Quit),
-                _ => Route::Discard(Verdict::Refuse(auth::NOAUTH)),
-            });
-        }
-        if class == Class::Quit {
-            return Some(Route::Discard(Verdict::Quit));
-        }
-        if class == Class::Reset {
-            return Some(Route::Collect(class));
-        }
-        if intake.transaction.is_some() {
+        if self.intake.transaction.is_some() {
             return self.head_in_multi(class, args);
         }
         let awaited = match class {
-            Class::Replication => {
-                return Some(Route::Discard(Verdict::Refuse(unsupported(intake.scanner.name()))));
-            }
             Class::Auth
             | Class::Hello
             | Class::Select
@@ -103,21 +87,23 @@ impl Session {
             | Class::Watch
             | Class::Subscribe(_)
             | Class::Unsubscribe(_)
+            | Class::Publish
             | Class::Eval
-            | Class::Script => return Some(Route::Collect(class)),
+            | Class::Script
+            | Class::Reset => return Some(Route::Held(class, args)),
             Class::Secret => Awaited::Secret,
             Class::Wait => Awaited::Waiting,
             Class::Multi if args == 1 => Awaited::Multi,
-            Class::Unwatch => Awaited::Effect(Box::new(Effect::Unwatch)),
-            Class::Monitor => Awaited::Effect(Box::new(Effect::Monitor)),
-            Class::Readonly(on) => Awaited::Effect(Box::new(Effect::Readonly(on))),
+            Class::Unwatch => Awaited::effect(Effect::Unwatch),
+            Class::Monitor => Awaited::effect(Effect::Monitor),
+            Class::Readonly(on) => Awaited::effect(Effect::Readonly(on)),
             Class::Plain
             | Class::Multi
             | Class::Exec
             | Class::Discard
             | Class::Asking
             | Class::Quit
-            | Class::Reset
+            | Class::Replication
             | Class::Http => Awaited::Plain,
         };
         if !self.admit() {
@@ -133,12 +119,81 @@ impl Session {
             _ if class == Class::Unwatch => self.intake.fails = false,
             _ => {}
         }
-        let route = Route::Forward { owed: self.expect(awaited) };
+        self.expect(awaited);
         self.intake.is_ordinary = self.is_ordinary();
-        Some(route)
+        Some(Route::Forward)
     }
 
-    /// The same while a transaction is open: most is queued.
+    /// What becomes of a request of which the uplink hears nothing, whatever the connection's state is.
+    fn answered_here(&mut self, class: Class, args: u32) -> Option<Route> {
+        let intake = &mut self.intake;
+        intake.secrecy = match class {
+            Class::Auth | Class::Hello | Class::Secret => Secrecy::Arguments,
+            // Perhaps a password where a command should be.
+            _ if !intake.authenticated => Secrecy::All,
+            _ => Secrecy::None,
+        };
+        let verdict = match class {
+            Class::Http => Verdict::Http,
+            Class::Quit => Verdict::Quit,
+            Class::Auth | Class::Hello if !intake.authenticated => {
+                return Some(Route::Held(class, args));
+            }
+            _ if !intake.authenticated => Verdict::Refuse(auth::NOAUTH),
+            Class::Replication if intake.transaction.is_none() => {
+                Verdict::Refuse(unsupported(intake.scanner.name()))
+            }
+            _ => return None,
+        };
+        Some(Route::Discard(verdict))
+    }
+
+    /// Decides what becomes of a request that is longer than may be held; `None` if the gate is shut to it.
+    pub(super) fn long_head(&mut self, class: Class, args: u32) -> Option<Route> {
+        if let Some(route) = self.answered_here(class, args) {
+            return Some(match route {
+                Route::Held(..) => Route::Discard(Verdict::Refuse(TOO_LONG)),
+                route => route,
+            });
+        }
+        let in_multi = self.intake.transaction.is_some();
+        let refusal = match class {
+            Class::Auth | Class::Hello if in_multi => Some(NOT_IN_MULTI),
+            Class::Auth | Class::Hello | Class::Client => Some(TOO_LONG),
+            Class::Subscribe(_) | Class::Unsubscribe(_) if in_multi => Some(TOO_LONG),
+            Class::Publish if self.intake.begins_with(Marker::is_own) => Some(NOT_YOURS),
+            Class::Replication => Some(unsupported(self.intake.scanner.name())),
+            _ => None,
+        };
+        if let Some(text) = refusal {
+            return match in_multi {
+                true => self.admit().then_some(Route::Discard(Verdict::RefuseInMulti(text))),
+                false => Some(Route::Discard(Verdict::Refuse(text))),
+            };
+        }
+        if !self.admit() {
+            return None;
+        }
+        let awaited = match class {
+            _ if in_multi => {
+                self.push_queued(|transaction| transaction.push(None, Fate::Queued));
+                Awaited::Queued(None)
+            }
+            Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::unknown(args - 1)),
+            Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::unknown(args - 1)),
+            // It may have BLOCK, further on.
+            Class::Read | Class::Blocking(_) | Class::Wait => Awaited::Waiting,
+            Class::Watch => Awaited::effect(Effect::WatchMany),
+            Class::Secret => Awaited::Secret,
+            _ => Awaited::Plain,
+        };
+        self.use_up_one_shot(class);
+        self.expect(awaited);
+        self.intake.is_ordinary = self.is_ordinary();
+        Some(Route::Stream)
+    }
+
+    /// Decides what becomes of a whole request while a transaction seems to be open: most is queued.
     fn head_in_multi(&mut self, class: Class, args: u32) -> Option<Route> {
         let refusal = match class {
             Class::Auth | Class::Hello => Some(NOT_IN_MULTI),
@@ -146,53 +201,55 @@ impl Session {
             _ => None,
         };
         let ends = matches!(class, Class::Exec | Class::Discard) && args == 1;
-        let route = match refusal {
-            Some(text) => Route::Discard(Verdict::RefuseInMulti(text)),
-            None if class == Class::Exec && ends && self.intake.fails => {
-                Route::Discard(Verdict::Touched)
-            }
-            None if ends => Route::Forward { owed: true },
-            // What is too much to be kept need not wait here for its end.
-            None if class == Class::Plain && self.is_pinned() => Route::Forward { owed: true },
-            None => return Some(Route::Collect(class)),
-        };
+        if refusal.is_none() && !ends {
+            return Some(Route::Held(class, args));
+        }
         if !self.admit() {
             return None;
         }
-        if !matches!(route, Route::Forward { .. }) {
-            return Some(route);
+        if let Some(text) = refusal {
+            return Some(Route::Discard(Verdict::RefuseInMulti(text)));
         }
-        if !ends {
-            return Some(self.queue_unkept());
+        if class == Class::Exec && self.intake.fails {
+            return Some(Route::Discard(Verdict::Touched));
         }
         self.use_up_one_shot(class);
         self.intake.fails = false;
-        let transaction = self.intake.transaction.take().unwrap_or_default();
-        let awaited = match class {
-            Class::Discard => Awaited::Effect(Box::new(Effect::Unwatch)),
-            _ => Awaited::Exec(Box::new(transaction.executed())),
-        };
-        let route = Route::Forward { owed: self.expect(awaited) };
+        self.intake.transaction = None;
+        self.expect(if class == Class::Discard { Awaited::Discard } else { Awaited::Exec });
         self.intake.is_ordinary = self.is_ordinary();
         self.mark();
-        Some(route)
-    }
-
-    /// A request that goes up as it comes is queued there, and not kept here.
-    pub(super) fn queue_unkept(&mut self) -> Route {
-        self.push_queued(|transaction| transaction.push(None, None));
-        Route::Forward { owed: self.expect(Awaited::Queued) }
+        Some(Route::Forward)
     }
 
     pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
         let Some(transaction) = &mut self.intake.transaction else { return };
-        let was_pinned = transaction.pinned;
         push(transaction);
-        if transaction.pinned && !was_pinned {
-            // Until it is executed, it is in flight.
+        if transaction.pinned {
+            self.keep_pass();
+        }
+    }
+
+    /// Until a transaction that cannot be carried is executed, it is in flight.
+    fn keep_pass(&mut self) {
+        if !self.intake.keeps_pass {
             self.passes.add(1);
             self.intake.keeps_pass = true;
         }
+    }
+
+    /// Whether a transaction is open turned out to be another than it seemed when the requests were
+    /// sent.
+    pub(super) fn reconsider_transaction(&mut self) {
+        if self.owed.will_be_in_transaction() {
+            // What was kept of it is not what the server has.
+            self.intake.transaction = Some(Transaction::unknown());
+            self.keep_pass();
+        } else {
+            self.intake.transaction = None;
+        }
+        self.intake.is_ordinary = self.is_ordinary();
+        self.mark();
     }
 
     /// The transaction can only be finished by the uplink that it was begun on.
@@ -238,63 +295,39 @@ impl Session {
         }
     }
 
-    /// An admitted request, next to go up, will be answered, which is what this returns, or not.
-    pub(super) fn expect(&mut self, awaited: Awaited) -> bool {
-        if self.intake.silence == Silence::Next {
-            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "SKIP"]));
-        }
-        // Confirmations are pushes, and come in spite of CLIENT REPLY OFF.
-        let push = matches!(awaited, Awaited::Subscribed(..) | Awaited::Unsubscribed(..));
-        if self.is_silent() && !push {
-            self.intake.unanswered += 1;
-            self.intake.unfenced = true;
-            self.suppose(awaited);
-            self.mark();
-            return false;
-        }
-        self.intake.unfenced = false;
-        self.owed.push(awaited, self.intake.scanner.name());
-        true
+    /// An admitted request, next to go up, will be answered with this.
+    pub(super) fn expect(&mut self, awaited: Awaited) {
+        let audience = self.take_audience();
+        self.owed.push(awaited, self.intake.scanner.name(), audience);
     }
 
-    /// A request without a reply is taken to have succeeded, until the uplink can be asked.
-    fn suppose(&mut self, awaited: Awaited) {
-        match awaited {
-            Awaited::Effect(effect) => self.state.apply(*effect),
-            Awaited::Multi => self.state.begin_queueing(),
-            Awaited::Touched => self.state.apply(Effect::Unwatch),
-            Awaited::Exec(executed) => {
-                self.state.apply(Effect::Unwatch);
-                executed.apply(&[], &mut self.state);
-            }
-            Awaited::Queued | Awaited::Instead(_) => {}
-            _ => return,
-        }
-        self.state.unsure = true;
-    }
-
-    /// The next reply is suppressed; used up by asking, where it is for one request only.
-    fn is_silent(&mut self) -> bool {
+    /// Whether the client hears the answer to a request; used up by asking, where that is so for one
+    /// request only.
+    pub(super) fn take_audience(&mut self) -> Audience {
         match self.intake.silence {
-            Silence::No => false,
-            Silence::Always => true,
+            Silence::No => Audience::Client,
+            Silence::Always => Audience::Nobody,
             Silence::Next => {
-                self.intake.silence = Silence::No;
-                self.intake.is_ordinary = self.is_ordinary();
-                true
+                self.set_silence(Silence::No);
+                Audience::Nobody
             }
         }
+    }
+
+    pub(super) fn set_silence(&mut self, silence: Silence) {
+        self.intake.silence = silence;
+        self.intake.is_ordinary = self.is_ordinary();
     }
 
     /// The proxy's own reply, which keeps its place behind those owed by the uplink.
     pub(super) fn answer(&mut self, reply: Vec<u8>) {
-        if self.is_silent() {
+        if self.take_audience() == Audience::Nobody {
             return;
         }
         if self.owed.is_empty() && !self.replies.in_frame() {
             self.send_local(&reply);
         } else {
-            self.owed.push(Awaited::Local(reply.into_boxed_slice()), b"");
+            self.owed.push_own(Awaited::Local(reply.into_boxed_slice()));
         }
     }
 
@@ -303,7 +336,7 @@ impl Session {
             Verdict::Refuse(text) => self.answer(encode::error(text)),
             Verdict::RefuseInMulti(text) => {
                 let refused = replay::refused();
-                self.push_queued(|transaction| transaction.push(Some(&refused), None));
+                self.push_queued(|transaction| transaction.push(Some(&refused), Fate::Queued));
                 self.expect(Awaited::Instead(text));
                 self.to_uplink.push(&refused);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ids;
 use super::state::Tracking;
-use crate::command::{Channel, Class};
+use crate::command::Class;
 
 /// What a request changes in the connection, if it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +25,6 @@ pub(super) enum Effect {
     WatchMany,
     Unwatch,
     Monitor,
-    /// In a transaction; outside, each confirmation is waited for.
-    Subscribe(Channel, Vec<Box<[u8]>>),
-    /// The same; without names, from all.
-    Unsubscribe(Channel, Vec<Box<[u8]>>),
 }
 
 impl Effect {
@@ -36,10 +32,7 @@ impl Effect {
     pub(super) fn size(&self) -> usize {
         let sum = |names: &[Box<[u8]>]| names.iter().map(|name| name.len() + 16).sum::<usize>();
         let own = match self {
-            Effect::Watch(names)
-            | Effect::Capabilities(names)
-            | Effect::Subscribe(_, names)
-            | Effect::Unsubscribe(_, names) => sum(names),
+            Effect::Watch(names) | Effect::Capabilities(names) => sum(names),
             Effect::Name(text) | Effect::LibName(text) | Effect::LibVer(text) => text.len(),
             Effect::Track(tracking) => {
                 sum(&tracking.options)
@@ -72,8 +65,6 @@ pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
         Class::Unwatch => Some(Effect::Unwatch),
         Class::Readonly(on) => Some(Effect::Readonly(on)),
         Class::Monitor => Some(Effect::Monitor),
-        Class::Subscribe(channel) => Some(Effect::Subscribe(channel, owned())),
-        Class::Unsubscribe(channel) => Some(Effect::Unsubscribe(channel, owned())),
         Class::Client => client(rest),
         _ => None,
     }

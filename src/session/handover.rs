@@ -11,7 +11,7 @@ use super::effect::Effect;
 use super::next::{Next, NextLink};
 use super::orders::{Order, Prospect, Running, marks};
 use super::outbox::Outbox;
-use super::owed::{Name, View};
+use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
@@ -57,9 +57,7 @@ impl Session {
         if self.passes.held() == 0 {
             return None;
         }
-        // A request without a reply, of which the client has not sent all.
-        let silent = || (Name::new(self.intake.scanner.name()), None);
-        let (name, since) = self.owed.oldest_admitted().unwrap_or_else(silent);
+        let (name, since) = self.owed.oldest_admitted().unwrap_or_default();
         let unread = !self.to_client.is_clear();
         let command = match self.intake.keeps_pass && self.owed.is_empty() {
             true => "a transaction that is too large to be carried".to_owned(),
@@ -82,8 +80,18 @@ impl Session {
         matches!(self.uplink, Link::Live(_) | Link::Dialling(_))
     }
 
+    /// The connection to which this one redirects its invalidations has to drop its cache at a handover.
+    fn note_target(&mut self) {
+        let target = self.state.tracking().and_then(|tracking| tracking.redirect);
+        if target != self.target {
+            self.shared.ids.redirected(self.target, target);
+            self.target = target;
+        }
+    }
+
     /// Tells those who look for such sessions what this one is like.
-    pub(super) fn mark(&self) {
+    pub(super) fn mark(&mut self) {
+        self.note_target();
         let state = &self.state;
         let bits = [
             (self.intake.transaction.is_some(), marks::TRANSACTION),
@@ -108,8 +116,8 @@ impl Session {
 
     /// What a handover would lose.
     pub(super) fn uncarried(&self) -> Option<&'static str> {
-        if self.intake.silence == Silence::Always && self.intake.transaction.is_some() {
-            return Some("a transaction under CLIENT REPLY OFF");
+        if self.intake.stalled {
+            return Some("a long request of which only a part has come");
         }
         self.state.uncarried()
     }
@@ -189,6 +197,9 @@ impl Session {
             self.drop_cache(false);
         }
         self.forget_uplink();
+        if let Some(id) = self.id {
+            self.shared.ids.lost(id);
+        }
         // Nobody can be asked any more.
         self.touch(self.state.watching());
         if self.leaving {
@@ -206,7 +217,7 @@ impl Session {
             self.restore = Some(Box::new(script)).filter(|script| !script.is_empty());
         }
         // What is still owed are replies to the proxy's own requests, and what waits behind them.
-        for local in std::mem::take(&mut self.owed).into_locals() {
+        for local in self.owed.take_locals() {
             self.send_local(&local);
         }
         self.to_uplink = Outbox::default();

@@ -1,20 +1,30 @@
 //! Ids of clients: what a client has seen stays valid after a handover. Pure, but for its lock.
 //!
-//! Before the first switch, an id is the uplink's. After it, sessions keep the id that they had,
-//! and whoever comes later is given the uplink's plus an offset, so that nobody has another's, and
-//! later ones are larger, as Redis promises. (The offset leaves them exact in a double.)
+//! At first, an id is the uplink's. A server that is put in its place, or restarted, counts from 1 again.
+//! From then on, sessions keep the id that they had, and whoever comes later is given the uplink's plus
+//! an offset, so that nobody has another's, and later ones are larger, as Redis promises. (The offset
+//! leaves them exact in a double.)
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::resp::encode;
-use crate::resp::reply::{Scanner, Step};
 
 /// Between the ids of one uplink and those of the next.
 const OFFSET: u64 = 1 << 40;
 /// Nobody has this id.
 const NOBODY: u64 = i64::MAX as u64;
+
+/// Which uplink is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// That of the generation in force.
+    Present,
+    /// That of the generation that is being prepared.
+    Next,
+}
 
 /// What ids mean at the uplink in force.
 #[derive(Debug, Default)]
@@ -26,14 +36,20 @@ pub struct Ids {
 
 #[derive(Debug, Default)]
 struct Maps {
-    /// By the id that clients have seen: the uplink's.
+    /// How often the uplink was exchanged.
+    epoch: u64,
+    /// What is added to the ids of the server that runs now.
+    offset: u64,
+    /// A session was left by its uplink and stays: the server may be another when it is back.
+    in_doubt: bool,
+    /// Of all who are connected, by the id that clients have seen: the uplink's.
     present: HashMap<u64, u64>,
-    /// The other way round.
+    /// Of all who are connected, by the uplink's id: the one that clients have seen.
     seen: HashMap<u64, u64>,
     /// By the id that clients have seen: the next uplink's.
     next: HashMap<u64, u64>,
-    /// To these, as clients have seen them, others have redirected invalidations.
-    targets: HashSet<u64>,
+    /// To these, as clients have seen them, so many others have redirected invalidations.
+    targets: HashMap<u64, u32>,
     /// Keys were touched that these watch, as clients have seen them, and the uplink does not know it.
     touched: HashSet<u64>,
 }
@@ -59,20 +75,32 @@ impl Ids {
     /// A session has a connection with this id at the uplink of this epoch; gives the id that its
     /// client has seen, or will see.
     pub(super) fn connected(&self, epoch: u64, seen: Option<u64>, present: u64) -> u64 {
-        let usual = present + epoch * OFFSET;
-        let seen = seen.unwrap_or(usual);
-        if seen != usual {
+        let maps = &mut *self.maps();
+        if std::mem::take(&mut maps.in_doubt) {
+            maps.offset += OFFSET;
+        }
+        let seen = seen.unwrap_or(present + maps.offset);
+        if seen != present || maps.offset > 0 {
             self.differ.store(true, Ordering::Relaxed);
-            let mut maps = self.maps();
+        }
+        // One that came too late for its uplink is about to be exchanged.
+        if epoch == maps.epoch {
             maps.present.insert(seen, present);
             maps.seen.insert(present, seen);
         }
         seen
     }
 
-    /// Ids are those of the uplink, as long as nobody has had to connect again.
-    pub(super) fn are_the_uplinks(&self, epoch: u64) -> bool {
-        epoch == 0 && !self.differ.load(Ordering::Relaxed)
+    /// The uplink has left a session, which stays.
+    pub(super) fn lost(&self, seen: u64) {
+        let maps = &mut *self.maps();
+        maps.in_doubt = true;
+        maps.leave(seen);
+    }
+
+    /// Ids are those of the uplink.
+    pub(super) fn are_the_uplinks(&self) -> bool {
+        !self.differ.load(Ordering::Relaxed)
     }
 
     /// It has one at the next uplink, too.
@@ -92,19 +120,20 @@ impl Ids {
 
     /// The next uplink is in force.
     pub fn exchange(&self) {
-        let mut maps = self.maps();
+        self.differ.store(true, Ordering::Relaxed);
+        let maps = &mut *self.maps();
+        maps.epoch += 1;
+        maps.offset += OFFSET;
+        maps.in_doubt = false;
         maps.present = std::mem::take(&mut maps.next);
         maps.seen = maps.present.iter().map(|(seen, present)| (*present, *seen)).collect();
     }
 
     /// A session is over.
     pub(super) fn forget(&self, seen: u64) {
-        let mut maps = self.maps();
-        if let Some(present) = maps.present.remove(&seen) {
-            maps.seen.remove(&present);
-        }
+        let maps = &mut *self.maps();
+        maps.leave(seen);
         maps.next.remove(&seen);
-        maps.targets.remove(&seen);
         maps.touched.remove(&seen);
     }
 
@@ -123,38 +152,52 @@ impl Ids {
         self.maps().touched.contains(&seen)
     }
 
-    /// Somebody has redirected invalidations to this one.
-    pub(super) fn redirected(&self, seen: u64) {
-        self.maps().targets.insert(seen);
+    /// A session redirects its invalidations to another one than before, or does not any more.
+    pub(super) fn redirected(&self, before: Option<u64>, now: Option<u64>) {
+        let maps = &mut *self.maps();
+        if let Some(before) = before
+            && let Entry::Occupied(mut count) = maps.targets.entry(before)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if let Some(now) = now {
+            *maps.targets.entry(now).or_default() += 1;
+        }
     }
 
     pub(super) fn is_target(&self, seen: u64) -> bool {
-        self.maps().targets.contains(&seen)
+        self.maps().targets.contains_key(&seen)
     }
 
     /// The uplink's id for one that a client names.
-    pub(super) fn present(&self, epoch: u64, seen: u64) -> Option<u64> {
-        let known = self.maps().present.get(&seen).copied();
-        known.or_else(|| seen.checked_sub(epoch * OFFSET).filter(|id| *id < OFFSET))
+    pub(super) fn present(&self, seen: u64) -> Option<u64> {
+        let maps = self.maps();
+        let known = maps.present.get(&seen).copied();
+        known.or_else(|| seen.checked_sub(maps.offset).filter(|id| *id < OFFSET))
     }
 
     /// What a client must be told for an id of the uplink's.
-    fn seen(&self, epoch: u64, present: u64) -> u64 {
-        self.maps().seen.get(&present).copied().unwrap_or(present + epoch * OFFSET)
+    fn seen(&self, present: u64) -> u64 {
+        let maps = self.maps();
+        maps.seen.get(&present).copied().unwrap_or(present + maps.offset)
     }
 
-    /// A CLIENT request with the ids that it names replaced by those of the uplink of this epoch;
-    /// `None` is the next.
-    pub(super) fn request(&self, epoch: Option<u64>, args: &[&[u8]]) -> Option<Vec<u8>> {
-        if epoch.is_some_and(|epoch| self.are_the_uplinks(epoch)) {
+    /// A CLIENT request with the ids that it names replaced by those of an uplink; `None` if there are
+    /// none to be replaced.
+    pub(super) fn request(&self, uplink: At, args: &[&[u8]]) -> Option<Vec<u8>> {
+        if uplink == At::Present && self.are_the_uplinks() {
             return None;
         }
         let replaced: Vec<Option<Vec<u8>>> = (0..args.len())
             .map(|at| {
-                let id = number(args[at]).filter(|_| names_id(args, at))?;
-                let there = match epoch {
-                    Some(epoch) => self.present(epoch, id),
-                    None => self.next(id),
+                // The uplink has words for a number that can be nobody's.
+                let id = number(args[at]).filter(|id| *id > 0 && names_id(args, at))?;
+                let there = match uplink {
+                    At::Present => self.present(id),
+                    At::Next => self.next(id),
                 };
                 Some(there.unwrap_or(NOBODY).to_string().into_bytes())
             })
@@ -168,58 +211,33 @@ impl Ids {
     }
 
     /// A whole reply with its ids replaced. Whatever has none is as it was.
-    pub(super) fn reply(&self, epoch: u64, place: Place, reply: &[u8]) -> Vec<u8> {
+    pub(super) fn reply(&self, place: Place, reply: &[u8]) -> Vec<u8> {
         match place {
-            Place::Number => self.number_at(epoch, reply, 0),
-            Place::Hello => self.number_after(epoch, reply, b"$2\r\nid\r\n"),
-            Place::Redirect => self.number_after(epoch, reply, b"$8\r\nredirect\r\n"),
-            Place::Lines => self.lines(epoch, reply),
+            Place::Number => self.number_at(reply, 0),
+            Place::Hello => self.number_after(reply, b"$2\r\nid\r\n"),
+            Place::Redirect => self.number_after(reply, b"$8\r\nredirect\r\n"),
+            Place::Lines => self.lines(reply),
         }
     }
 
-    /// The reply to EXEC: those of its elements that have ids.
-    pub(super) fn replies(&self, epoch: u64, places: &[(u32, Place)], reply: &[u8]) -> Vec<u8> {
-        let Some(head) = memchr::memchr(b'\n', reply).filter(|_| reply.starts_with(b"*")) else {
-            return reply.to_vec();
-        };
-        let mut out = reply[..=head].to_vec();
-        let (mut scanner, mut pos, mut element) = (Scanner::default(), head + 1, 0);
-        while pos < reply.len() {
-            let start = pos;
-            let Ok(Step::End { kind }) = scanner.next(reply, &mut pos) else {
-                out.extend_from_slice(&reply[start..]);
-                break;
-            };
-            let whole = &reply[start..pos];
-            match places.iter().find(|(at, _)| *at == element && kind != b'>') {
-                Some((_, place)) => out.extend(self.reply(epoch, *place, whole)),
-                None => out.extend_from_slice(whole),
-            }
-            element += u32::from(kind != b'>');
-        }
-        out
-    }
-
-    fn number_after(&self, epoch: u64, reply: &[u8], key: &[u8]) -> Vec<u8> {
+    fn number_after(&self, reply: &[u8], key: &[u8]) -> Vec<u8> {
         match memchr::memmem::find(reply, key) {
-            Some(at) => self.number_at(epoch, reply, at + key.len()),
+            Some(at) => self.number_at(reply, at + key.len()),
             None => reply.to_vec(),
         }
     }
 
     /// `:N` at this place; numbers below 1 are no ids.
-    fn number_at(&self, epoch: u64, reply: &[u8], at: usize) -> Vec<u8> {
+    fn number_at(&self, reply: &[u8], at: usize) -> Vec<u8> {
         let (before, rest) = reply.split_at(at);
         let Some(end) = memchr::memchr(b'\r', rest) else { return reply.to_vec() };
         match rest[..end].strip_prefix(b":").and_then(number).filter(|id| *id > 0) {
-            Some(id) => {
-                [before, format!(":{}", self.seen(epoch, id)).as_bytes(), &rest[end..]].concat()
-            }
+            Some(id) => [before, format!(":{}", self.seen(id)).as_bytes(), &rest[end..]].concat(),
             None => reply.to_vec(),
         }
     }
 
-    fn lines(&self, epoch: u64, reply: &[u8]) -> Vec<u8> {
+    fn lines(&self, reply: &[u8]) -> Vec<u8> {
         let (kind, prefix): (u8, &[u8]) = match reply.first() {
             Some(b'$') => (b'$', b""),
             Some(b'=') => (b'=', b"txt:"),
@@ -241,7 +259,7 @@ impl Ids {
                 let id = number(digits).filter(|id| *id > 0);
                 match id.filter(|_| name == b"id=" || name == b"redir=") {
                     Some(id) => {
-                        let seen = self.seen(epoch, id);
+                        let seen = self.seen(id);
                         touched |= name == b"id=" && self.is_touched(seen);
                         text.extend_from_slice(name);
                         text.extend_from_slice(seen.to_string().as_bytes());
@@ -254,6 +272,18 @@ impl Ids {
         }
         let head = format!("{}{}\r\n", char::from(kind), text.len());
         [head.as_bytes(), &text, b"\r\n"].concat()
+    }
+}
+
+impl Maps {
+    /// A session is not connected any more.
+    fn leave(&mut self, seen: u64) {
+        // Somebody else may have its id there by now.
+        if let Some(present) = self.present.remove(&seen)
+            && self.seen.get(&present) == Some(&seen)
+        {
+            self.seen.remove(&present);
+        }
     }
 }
 
@@ -312,20 +342,14 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The value of a field in a line of CLIENT INFO or LIST.
-pub(super) fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let mut words = line.split(|byte| byte.is_ascii_whitespace());
-    words.find_map(|word| word.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::resp::Args;
 
-    fn request(ids: &Ids, epoch: u64, line: &str) -> String {
+    fn request(ids: &Ids, line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let frame = ids.request(Some(epoch), &args).unwrap_or_else(|| encode::request(&args));
+        let frame = ids.request(At::Present, &args).unwrap_or_else(|| encode::request(&args));
         let text = Args::new(&frame).map(String::from_utf8_lossy).collect::<Vec<_>>();
         text.join(" ")
     }
@@ -334,9 +358,9 @@ mod tests {
     fn an_id_that_was_seen_means_the_same_client_after_a_switch() {
         let ids = Ids::default();
         assert_eq!(ids.connected(0, None, 5), 5);
-        assert_eq!(request(&ids, 0, "CLIENT KILL ID 5"), "CLIENT KILL ID 5");
+        assert_eq!(request(&ids, "CLIENT KILL ID 5"), "CLIENT KILL ID 5");
         ids.prepared(5, 90);
-        assert_eq!(request(&ids, 0, "CLIENT UNBLOCK 5"), "CLIENT UNBLOCK 5", "not yet");
+        assert_eq!(request(&ids, "CLIENT UNBLOCK 5"), "CLIENT UNBLOCK 5", "not yet");
         ids.exchange();
         assert_eq!(ids.connected(1, Some(5), 90), 5);
         let late = ids.connected(1, None, 5);
@@ -352,19 +376,21 @@ mod tests {
             ("CLIENT KILL ID 6", format!("CLIENT KILL ID {NOBODY}")),
             ("CLIENT SETNAME 5", "CLIENT SETNAME 5".to_owned()),
         ] {
-            assert_eq!(request(&ids, 1, line), there);
+            assert_eq!(request(&ids, line), there);
         }
         ids.forget(5);
-        assert_eq!(request(&ids, 1, "CLIENT KILL ID 5"), format!("CLIENT KILL ID {NOBODY}"));
+        assert_eq!(request(&ids, "CLIENT KILL ID 5"), format!("CLIENT KILL ID {NOBODY}"));
     }
 
     #[test]
     fn replies_show_what_was_seen() {
         let ids = Ids::default();
-        ids.connected(1, Some(5), 90);
+        ids.connected(0, None, 5);
+        ids.prepared(5, 90);
+        ids.exchange();
         let later = OFFSET + 91;
         let of = |place, text: &str| {
-            String::from_utf8_lossy(&ids.reply(1, place, text.as_bytes())).into_owned()
+            String::from_utf8_lossy(&ids.reply(place, text.as_bytes())).into_owned()
         };
         assert_eq!(of(Place::Number, ":90\r\n"), ":5\r\n");
         assert_eq!(of(Place::Number, ":-1\r\n"), ":-1\r\n");
@@ -388,7 +414,38 @@ mod tests {
             let wanted = line(5, flags) + &line(later, "N");
             assert_eq!(of(Place::Lines, &frame('$', "", &list)), frame('$', "", &wanted));
         }
-        let exec = ids.replies(1, &[(1, Place::Number)], b"*2\r\n:90\r\n>1\r\n:1\r\n:90\r\n");
-        assert_eq!(exec, b"*2\r\n:90\r\n>1\r\n:1\r\n:5\r\n");
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_gives_nobody_the_id_of_another() {
+        let ids = Ids::default();
+        assert_eq!((ids.connected(0, None, 5), ids.connected(0, None, 6)), (5, 6));
+        assert!(ids.are_the_uplinks());
+        ids.lost(5);
+        let newcomer = ids.connected(0, None, 5);
+        assert_eq!(newcomer, OFFSET + 5);
+        // Only now is it noticed here.
+        ids.lost(6);
+        assert_eq!(request(&ids, "CLIENT KILL ID 5"), format!("CLIENT KILL ID {NOBODY}"));
+        assert_eq!(ids.connected(0, Some(5), 6), 5);
+        assert_eq!(request(&ids, "CLIENT KILL ID 5"), "CLIENT KILL ID 6");
+        assert_eq!(request(&ids, &format!("CLIENT KILL ID {newcomer}")), "CLIENT KILL ID 5");
+        assert_eq!(request(&ids, "CLIENT KILL ID 6"), format!("CLIENT KILL ID {NOBODY}"));
+    }
+
+    #[test]
+    fn targets_are_remembered_for_as_long_as_somebody_redirects_to_them() {
+        let ids = Ids::default();
+        let mut before = None;
+        for target in 1..1000 {
+            ids.redirected(before, Some(target));
+            before = Some(target);
+        }
+        ids.redirected(None, Some(999));
+        assert_eq!(ids.maps().targets.len(), 1);
+        ids.redirected(before, None);
+        assert!(ids.is_target(999), "of another one");
+        ids.redirected(Some(999), None);
+        assert!(ids.maps().targets.is_empty());
     }
 }

@@ -8,9 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::awaited::{Awaited, Question};
 use super::blocking::{self, Ticket};
-use super::commands::Silence;
-use super::effect::Effect;
-use super::ids;
+use super::ids::{self, At};
 use super::next::{Next, NextLink};
 use super::orders::{Interrupt, Preparation};
 use super::replay;
@@ -89,15 +87,6 @@ impl Finish {
     }
 }
 
-/// Which uplink is told something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// That of the generation in force.
-    Present,
-    /// That of the generation that is being prepared.
-    Next,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -107,8 +96,6 @@ pub(super) struct Last {
     finish: Arc<Finish>,
     permit: Option<OwnedSemaphorePermit>,
     stage: Stage,
-    /// The old uplink was told to answer again.
-    speaks: bool,
     /// Its watched keys are not watched any more.
     unwatched: bool,
     /// Set by whoever asks about watched keys.
@@ -133,19 +120,16 @@ enum Stage {
 impl Session {
     fn told_last(&self, at: At) -> replay::Last<'_> {
         let redirect = self.state.tracking().and_then(|tracking| tracking.redirect);
-        let (ids, epoch) = (&self.shared.ids, self.generation.epoch);
+        let ids = &self.shared.ids;
         replay::Last {
             ids,
-            epoch: match at {
-                At::Present => Some(epoch),
-                At::Next => None,
-            },
+            at,
             state: &self.state,
             transaction: self.intake.transaction.as_deref(),
+            aborted: self.owed.is_aborted(),
             one_shot: self.intake.one_shot,
-            silent: self.intake.silence == Silence::Always,
             redirect: redirect.and_then(|seen| match at {
-                At::Present => ids.present(epoch, seen),
+                At::Present => ids.present(seen),
                 At::Next => ids.next(seen),
             }),
         }
@@ -165,7 +149,6 @@ impl Session {
         if self.listens_only() {
             let mut script = replay::without_channels(&carried);
             self.told_last(at).script(&mut script);
-            self.silence(&mut script);
             script.append(replay::channels_of(&carried));
             mark(&mut script);
             return script;
@@ -173,23 +156,11 @@ impl Session {
         let mut script = replay::prepared(&carried);
         mark(&mut script);
         self.told_last(at).script(&mut script);
-        self.silence(&mut script);
         script
     }
 
-    /// After this, nothing is answered any more; but subscriptions are confirmed.
-    fn silence(&self, script: &mut Script) {
-        if self.is_silenced() {
-            script.ask("CLIENT REPLY", &[b"OFF"], Answer::Nothing);
-        }
-    }
-
-    fn is_silenced(&self) -> bool {
-        self.intake.silence == Silence::Always
-    }
-
-    /// To nothing but subscriptions.
-    fn listens_only(&self) -> bool {
+    /// The uplink takes nothing from this client but subscriptions, and what ends them.
+    pub(super) fn listens_only(&self) -> bool {
         !self.state.resp3 && self.state.subscribed()
     }
 
@@ -202,8 +173,6 @@ impl Session {
     pub(super) fn needs_last(&self) -> bool {
         let subscribed = self.state.subscribed();
         self.needs_more_than_told()
-            || self.state.unsure
-            || self.intake.unfenced
             || match &self.next {
                 Some(next) => {
                     let marker = next.preparation.marker();
@@ -221,50 +190,34 @@ impl Session {
         if ends || !matches!(self.uplink, Link::Live(_)) || !self.needs_last() {
             return;
         }
-        let speaks = !finish.old_is_gone && self.ask_old(&finish);
+        if !finish.old_is_gone {
+            self.ask_old(&finish);
+        }
         finish.begin(self.peer);
         self.last = Some(Box::new(Last {
             finish,
             permit: Some(permit),
             stage: Stage::Old,
-            speaks,
             unwatched: false,
             untouched: None,
         }));
     }
 
-    /// The old uplink has a last word. True if it was told to answer again.
-    fn ask_old(&mut self, finish: &Finish) -> bool {
-        // Where it listens to subscriptions only, their confirmation came after all that was sent
-        // before.
-        let speaks = self.is_silenced() && !self.listens_only();
-        if speaks {
-            // Once this is answered, all that came before it has happened.
-            self.owed.push(Awaited::Own, b"");
-            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
-        }
-        let can_ask = self.intake.transaction.is_none() && !self.listens_only();
-        if can_ask && self.state.unsure {
-            self.owed.push(Awaited::Asked(Question::Info), b"");
-            self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
-        } else if can_ask && self.intake.unfenced && !speaks {
-            self.owed.push(Awaited::Asked(Question::Barrier), b"");
-            self.to_uplink.push(&encode::request(["PING"]));
-        }
+    /// The old uplink has a last word for whoever is subscribed.
+    fn ask_old(&mut self, finish: &Finish) {
         if self.state.subscribed() {
             match finish.preparation.marker() {
                 Some(marker) if self.is_marked_by(marker) => {}
                 // Anything else would be queued. What comes before the answer to this is all that
                 // was published before the gate was shut.
                 _ if self.intake.transaction.is_some() => {
-                    self.owed.push(Awaited::Asked(Question::Barrier), b"");
+                    self.owed.push_own(Awaited::Asked(Question::Barrier));
                     self.to_uplink.push(&encode::request(["MULTI"]));
                 }
                 Some(marker) => self.subscribe_mark(marker.clone()),
                 None => self.ping_for_mark(),
             }
         }
-        speaks
     }
 
     /// Without a channel of the proxy's own, what comes before this answer is all that the old
@@ -353,8 +306,7 @@ impl Session {
         let new = preparation.next_marker().filter(|_| subscribed && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
-            // It would not be answered where nothing is.
-            None if subscribed && preparation.marker().is_none() && !self.is_silenced() => {
+            None if subscribed && preparation.marker().is_none() => {
                 script.ask("PING", &[], Answer::Pong);
             }
             None => {}
@@ -363,7 +315,6 @@ impl Session {
             Some((Next { link: NextLink::Ready(fresh), listens, .. }, mut script)) => {
                 mark(&mut script);
                 last.script(&mut script);
-                self.silence(&mut script);
                 (script, Some(fresh), listens)
             }
             _ => (self.whole_script(At::Next, mark), None, None),
@@ -436,8 +387,8 @@ impl Session {
             return Stage::Done;
         }
         last.unwatched = true;
-        self.owed.push(Awaited::Own, b"");
-        self.owed.push(Awaited::Asked(Question::Touched), b"");
+        self.owed.push_own(Awaited::Own);
+        self.owed.push_own(Awaited::Asked(Question::Touched));
         self.to_uplink.push(&encode::request(["MULTI"]));
         self.to_uplink.push(&encode::request(["EXEC"]));
         Stage::Watched
@@ -458,27 +409,17 @@ impl Session {
                 }
             }
             Question::Barrier => {}
-            Question::Info => self.learn_info(reply),
-            Question::Id => {
-                let id = reply.strip_prefix(b":").and_then(|line| line.strip_suffix(b"\r\n"));
-                if let Some(id) = id.and_then(ids::number) {
-                    self.is_known_as(id);
-                }
-            }
+            Question::Id => self.learn_id(reply),
+            Question::Silence(mode) => self.learn_silence(mode, reply),
         }
     }
 
-    fn learn_info(&mut self, info: &[u8]) {
-        let number = |name| ids::field(info, name).and_then(ids::number);
-        let Some(db) = number("db").and_then(|db| u32::try_from(db).ok()) else { return };
-        self.state.unsure = false;
-        if db != self.state.db {
-            self.state.apply(Effect::Select(db));
-        }
-        let text = |name| ids::field(info, name).map(Box::<[u8]>::from);
-        let known = self.state.extras().map(|extras| extras.name.clone()).unwrap_or_default();
-        if let Some(name) = text("name").filter(|name| *name != known) {
-            self.state.apply(Effect::Name(name));
+    fn learn_id(&mut self, reply: &[u8]) {
+        let id = reply.strip_prefix(b":").and_then(|line| line.strip_suffix(b"\r\n"));
+        match id.and_then(ids::number) {
+            Some(id) => self.is_known_as(id),
+            // A user without the right to ask is a user all the same.
+            None => self.refusal = reply.strip_prefix(b"-").map(Box::from),
         }
     }
 
@@ -509,9 +450,6 @@ impl Session {
         let Some(last) = self.last.take() else { return };
         if !matches!(self.uplink, Link::Live(_)) {
             return;
-        }
-        if last.speaks {
-            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "OFF"]));
         }
         // They are not watched any more, so nobody will know.
         self.touch(last.unwatched);

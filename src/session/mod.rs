@@ -5,11 +5,13 @@
 //! - `replies`: uplink -> client
 //! - `owed`: the replies that are owed, in order (pure)
 //! - `awaited`: what the next one means (pure)
+//! - `queue`: what the server has queued since MULTI (pure)
 //! - `state`: what the connection carries (pure)
 //! - `effect`: what a request changes of that (pure)
 //! - `transaction`: what is queued since MULTI (pure)
 //! - `blocking`: commands that wait, and how to ask again (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
+//! - `link`: the connection to the uplink
 //! - `next`: the next uplink, made ready while the present one serves
 //! - `handover`: the uplink is exchanged for that of a new generation
 //! - `last`: what of that can only be done while nothing is in flight
@@ -17,6 +19,8 @@
 //! - `swallow`: where the one uplink's messages end and the other's begin (pure)
 //! - `ids`: the ids of clients, which stay valid (pure)
 //! - `auth`: AUTH and HELLO (pure)
+//! - `parking`: requests that were read and must wait
+//! - `patience`: clients that let others wait
 //! - `close`: why it ended, and who is told
 //! - `tap`: `log_messages`
 //!
@@ -33,10 +37,14 @@ mod effect;
 mod handover;
 mod ids;
 mod last;
+mod link;
 mod next;
 mod orders;
 mod outbox;
 mod owed;
+mod parking;
+mod patience;
+mod queue;
 mod replay;
 mod replies;
 mod requests;
@@ -55,10 +63,10 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::debug;
 
-use self::awaited::{Awaited, Question};
 use self::blocking::Blocked;
 pub use self::blocking::Ticket;
 use self::close::Reason;
@@ -71,6 +79,7 @@ pub use self::orders::{
 };
 use self::outbox::Outbox;
 use self::owed::{Owed, View};
+use self::patience::NotLoggedIn;
 use self::requests::Intake;
 use self::state::State;
 use self::swallow::Swallow;
@@ -82,12 +91,18 @@ use crate::resp::{encode, reply};
 use crate::roster::{Member, Roster};
 use crate::scripts::Scripts;
 use crate::stop::Stop;
+use crate::strangers::{Stranger, Strangers};
 use crate::transport::{Peer, Socket, Stream, close_gently};
-use crate::uplink::{self, Fresh, Id, Script};
+use crate::uplink::{self, Fresh, Script};
 
 /// What one read may bring. One buffer of this size exists for each thread.
 const READ_BUFFER: usize = 64 * 1024;
-/// How long a client may take to read its last replies.
+/// What one read may bring of a client that has not logged in.
+const STRANGERS_READ: usize = 1024;
+/// Reads of either side, after which the other sessions of the thread have their turn.
+const TURN: u32 = 4;
+/// How long a client may take to read its last replies; and how long one that will send no more is
+/// kept while nothing comes for it.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 thread_local! {
@@ -101,6 +116,8 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// Tells of the end.
     pub stop: Stop,
+    /// Those that have not logged in.
+    pub strangers: Arc<Strangers>,
     /// The configuration in force.
     pub current: Current,
     /// All sessions, so that they can be told of a reload.
@@ -121,6 +138,7 @@ impl Shared {
         Arc::new(Shared {
             gate: Gate::new(workers),
             stop: Stop::default(),
+            strangers: Arc::default(),
             current: Current::new(generation),
             roster: Roster::new(workers),
             moves: Moves::default(),
@@ -146,10 +164,12 @@ pub async fn run(
     shared: Arc<Shared>,
     shard: usize,
 ) {
+    let stranger = generation.listen.config.login.as_ref().map(|_| shared.strangers.enter());
     let client = {
         let stopping = pin!(shared.stop.begun());
         tokio::select! {
             client = handshake(socket, &generation, &shared) => client,
+            () = sent_away(stranger.as_ref()) => Err(Reason::MadeRoom),
             () = stopping => return,
         }
     };
@@ -162,11 +182,13 @@ pub async fn run(
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let member = shared.roster.enrol(shard, waker);
         let mut session = Session::new(client, peer, &shared, generation, member, shard);
+        session.stranger = stranger.map(|stranger| Box::new(NotLoggedIn::new(stranger)));
         let reason =
             poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
         if let Some(id) = session.id {
             shared.ids.forget(id);
         }
+        shared.ids.redirected(session.target, None);
         (session.client, reason)
     };
     reason.log(peer);
@@ -174,6 +196,13 @@ pub async fn run(
     shared.metrics.closed.get_or_create(&label).inc();
     if reason.client_listens() {
         close_gently(client).await;
+    }
+}
+
+async fn sent_away(stranger: Option<&Stranger>) {
+    match stranger {
+        Some(stranger) => stranger.sent_away().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -229,6 +258,8 @@ struct Session {
     /// The id that the client has seen, or will; and that of the present uplink connection.
     id: Option<u64>,
     uplink_id: Option<u64>,
+    /// The id of the connection to which invalidations are redirected, as clients have seen it.
+    target: Option<u64>,
     /// For the next generation, made ready before it comes.
     next: Option<Box<Next>>,
     /// What is to be done while the gate is shut.
@@ -254,6 +285,9 @@ struct Session {
     /// The uplink is another one since it was last looked at.
     exchanged: bool,
     passes: Passes,
+    /// Reads of the client and of the uplink that are left in this turn.
+    reads_up: u32,
+    reads_down: u32,
     /// When the present input was read.
     arrived: Instant,
     intake: Intake,
@@ -274,6 +308,12 @@ struct Session {
     ending: Option<Reason>,
     /// When the last replies must have been read.
     read_by: Option<Instant>,
+    /// The client will send no more; if nothing comes for it by then, it is given up.
+    gone_by: Option<Instant>,
+    /// While the client has not logged in.
+    stranger: Option<Box<NotLoggedIn>>,
+    /// What the uplink answered to the question for the connection's id, if that was an error.
+    refusal: Option<Box<[u8]>>,
     /// Set for the oldest request, and looked at when it fires.
     timer: Option<Pin<Box<Sleep>>>,
     taps: Option<Box<Taps>>,
@@ -308,6 +348,7 @@ impl Session {
             recorder,
             id: None,
             uplink_id: None,
+            target: None,
             next: None,
             last: None,
             leaving: false,
@@ -320,6 +361,8 @@ impl Session {
             restore: None,
             revive: None,
             exchanged: false,
+            reads_up: TURN,
+            reads_down: TURN,
             arrived: Instant::now(),
             owed: Owed::default(),
             state: State::default(),
@@ -332,6 +375,9 @@ impl Session {
             to_client: Outbox::default(),
             ending: None,
             read_by: None,
+            gone_by: None,
+            stranger: None,
+            refusal: None,
             timer: None,
             taps: None,
             shared: shared.clone(),
@@ -354,6 +400,7 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
+        (self.reads_up, self.reads_down) = (TURN, TURN);
         if self.member.has_news() {
             self.read_news();
         }
@@ -371,53 +418,12 @@ impl Session {
                 break;
             }
         }
+        self.poll_stranger(cx);
         self.poll_deadline(cx);
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
         }
         Poll::Pending
-    }
-
-    /// True when the uplink has just become usable.
-    fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
-        let Link::Dialling(dial) = &mut self.uplink else { return false };
-        match dial.as_mut().poll(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(fresh)) => {
-                self.connect(fresh);
-                self.send_up(cx, &[]);
-                true
-            }
-            Poll::Ready(Err(why)) => {
-                self.lose_uplink(why.into());
-                false
-            }
-        }
-    }
-
-    /// This is the uplink from now on.
-    fn connect(&mut self, fresh: Fresh) {
-        let Fresh { stream, id, early } = fresh;
-        self.uplink = Link::Live(stream);
-        self.unread = early;
-        match id {
-            Id::Is(id) => self.is_known_as(id),
-            Id::Secret => self.uplink_id = None,
-            Id::Unasked => {
-                self.owed.push_ahead(Awaited::Asked(Question::Id));
-                self.to_uplink.push_ahead(&encode::request(["CLIENT", "ID"]));
-            }
-        }
-    }
-
-    /// The uplink has told the connection's id.
-    fn is_known_as(&mut self, id: u64) {
-        self.uplink_id = Some(id);
-        let id = self.shared.ids.connected(self.generation.epoch, self.id, id);
-        self.id = Some(id);
-        if self.state.touched {
-            self.shared.ids.touched(id, true);
-        }
     }
 
     /// True when the client has just taken all there was.
@@ -435,14 +441,6 @@ impl Session {
         }
     }
 
-    fn dial(&mut self) {
-        let (shared, generation) = (self.shared.clone(), self.generation.clone());
-        // Before the first one, there was nothing to be remembered.
-        let script = self.restore.take().map(|script| *script).unwrap_or_default();
-        let dial = async move { shared.dial(&generation, script).await };
-        self.uplink = Link::Dialling(Box::pin(dial));
-    }
-
     /// Takes in no more requests; what is owed will still be answered.
     fn end(&mut self, reason: Reason) {
         if self.ending.is_none() {
@@ -458,30 +456,16 @@ impl Session {
         self.ending = Some(Reason::ClientLost(why));
     }
 
-    /// What is owed will not come. The oldest request gets the reason, unless a part of its
-    /// reply went out already.
-    fn lose_uplink(&mut self, reason: Reason) {
-        self.uplink = Link::Lost;
-        self.to_uplink.clear();
-        if !self.owed.is_empty()
-            && !self.partial
-            && let Some(words) = reason.last_words()
-        {
-            self.to_client.push(&words);
-        }
-        self.forget_owed();
-        // The first reason counts, but for a failed write, of which this is the cause.
-        if !matches!(self.ending, Some(Reason::ClientClosed | Reason::Quit | Reason::Protocol(_))) {
-            self.ending = Some(reason);
-        }
-    }
-
     fn forget_owed(&mut self) {
         self.owed.clear();
         self.blocked = None;
         self.intake.keeps_pass = false;
-        self.intake.unanswered = 0;
         self.passes.leave(self.passes.held());
+    }
+
+    /// The client has hung up, or will send no more; it may still read.
+    fn is_leaving_us(&mut self) {
+        self.gone_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
     }
 
     fn is_over(&self) -> bool {
@@ -525,6 +509,7 @@ impl Session {
             self.end_interrupted(self.timed_out());
             self.poll_flush(cx);
         }
+        self.poll_patience(cx);
         if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {
             let at = *self.read_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
             if self.poll_timer(at, cx).is_ready() {
@@ -548,43 +533,13 @@ impl Session {
             timer.as_mut().reset(at);
         }
     }
+}
 
-    /// Writes to the uplink what waits and then `tail`; dials if there is none yet.
-    fn send_up(&mut self, cx: &mut Context<'_>, tail: &[u8]) {
-        match &mut self.uplink {
-            Link::Absent => {
-                self.to_uplink.push(tail);
-                if self.to_uplink.len() > 0 {
-                    self.dial();
-                }
-            }
-            Link::Dialling(_) => self.to_uplink.push(tail),
-            Link::Live(stream) => match self.to_uplink.send(stream, cx, tail) {
-                Ok(()) if self.to_uplink.is_clear() => self.all_sent(),
-                Ok(()) => {}
-                Err(why) => {
-                    // Replies may still be on their way down, also to a request that was not
-                    // sent whole; reading them will find the end.
-                    self.to_uplink.clear();
-                    if !self.can_do_without_uplink() {
-                        self.ending.get_or_insert(Reason::UplinkLost(why));
-                    }
-                }
-            },
-            Link::Lost => {}
-        }
-    }
-
-    fn all_sent(&mut self) {
-        self.owed.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
-        if self.intake.unanswered > 0 {
-            let sent = self.intake.take_unanswered();
-            self.passes.leave(sent);
-        }
-        if self.intake.keeps_pass {
-            self.unpin();
-        }
-    }
+/// The other sessions of the thread have their turn, and what has come for them is looked for, before
+/// this one goes on.
+fn yield_turn(cx: &mut Context<'_>) {
+    // The runtime wakes the task; there is nothing to be waited for.
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 fn poll_read(

@@ -100,8 +100,7 @@ impl Session {
             blocked.asked = false;
         }
         let ends = self.ending.is_some() || self.uncarried().is_some();
-        // What is not known yet is asked when nothing is in flight.
-        if !self.is_connected() || ends || self.state.unsure {
+        if !self.is_connected() || ends {
             return;
         }
         let told = self.state.carried();
@@ -142,7 +141,7 @@ impl Session {
     fn may_subscribe_mark(&self) -> bool {
         self.owed.is_empty()
             && self.intake.transaction.is_none()
-            && !self.intake.is_in_forwarded()
+            && !self.intake.is_incomplete()
             && self.shards() == 0
     }
 
@@ -159,7 +158,7 @@ impl Session {
 
     /// Ends that. Not in the middle of a request, nor in a transaction, where it would be queued.
     pub(super) fn unsubscribe_mark(&mut self) {
-        let free = self.intake.transaction.is_none() && !self.intake.is_in_forwarded();
+        let free = self.intake.transaction.is_none() && !self.intake.is_incomplete();
         let Some(marker) = self.marker.take_if(|_| free) else { return };
         let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
         self.to_uplink.push(&marker.unsubscribe());

@@ -1,8 +1,6 @@
 //! What sessions are told at a reload, and what they tell.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -12,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::blocking::Ticket;
 use super::last::Finish;
 use crate::generation::Generation;
+use crate::random;
 use crate::resp::encode;
 use crate::transport::Peer;
 use crate::uplink::{self, Fresh};
@@ -106,6 +105,8 @@ pub struct Preparation {
 #[derive(Debug)]
 pub struct Marker {
     channel: String,
+    /// Nobody knows it before it is published, so nobody else can publish the mark.
+    secret: String,
 }
 
 /// A request that keeps the gate from being quiet.
@@ -187,10 +188,15 @@ impl Marker {
     /// What all their names begin with.
     pub const PREFIX: &str = "__redis-proxy__:";
 
-    /// One that nobody else has.
-    pub fn new() -> Arc<Self> {
-        let random = RandomState::new().build_hasher().finish();
-        Arc::new(Marker { channel: format!("{}{random:016x}", Self::PREFIX) })
+    /// One that nobody else has; `None` if the system has no randomness to give.
+    pub fn new() -> Option<Arc<Self>> {
+        let channel = format!("{}{}", own_channels().as_ref()?, random::token()?);
+        Some(Arc::new(Marker { channel, secret: random::token()? }))
+    }
+
+    /// Whether a channel is one of those that only the proxy may use.
+    pub(super) fn is_own(channel: &[u8]) -> bool {
+        own_channels().as_ref().is_some_and(|own| channel.starts_with(own.as_bytes()))
     }
 
     /// To hear what is published there.
@@ -205,7 +211,7 @@ impl Marker {
 
     /// To publish the mark.
     pub fn publish(&self) -> Vec<u8> {
-        encode::request(["SPUBLISH", &self.channel, "switch"])
+        encode::request(["SPUBLISH", &self.channel, &self.secret])
     }
 
     /// To find out whether that is allowed; nobody hears it.
@@ -215,7 +221,7 @@ impl Marker {
 
     /// The mark, as it arrives.
     pub fn message(&self, resp3: bool) -> Vec<u8> {
-        self.frame(resp3, "smessage", "$6\r\nswitch")
+        self.frame(resp3, "smessage", &format!("${}\r\n{}", self.secret.len(), self.secret))
     }
 
     pub(super) fn confirmation(&self, resp3: bool, on: bool, shards: i64) -> Vec<u8> {
@@ -229,6 +235,12 @@ impl Marker {
         format!("{kind}3\r\n${name_len}\r\n{name}\r\n${len}\r\n{channel}\r\n{last}\r\n")
             .into_bytes()
     }
+}
+
+/// What the channels of this process begin with. Another proxy may be among the clients, and has its own.
+fn own_channels() -> &'static Option<String> {
+    static OWN: OnceLock<Option<String>> = OnceLock::new();
+    OWN.get_or_init(|| Some(format!("{}{}:", Marker::PREFIX, random::token()?)))
 }
 
 impl Preparation {

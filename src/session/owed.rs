@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::awaited::{Awaited, Confirmed, Reply, Settled, confirmation, is_unasked, learn};
-use super::ids::Place;
+use super::awaited::{Awaited, Confirmed, Names, Reply, Settled, is_unasked, learn};
+use super::effect::Effect;
+use super::queue::Open;
 use super::state::State;
-use super::transaction::Executed;
-use crate::command;
+use crate::command::Channel;
 
 /// A command's name, or its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,8 +44,10 @@ pub(super) enum View {
     Shown,
     /// It is not for the client.
     Hidden,
-    /// Nor is this one, but it is kept.
+    /// It is kept; whether the client gets it, and in which form, is decided at its end.
     Kept,
+    /// It is kept until its first text tells whether it is for the client.
+    Undecided,
 }
 
 /// What is known of the oldest request.
@@ -65,6 +67,21 @@ pub(super) struct Timing {
     pub(super) delay: u32,
 }
 
+/// What a reply was, and how many of the client's requests are over with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) settled: Settled,
+    pub(super) over: u32,
+}
+
+/// Whether the client gets a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    Client,
+    /// The client asked for silence.
+    Nobody,
+}
+
 /// Consecutive requests that await the same.
 #[derive(Debug)]
 struct Run {
@@ -72,29 +89,25 @@ struct Run {
     /// Of the first of them; all have the same, but where there are many runs.
     name: Name,
     count: u32,
+    audience: Audience,
     timing: Timing,
-}
-
-impl Run {
-    fn new(awaited: Awaited, name: Name) -> Self {
-        Run { awaited, name, count: 1, timing: Timing::default() }
-    }
+    /// Bytes that were counted for it.
+    cost: usize,
 }
 
 /// Beyond this many runs, batches of one kind are counted together, under the later's time.
 const FINE_RUNS: usize = 64;
-/// Beyond this many runs no more requests are taken in.
-const MAX_RUNS: usize = 4096;
-
-/// Beyond this many bytes of the proxy's own replies, too.
-const MAX_LOCAL: usize = 64 * 1024;
+/// Beyond this many bytes no more requests are taken in.
+const MAX_BYTES: usize = 512 * 1024;
 
 /// The queue of what is owed.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     runs: VecDeque<Run>,
-    /// Bytes in [`Awaited::Local`].
-    local: usize,
+    /// Bytes that all runs take.
+    bytes: usize,
+    /// The transaction that is open at the server, after the replies that have come.
+    open: Option<Box<Open>>,
 }
 
 impl Owed {
@@ -105,38 +118,44 @@ impl Owed {
 
     /// Nothing more may be added for now.
     pub(super) fn is_full(&self) -> bool {
-        self.runs.len() >= MAX_RUNS || self.local >= MAX_LOCAL
+        self.bytes >= MAX_BYTES
     }
 
     /// Adds one request, not sent yet.
-    pub(super) fn push(&mut self, awaited: Awaited, name: &[u8]) {
-        match awaited {
-            Awaited::Plain => self.push_plain(name),
-            Awaited::Local(ref reply) => {
-                self.local += reply.len();
-                self.runs.push_back(Run::new(awaited, Name::new(name)));
-            }
-            _ if self.can_join(name, |last| are_alike(last, &awaited)) => self.join(),
-            _ => self.runs.push_back(Run::new(awaited, Name::new(name))),
+    pub(super) fn push(&mut self, awaited: Awaited, name: &[u8], audience: Audience) {
+        if self.can_join(name, audience, |last| last.is_like(&awaited)) {
+            return self.join();
+        }
+        let cost = size_of::<Run>() + awaited.size();
+        self.bytes += cost;
+        let timing = Timing::default();
+        let name = Name::new(name);
+        self.runs.push_back(Run { awaited, name, count: 1, audience, timing, cost });
+    }
+
+    /// Adds what most requests are.
+    #[inline]
+    pub(super) fn push_plain(&mut self, name: &[u8]) {
+        if self.can_join(name, Audience::Client, |last| matches!(last, Awaited::Plain)) {
+            self.join();
+        } else {
+            self.push(Awaited::Plain, name, Audience::Client);
         }
     }
 
-    /// The same for what most requests are.
-    #[inline]
-    pub(super) fn push_plain(&mut self, name: &[u8]) {
-        if self.can_join(name, |last| matches!(last, Awaited::Plain)) {
-            self.join();
-        } else {
-            self.runs.push_back(Run::new(Awaited::Plain, Name::new(name)));
-        }
+    /// Adds one request of the proxy's own, or a reply that is made here.
+    pub(super) fn push_own(&mut self, awaited: Awaited) {
+        self.push(awaited, b"", Audience::Client);
     }
 
     /// The last run is of such requests.
     #[inline]
-    fn can_join(&self, name: &[u8], alike: impl Fn(&Awaited) -> bool) -> bool {
+    fn can_join(&self, name: &[u8], audience: Audience, alike: impl Fn(&Awaited) -> bool) -> bool {
         let crowded = self.runs.len() > FINE_RUNS;
         self.runs.back().is_some_and(|run| {
-            alike(&run.awaited) && (crowded || (run.timing.sent.is_none() && run.name.is(name)))
+            alike(&run.awaited)
+                && run.audience == audience
+                && (crowded || (run.timing.sent.is_none() && run.name.is(name)))
         })
     }
 
@@ -150,7 +169,8 @@ impl Owed {
 
     /// Adds one request of the proxy's own, ahead of all that were not sent either.
     pub(super) fn push_ahead(&mut self, awaited: Awaited) {
-        self.runs.push_front(Run::new(awaited, Name::new(b"")));
+        self.push_own(awaited);
+        self.runs.rotate_right(1);
     }
 
     /// Gives back the memory of a long queue that is over.
@@ -170,8 +190,10 @@ impl Owed {
             && run.count > 1
         {
             run.count -= 1;
-            let last = Run::new(run.awaited.again(), run.name);
-            self.runs.push_back(last);
+            let (awaited, name, audience) = (run.awaited.again(), run.name, run.audience);
+            let (timing, cost) = (Timing::default(), size_of::<Run>());
+            self.bytes += cost;
+            self.runs.push_back(Run { awaited, name, count: 1, audience, timing, cost });
         }
         let skipped = usize::from(last_incomplete);
         let delay = u32::try_from((now - arrived).as_nanos()).unwrap_or(u32::MAX);
@@ -184,38 +206,43 @@ impl Owed {
     /// The oldest request.
     pub(super) fn oldest(&self) -> Option<Oldest> {
         let run = self.runs.front()?;
-        let blocking = matches!(run.awaited, Awaited::Blocking | Awaited::Waiting);
-        Some(Oldest { sent: run.timing.sent, blocking })
+        Some(Oldest { sent: run.timing.sent, blocking: run.awaited.is_blocking() })
     }
 
     /// The oldest request that has a pass, and since when the uplink has it.
     pub(super) fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
-        let has_pass = |run: &&Run| {
-            !matches!(run.awaited, Awaited::Own | Awaited::Asked(_) | Awaited::Local(_))
+        let has_pass = |run: &&Run| match run.awaited {
+            Awaited::Asked(question) => question.has_pass(),
+            Awaited::Own | Awaited::Local(_) => false,
+            _ => true,
         };
         self.runs.iter().find(has_pass).map(|run| (run.name, run.timing.sent))
     }
 
-    /// The proxy's own replies, in order.
-    pub(super) fn into_locals(self) -> impl Iterator<Item = Box<[u8]>> {
-        self.runs.into_iter().filter_map(|run| match run.awaited {
+    /// The proxy's own replies, in order; everything else that is owed will not come, but for the
+    /// transaction that is open, which is begun again elsewhere.
+    pub(super) fn take_locals(&mut self) -> impl Iterator<Item = Box<[u8]>> + use<> {
+        let Owed { runs, open, .. } = std::mem::take(self);
+        self.open = open;
+        runs.into_iter().filter_map(|run| match run.awaited {
             Awaited::Local(reply) => Some(reply),
             _ => None,
         })
     }
 
-    /// Once all is answered, the client will be subscribed to something.
-    pub(super) fn will_be_subscribed(&self, state: &State) -> bool {
-        let mut left = state.all_subscriptions();
-        for run in &self.runs {
-            match &run.awaited {
-                Awaited::Subscribed(_, names) => left += i64::from(names.left),
-                Awaited::Unsubscribed(_, names) if names.left > 0 => left -= i64::from(names.left),
-                Awaited::Unsubscribed(channel, _) => left -= state.subscriptions(*channel),
-                _ => {}
-            }
-        }
-        left > 0
+    /// A request was refused of the transaction that is open.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.aborted)
+    }
+
+    /// Once all is answered, a transaction will be open.
+    pub(super) fn will_be_in_transaction(&self) -> bool {
+        let open = self.open.is_some();
+        self.runs.iter().fold(open, |open, run| match run.awaited {
+            Awaited::Multi | Awaited::Nested => true,
+            Awaited::Exec | Awaited::Discard | Awaited::Touched | Awaited::Reset => false,
+            _ => open,
+        })
     }
 
     /// No reply is owed to the client but for those that are made here.
@@ -244,6 +271,7 @@ impl Owed {
         let Some(run) = self.runs.back_mut() else { return false };
         run.count -= 1;
         if run.count == 0 {
+            self.bytes -= run.cost;
             self.runs.pop_back();
         }
         true
@@ -254,46 +282,58 @@ impl Owed {
         *self = Owed::default();
     }
 
+    /// What the next reply means.
+    #[inline]
+    fn next(&self) -> Option<&Awaited> {
+        match &self.runs.front()?.awaited {
+            Awaited::Executed(queue) => queue.front(),
+            awaited => Some(awaited),
+        }
+    }
+
+    /// The client gets the reply that is next.
+    pub(super) fn is_heard(&self) -> bool {
+        self.runs.front().is_none_or(|run| run.audience == Audience::Client)
+    }
+
     /// What becomes of the next reply, which begins with this byte.
     #[inline]
-    pub(super) fn view(&self, kind: u8) -> View {
-        let Some(run) = self.runs.front() else { return View::Shown };
-        match &run.awaited {
-            // Nothing else comes between a RESET and this, but pushes.
-            Awaited::Own | Awaited::Touched if kind != b'>' => View::Hidden,
+    pub(super) fn view(&self, kind: u8, state: &State) -> View {
+        let Some(next) = self.next() else { return View::Shown };
+        let next = match next {
+            // +QUEUED, +OK or an error, which are all for the client; or it was executed at once.
+            Awaited::Queued(Some(inner)) if !matches!(kind, b'+' | b'-') => inner,
+            next => next,
+        };
+        match next {
+            _ if kind == b'>' => View::Shown,
+            Awaited::Own | Awaited::Touched => View::Hidden,
             // Always an error.
             Awaited::Instead(_) if kind == b'-' => View::Hidden,
-            Awaited::Asked(_) | Awaited::Ids(..) if kind != b'>' => View::Kept,
-            Awaited::Exec(executed) if !executed.ids.is_empty() && kind == b'*' => View::Kept,
-            _ => View::Shown,
+            Awaited::Asked(_) | Awaited::Ids(..) => View::Kept,
+            // Perhaps it was interrupted.
+            Awaited::Blocking if kind == b'-' => View::Kept,
+            _ if self.is_heard() => View::Shown,
+            // What is published comes all the same.
+            _ if kind == b'*' && !state.resp3 => View::Undecided,
+            _ => View::Hidden,
         }
     }
 
-    /// EXEC's reply comes next, and it is for it to say which requests succeeded.
-    pub(super) fn executes(&self) -> Option<&Executed> {
-        match self.runs.front() {
-            Some(Run { awaited: Awaited::Exec(executed), .. }) if executed.has_effects() => {
-                Some(executed)
-            }
-            _ => None,
-        }
+    /// EXEC's reply comes next: if it is an array, its elements are the replies to what was queued.
+    #[inline]
+    pub(super) fn unfolds(&self) -> bool {
+        matches!(self.runs.front(), Some(Run { awaited: Awaited::Exec, .. }))
     }
 
-    /// The ids in EXEC's reply, which comes next.
-    pub(super) fn ids(&self) -> Vec<(u32, Place)> {
-        match self.runs.front() {
-            Some(Run { awaited: Awaited::Exec(executed), .. }) => executed.ids.clone(),
-            _ => Vec::new(),
-        }
+    /// Some of EXEC's reply has gone down.
+    pub(super) fn is_unfolding(&self) -> bool {
+        matches!(self.runs.front(), Some(Run { awaited: Awaited::Executed(_), .. }))
     }
 
     /// The next reply may hold a secret.
     pub(super) fn is_secret(&self) -> bool {
-        self.runs.front().is_some_and(|run| match &run.awaited {
-            Awaited::Exec(executed) => executed.secrets,
-            Awaited::Secret => true,
-            _ => false,
-        })
+        matches!(self.next(), Some(Awaited::Secret))
     }
 
     /// The beginning of the next reply decides what it is.
@@ -302,77 +342,226 @@ impl Owed {
         self.plain(state) == 0
     }
 
-    /// How many of the oldest requests await one reply, whatever it is (but no push).
+    /// How many of the next replies answer one request each, whatever they are (but no push).
     #[inline]
     pub(super) fn plain(&self, state: &State) -> u32 {
         match self.runs.front() {
-            Some(Run { awaited: Awaited::Plain, count, .. })
-                if !state.monitor && !state.subscribed() =>
-            {
-                *count
+            Some(run) if run.audience == Audience::Client && !state.hears_unasked() => {
+                match &run.awaited {
+                    Awaited::Plain => run.count,
+                    Awaited::Executed(queue) => queue.plain(),
+                    _ => 0,
+                }
             }
             _ => 0,
         }
     }
 
-    /// Of these, so many were answered.
+    /// Of these, so many have come. Gives how many requests are over.
     #[inline]
-    pub(super) fn settle_plain(&mut self, answered: u32) {
-        if let Some(run) = self.runs.front_mut() {
-            run.count -= answered;
-            if run.count == 0 {
-                self.runs.pop_front();
+    pub(super) fn settle_plain(&mut self, answered: u32) -> u32 {
+        let Some(run) = self.runs.front_mut() else { return 0 };
+        if let Awaited::Executed(queue) = &mut run.awaited {
+            queue.pass(answered);
+            return self.element_ends();
+        }
+        run.count -= answered;
+        if run.count == 0 {
+            self.pop();
+        }
+        answered
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Awaited> {
+        let run = self.runs.pop_front()?;
+        self.bytes -= run.cost;
+        Some(run.awaited)
+    }
+
+    /// The oldest request is answered.
+    fn take(&mut self) -> Option<Awaited> {
+        let run = self.runs.front_mut()?;
+        run.count -= 1;
+        if run.count > 0 { Some(run.awaited.again()) } else { self.pop() }
+    }
+
+    /// An element of EXEC's reply has come; gives 1 if it was the last one, with which EXEC is over.
+    fn element_ends(&mut self) -> u32 {
+        match self.runs.front() {
+            Some(Run { awaited: Awaited::Executed(queue), .. }) if queue.len() == 0 => {
+                self.pop();
+                1
             }
+            _ => 0,
         }
     }
 
     /// What the proxy has to say next, if it is its turn.
     #[inline]
     pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
-        match self.runs.front()?.awaited {
-            Awaited::Local(_) => match self.runs.pop_front()?.awaited {
-                Awaited::Local(reply) => {
-                    self.local -= reply.len();
-                    Some(reply)
-                }
-                _ => None,
-            },
+        if !matches!(self.runs.front()?.awaited, Awaited::Local(_)) {
+            return None;
+        }
+        match self.pop()? {
+            Awaited::Local(reply) => Some(reply),
             _ => None,
         }
     }
 
     /// Finds what `reply` answers.
-    pub(super) fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Settled {
-        let confirmation = confirmation(reply.text)
-            .filter(|_| reply.kind == b'>' || (reply.kind == b'*' && !state.resp3));
+    pub(super) fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Outcome {
+        let confirmation = reply.confirmation(state);
         if let Some((channel, on)) = confirmation {
-            if let Some(settled) = self.confirm(channel, on, reply, state) {
-                return settled;
+            if let Some(over) = self.confirm(channel, on, reply, state) {
+                return Outcome { settled: Settled::Answered, over };
             }
-            if (state.subscribed() || reply.kind == b'>') && !state.take_loose() {
+            if state.subscribed() || reply.kind == b'>' {
                 state.confirmed(channel, on, Confirmed::Unknown, reply.number);
             }
         }
         if is_unasked(reply, state, confirmation.is_some()) {
-            return Settled::Unasked;
+            return Outcome { settled: Settled::Unasked, over: 0 };
         }
-        let Some(run) = self.runs.front_mut() else { return Settled::Fault };
-        run.count -= 1;
-        if run.count > 0 {
-            return learn(run.awaited.again(), reply, state);
+        match self.runs.front_mut().map(|run| &mut run.awaited) {
+            None => Outcome { settled: Settled::Fault, over: 0 },
+            Some(Awaited::Executed(queue)) => {
+                let element = queue.pop();
+                let settled = element.map_or(Settled::Fault, |it| learn(it, reply, state));
+                Outcome { settled, over: self.element_ends() }
+            }
+            Some(Awaited::Exec) if reply.kind == b'*' && !reply.null => self.execute(reply, state),
+            Some(_) => {
+                let awaited = self.take();
+                let settled = awaited.map_or(Settled::Fault, |it| self.learn(it, reply, state));
+                let over = match settled {
+                    Settled::Own => 0,
+                    Settled::Asked(question) => u32::from(question.has_pass()),
+                    _ => 1,
+                };
+                Outcome { settled, over }
+            }
         }
-        self.runs.pop_front().map_or(Settled::Fault, |run| learn(run.awaited, reply, state))
     }
 
-    /// If the oldest request awaits this confirmation, it got one of its.
+    /// The header of EXEC's array has come.
+    fn execute(&mut self, reply: Reply<'_>, state: &mut State) -> Outcome {
+        state.apply(Effect::Unwatch);
+        let queue = self.open.take().map(|open| open.queue).unwrap_or_default();
+        let Some(run) = self.runs.front_mut() else {
+            return Outcome { settled: Settled::Fault, over: 0 };
+        };
+        if i64::from(queue.len()) != reply.number {
+            // Not what it said that it had queued.
+            return Outcome { settled: Settled::Fault, over: 0 };
+        }
+        let size = queue.size();
+        run.cost += size;
+        self.bytes += size;
+        run.awaited = Awaited::Executed(Box::new(queue));
+        Outcome { settled: Settled::Answered, over: self.element_ends() }
+    }
+
+    /// What `reply` means to a request that awaited this, whether or not a transaction is open.
+    fn learn(&mut self, awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
+        let refused = reply.kind == b'-';
+        match awaited {
+            Awaited::Queued(inner) => self.learn_queued(inner, reply, state),
+            Awaited::Multi | Awaited::Nested if refused => match self.open {
+                Some(_) => Settled::Answered,
+                None => Settled::Surprise,
+            },
+            Awaited::Multi => {
+                self.open = Some(Box::default());
+                Settled::Answered
+            }
+            Awaited::Nested => {
+                self.open = Some(Box::default());
+                Settled::Surprise
+            }
+            Awaited::Exec | Awaited::Discard => {
+                let discarded = matches!(awaited, Awaited::Discard) && !refused;
+                let is_null = reply.null || reply.kind == b'_';
+                if discarded || is_null || reply.is_abort() {
+                    self.end_transaction(state);
+                    Settled::Answered
+                } else if reply.is_without_multi() {
+                    self.open = None;
+                    Settled::Answered
+                } else if refused {
+                    self.abort();
+                    Settled::Surprise
+                } else {
+                    Settled::Fault
+                }
+            }
+            Awaited::Touched if refused => Settled::Instead("ERR EXEC without MULTI"),
+            Awaited::Touched => {
+                let aborted = self.is_aborted();
+                self.end_transaction(state);
+                if aborted { Settled::Instead(EXECABORT) } else { Settled::Touched }
+            }
+            Awaited::Reset | Awaited::Instead(_) => {
+                if refused {
+                    self.abort();
+                } else {
+                    self.open = None;
+                }
+                learn(awaited, reply, state)
+            }
+            awaited => learn(awaited, reply, state),
+        }
+    }
+
+    fn learn_queued(
+        &mut self,
+        inner: Option<Box<Awaited>>,
+        reply: Reply<'_>,
+        state: &mut State,
+    ) -> Settled {
+        let inner = inner.map_or(Awaited::Plain, |inner| *inner);
+        if reply.is_queued() {
+            self.open.get_or_insert_default().queue.push(inner);
+            return Settled::Answered;
+        }
+        if reply.is_abort() {
+            self.end_transaction(state);
+            return Settled::Surprise;
+        }
+        if reply.kind == b'-' && self.open.is_some() {
+            self.abort();
+            return Settled::Answered;
+        }
+        learn(inner, reply, state)
+    }
+
+    fn end_transaction(&mut self, state: &mut State) {
+        self.open = None;
+        state.apply(Effect::Unwatch);
+    }
+
+    fn abort(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.aborted = true;
+        }
+    }
+
+    /// If the next reply is awaited to be this confirmation, it is one of those; gives how many
+    /// requests are over with it.
     fn confirm(
         &mut self,
-        confirmed: command::Channel,
+        confirmed: Channel,
         on: bool,
         reply: Reply<'_>,
         state: &mut State,
-    ) -> Option<Settled> {
-        let names = match &mut self.runs.front_mut()?.awaited {
+    ) -> Option<u32> {
+        let awaited = match &mut self.runs.front_mut()?.awaited {
+            Awaited::Executed(queue) => queue.front_mut()?,
+            // It was executed at once.
+            Awaited::Queued(Some(inner)) => inner,
+            awaited => awaited,
+        };
+        let names: &mut Names = match awaited {
             Awaited::Subscribed(channel, names) if on && *channel == confirmed => names,
             Awaited::Unsubscribed(channel, names) if !on && *channel == confirmed => names,
             _ => return None,
@@ -383,25 +572,15 @@ impl Owed {
         state.confirmed(confirmed, on, names.next(), reply.number);
         names.left -= 1;
         if names.left > 0 {
-            return Some(Settled::Confirmed);
+            return Some(0);
         }
-        self.runs.pop_front();
-        Some(Settled::Answered)
+        if let Awaited::Executed(queue) = &mut self.runs.front_mut()?.awaited {
+            queue.pop();
+            return Some(self.element_ends());
+        }
+        self.pop();
+        Some(1)
     }
 }
 
-/// Requests that are counted together.
-#[inline]
-fn are_alike(one: &Awaited, other: &Awaited) -> bool {
-    matches!((one, other), (Awaited::Plain, Awaited::Plain) | (Awaited::Queued, Awaited::Queued))
-}
-
-impl Awaited {
-    /// Of requests that are counted together.
-    fn again(&self) -> Awaited {
-        match self {
-            Awaited::Queued => Awaited::Queued,
-            _ => Awaited::Plain,
-        }
-    }
-}
+const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";

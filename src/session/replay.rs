@@ -4,9 +4,9 @@
 //! something changed since). The rest only once nothing is in flight any more (`last`): it would
 //! make the connection unfit to be told anything else, or its time matters.
 
-use super::ids::Ids;
+use super::ids::{At, Ids};
 use super::state::{Carried, Extras, State, Tracking};
-use super::transaction::Transaction;
+use super::transaction::{Fate, Transaction};
 use crate::command::Channel;
 use crate::resp::{Args, encode};
 use crate::uplink::{Answer, Script};
@@ -162,13 +162,12 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
 pub(super) struct Last<'a> {
     /// For the ids that requests in the transaction name.
     pub(super) ids: &'a Ids,
-    /// Of the uplink; `None` for the next.
-    pub(super) epoch: Option<u64>,
+    pub(super) at: At,
     pub(super) state: &'a State,
     pub(super) transaction: Option<&'a Transaction>,
+    /// A request of the transaction was refused.
+    pub(super) aborted: bool,
     pub(super) one_shot: Option<OneShot>,
-    /// CLIENT REPLY OFF.
-    pub(super) silent: bool,
     /// The id, there, of the connection to which invalidations go.
     pub(super) redirect: Option<u64>,
 }
@@ -178,7 +177,6 @@ impl Last<'_> {
     pub(super) fn is_needed(&self) -> bool {
         self.state.watching()
             || self.state.monitor
-            || self.silent
             || self.one_shot.is_some()
             || self.transaction.is_some()
             || self.state.tracking().is_some_and(|tracking| tracking.redirect.is_some())
@@ -238,15 +236,19 @@ impl Last<'_> {
     pub(super) fn queue(&self, script: &mut Script) {
         let Some(transaction) = self.transaction else { return };
         script.ask("MULTI", &[], Answer::NoError);
-        if self.state.is_aborted() {
+        if self.aborted {
             script.repeat(&refused(), "AUTH", Answer::Error);
             return;
         }
-        for (frame, queued) in transaction.frames() {
-            let answer = if *queued { Answer::Queued } else { Answer::Anything };
+        for frame in transaction.frames() {
+            let answer = match frame.fate {
+                Fate::Queued => Answer::Queued,
+                Fate::Refused => Answer::Anything,
+            };
+            let frame = &frame.bytes;
             let mapped = match Args::new(frame).next() {
                 Some(name) if name.eq_ignore_ascii_case(b"CLIENT") => {
-                    self.ids.request(self.epoch, &Args::new(frame).collect::<Vec<_>>())
+                    self.ids.request(self.at, &Args::new(frame).collect::<Vec<_>>())
                 }
                 _ => None,
             };
@@ -263,6 +265,7 @@ pub(super) fn refused() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::awaited::Confirmed;
     use super::super::effect::Effect;
     use super::*;
 
@@ -276,17 +279,22 @@ mod tests {
         state
     }
 
+    fn subscribe(state: &mut State, channel: Channel, on: bool, names: &[&str]) {
+        for (at, name) in names.iter().enumerate() {
+            let now = if on { at + 1 } else { 0 };
+            let now = i64::try_from(now).expect("few");
+            state.confirmed(channel, on, Confirmed::Is(name.as_bytes().into()), now);
+        }
+    }
+
     fn channels(names: &[&str]) -> Vec<Box<[u8]>> {
         names.iter().map(|name| name.as_bytes().into()).collect()
     }
 
     #[test]
     fn a_fresh_connection_is_told_everything() {
-        let mut state = state([
-            Effect::Select(7),
-            Effect::Name(b"me".as_slice().into()),
-            Effect::Subscribe(Channel::Name, channels(&["a", "b"])),
-        ]);
+        let mut state = state([Effect::Select(7), Effect::Name(b"me".as_slice().into())]);
+        subscribe(&mut state, Channel::Name, true, &["a", "b"]);
         state.resp3 = true;
         assert_eq!(
             text(prepared(&state.carried())),
@@ -304,10 +312,10 @@ mod tests {
         let mut after = state([Effect::Name(b"you".as_slice().into())]);
         let script = difference(&before.carried(), &after).expect("it can be told");
         assert_eq!(text(script), "*3 $6 CLIENT $7 SETNAME $3 you *2 $6 SELECT $1 0 ");
-        after.apply(Effect::Subscribe(Channel::Pattern, channels(&["a*"])));
+        subscribe(&mut after, Channel::Pattern, true, &["a*"]);
         let told = after.carried();
-        after.apply(Effect::Subscribe(Channel::Shard, channels(&["s"])));
-        after.apply(Effect::Unsubscribe(Channel::Pattern, channels(&["a*"])));
+        subscribe(&mut after, Channel::Shard, true, &["s"]);
+        subscribe(&mut after, Channel::Pattern, false, &["a*"]);
         let script = difference(&told, &after).expect("it listens to that");
         assert_eq!(text(script), "*2 $12 PUNSUBSCRIBE $2 a* *2 $10 SSUBSCRIBE $1 s ");
         after.apply(Effect::Select(3));
@@ -322,17 +330,17 @@ mod tests {
             state.apply(Effect::Watch(channels(&[key])));
         }
         let mut transaction = Transaction::default();
-        transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), None);
-        let last = |state: &State| {
+        transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), Fate::Queued);
+        let last = |aborted: bool| {
             let mut script = Script::default();
             let ids = Ids::default();
             let last = Last {
                 ids: &ids,
-                epoch: None,
-                state,
+                at: At::Next,
+                state: &state,
                 transaction: Some(&transaction),
+                aborted,
                 one_shot: None,
-                silent: true,
                 redirect: None,
             };
             last.script(&mut script);
@@ -340,10 +348,9 @@ mod tests {
             text(script)
         };
         let watches = "*2 $6 SELECT $1 0 *2 $5 WATCH $1 a *2 $6 SELECT $1 2 *3 $5 WATCH $1 b $1 c ";
-        assert_eq!(last(&state), format!("{watches}*1 $5 MULTI *1 $4 PING "));
-        state.queued(false);
+        assert_eq!(last(false), format!("{watches}*1 $5 MULTI *1 $4 PING "));
         assert_eq!(
-            last(&state),
+            last(true),
             format!("{watches}*1 $5 MULTI *1 $4 AUTH "),
             "what was refused must not be executed"
         );

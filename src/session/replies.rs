@@ -3,16 +3,15 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::awaited::{Reply, Settled};
+use super::awaited::{Reply, Settled, Unblocking, is_published};
 use super::close::Reason;
-use super::owed::{Timing, View};
+use super::commands::{RESET, Silence};
+use super::owed::{Outcome, Timing, View};
 use super::swallow::{Meaning, Seen};
-use super::{Link, Session, poll_read};
+use super::{Link, Session, poll_read, yield_turn};
 use crate::metrics::Recorder;
 use crate::resp::encode;
 use crate::resp::reply::{Step, short_reply};
-
-const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
 
 const LONG_REPLY: &str = "ERR redis-proxy: the reply is too long to replace the ids in it";
 
@@ -32,6 +31,9 @@ impl Answered {
 
     #[inline]
     fn add(&mut self, requests: u32, timing: Timing, recorder: &Recorder) {
+        if requests == 0 {
+            return;
+        }
         self.requests += requests;
         self.delays += u64::from(requests) * u64::from(timing.delay);
         let duration = timing.sent.map_or(Duration::ZERO, |sent| self.at.duration_since(sent));
@@ -69,6 +71,10 @@ impl Session {
                 self.on_replies(cx, &unread);
                 continue;
             }
+            if self.reads_down == 0 {
+                return yield_turn(cx);
+            }
+            self.reads_down -= 1;
             match poll_read(stream, cx, scratch) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
@@ -106,8 +112,9 @@ impl Session {
         // The pass goes back before the client is written to: one that does not read must not
         // hold up a pause.
         if answered.requests > 0 {
-            self.passes.leave(answered.requests);
+            self.leave(answered.requests);
             self.owed.trim();
+            self.gone_by = None;
         }
         if self.intake.keeps_pass {
             self.unpin();
@@ -119,6 +126,16 @@ impl Session {
         } else if let Some(reason) = fault {
             self.lose_uplink(reason);
         }
+    }
+
+    /// Gives back the passes of requests that are over.
+    fn leave(&mut self, mut over: u32) {
+        // The uplink did not wait for the end of a request whose pass was given back before.
+        if self.intake.stalled && self.owed.is_empty() {
+            self.intake.stalled = false;
+            over -= 1;
+        }
+        self.passes.leave(over);
     }
 
     /// A transaction that was too large to be carried is over.
@@ -142,9 +159,9 @@ impl Session {
         while pos < input.len() {
             if !self.replies.in_frame() && self.taps.is_none() {
                 let timing = self.owed.timing();
-                let plain = self.settle_plain(input, &mut pos);
+                let (plain, over) = self.settle_plain(input, &mut pos);
                 if plain > 0 {
-                    answered.add(plain, timing, &self.recorder);
+                    answered.add(over, timing, &self.recorder);
                     self.send_locals(input, &mut from, pos);
                     continue;
                 }
@@ -175,8 +192,17 @@ impl Session {
                 self.send_locals(input, &mut from, pos);
                 continue;
             }
-            if self.view == View::Kept {
-                self.keep(&input[start..pos]);
+            match self.view {
+                View::Kept => self.keep(&input[start..pos]),
+                View::Undecided => {
+                    self.keep(&input[start..pos]);
+                    if kind.is_some() || self.replies.has_first_text() {
+                        self.decide();
+                        // What was kept is dealt with.
+                        from = pos;
+                    }
+                }
+                View::Shown | View::Hidden => {}
             }
             let Some(kind) = kind else { break };
             self.log_reply();
@@ -189,7 +215,7 @@ impl Session {
             return (&[], None);
         }
         let hidden = self.view != View::Shown && self.replies.in_frame();
-        self.partial = self.replies.in_frame() && !hidden;
+        self.partial = (self.replies.in_frame() && !hidden) || self.owed.is_unfolding();
         (if hidden { &[] } else { &input[from..] }, None)
     }
 
@@ -199,13 +225,7 @@ impl Session {
         self.view = self.view_of(kind);
         let looks_into = self.owed.looks_into(&self.state);
         self.replies.set_peek(looks_into);
-        if looks_into
-            && kind == b'*'
-            && let Some(executed) = self.owed.executes()
-        {
-            self.replies.set_more_elements(executed.more_elements(&self.state));
-            self.replies.set_note_errors(true);
-        }
+        self.replies.set_unfolds(looks_into && self.owed.unfolds());
         if let Some(swallow) = &mut self.swallow {
             swallow.begin();
             if swallow.is_matching() && self.view == View::Shown {
@@ -215,9 +235,28 @@ impl Session {
     }
 
     fn view_of(&self, kind: u8) -> View {
-        // Perhaps the answer to having been interrupted.
-        let interrupted = || self.blocked.as_ref().is_some_and(|it| it.ticket.is_some());
-        if kind == b'-' && interrupted() { View::Kept } else { self.owed.view(kind) }
+        // A monitor's lines do not come in spite of CLIENT REPLY OFF.
+        if kind == b'+' && self.state.monitor && self.intake.silence == Silence::Always {
+            return View::Undecided;
+        }
+        self.owed.view(kind, &self.state)
+    }
+
+    /// The first text of the present frame is here, or all of the frame: it goes down in spite of the
+    /// client's silence, or not.
+    fn decide(&mut self) {
+        let kept = self.take_kept().unwrap_or_default();
+        let published = kept.starts_with(b"*") && is_published(self.replies.first_text());
+        let heard = published
+            || (kept.starts_with(b"+") && self.owed.is_heard() && !self.is_monitors_line());
+        self.view = if heard { View::Shown } else { View::Hidden };
+        if heard {
+            self.to_client.push(&kept);
+        }
+    }
+
+    fn is_monitors_line(&self) -> bool {
+        self.replies.first_text().first().is_some_and(u8::is_ascii_digit)
     }
 
     /// More of the present frame, which may be one that is not for the client. True if it is, or
@@ -237,7 +276,7 @@ impl Session {
                 self.view = self.view_of(kind);
                 match self.view {
                     View::Shown => self.to_client.push(&held),
-                    View::Kept => self.keep(&held),
+                    View::Kept | View::Undecided => self.keep(&held),
                     View::Hidden => {}
                 }
                 false
@@ -281,73 +320,72 @@ impl Session {
             text: self.replies.first_text(),
             number: self.replies.last_number(),
             null: self.replies.was_null(),
-            errors: self.replies.errors(),
         };
         let timing = self.owed.timing();
-        let ids = if self.view == View::Kept { self.owed.ids() } else { Vec::new() };
-        let unblocked = self.blocked.is_some() && reply.is_unblocked();
-        let settled = self.owed.settle(reply, &mut self.state);
-        let kept = self.take_kept();
-        if settled == Settled::Fault {
-            return Err(Reason::Unasked);
-        }
+        let unblocking = self.blocked.as_ref().and_then(|_| reply.unblocked());
+        let heard = self.owed.is_heard();
+        let Outcome { settled, mut over } = self.owed.settle(reply, &mut self.state);
         if self.view != View::Shown {
             *from = pos;
         }
-        match settled {
-            Settled::Confirmed | Settled::Unasked | Settled::Own => return Ok(()),
-            Settled::Asked(question) => {
-                self.hear(question, &kept.unwrap_or_default());
-                return Ok(());
+        let kept = self.take_kept();
+        // What is kept goes down in another form, if the client is to hear it.
+        let say = |session: &mut Session, reply: &[u8]| {
+            if heard {
+                session.send_local(reply);
             }
-            Settled::Fault | Settled::Answered => {}
+        };
+        match settled {
+            Settled::Fault => return Err(Reason::Unasked),
+            Settled::Answered | Settled::Unasked | Settled::Own => {}
+            Settled::Asked(question) => self.hear(question, &kept.unwrap_or_default()),
             Settled::Returned => {
                 let blocked = self.blocked.take();
-                match (blocked, kept) {
-                    (Some(blocked), Some(_)) if unblocked => {
-                        // It is in flight no more, and not answered either.
-                        self.passes.leave(1);
-                        self.interrupted(*blocked);
-                        self.mark();
-                        return Ok(());
+                match (blocked, unblocking, kept) {
+                    (Some(blocked), Some(why), Some(kept)) => {
+                        if why == Unblocking::Asked && blocked.ticket.is_none() {
+                            say(self, &kept);
+                        } else {
+                            // It is in flight no more, and not answered either.
+                            over = 0;
+                            self.passes.leave(1);
+                            if !heard && self.intake.silence == Silence::No {
+                                self.set_silence(Silence::Next);
+                            }
+                            self.interrupted(*blocked);
+                        }
                     }
-                    (_, Some(kept)) => self.send_local(&kept),
-                    (_, None) => {}
+                    (_, _, Some(kept)) => say(self, &kept),
+                    (_, _, None) => {}
                 }
                 self.mark();
             }
             Settled::Ids(place) => {
                 let kept = kept.unwrap_or_default();
-                let reply = self.shared.ids.reply(self.generation.epoch, place, &kept);
-                self.send_local(&reply);
+                let reply = self.shared.ids.reply(place, &kept);
+                say(self, &reply);
             }
-            Settled::IdsInExec => {
-                let kept = kept.unwrap_or_default();
-                let reply = self.shared.ids.replies(self.generation.epoch, &ids, &kept);
-                self.send_local(&reply);
-            }
-            Settled::NoMulti => {
-                self.intake.transaction = None;
-                self.intake.is_ordinary = self.is_ordinary();
-                self.mark();
+            Settled::Surprise => self.reconsider_transaction(),
+            Settled::Reset => {
+                // It ends the silence that it was sent in, but not that of the next request alone.
+                if self.intake.silence == Silence::Always {
+                    self.send_local(RESET);
+                }
+                self.was_reset();
             }
             Settled::Touched => {
-                let aborted = encode::error(EXECABORT);
-                let failed: &[u8] = match self.state.is_aborted() {
-                    true => &aborted,
-                    false => self.timed_out(),
-                };
-                self.send_local(failed);
+                let null = self.timed_out();
+                say(self, null);
             }
-            Settled::Instead(text) => self.send_local(&encode::error(text)),
+            Settled::Instead(text) => say(self, &encode::error(text)),
         }
-        answered.add(1, timing, &self.recorder);
+        answered.add(over, timing, &self.recorder);
         Ok(())
     }
 
     /// The usual case: whole replies to plain requests, which need no more than to be counted.
-    /// Stops before anything else.
-    fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> u32 {
+    /// Stops before anything else. Gives how many came, and how many requests are over with them.
+    fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> (u32, u32) {
         let plain = self.owed.plain(&self.state);
         let mut answered = 0;
         while answered < plain
@@ -356,10 +394,10 @@ impl Session {
             *pos += len;
             answered += 1;
         }
-        if answered > 0 {
-            self.owed.settle_plain(answered);
+        if answered == 0 {
+            return (0, 0);
         }
-        answered
+        (answered, self.owed.settle_plain(answered))
     }
 
     /// Those whose turn has come, after what goes down before `pos`.
@@ -383,7 +421,7 @@ impl Session {
 
     fn log_reply(&mut self) {
         if let Some(taps) = &mut self.taps {
-            let hidden = self.view == View::Hidden;
+            let hidden = self.view == View::Hidden && self.owed.is_heard();
             taps.down.reply(self.peer, hidden || self.owed.is_secret());
         }
     }

@@ -2,23 +2,22 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::blocking::{Blocked, Ticket, UNBLOCKED, Unblocked};
 use super::close::Reason;
 use super::commands::{Route, Silence};
+use super::parking::{Parked, Resumed, Waits};
+use super::patience::STRANGERS_PACE;
 use super::replay::OneShot;
 use super::tap::Secrecy;
 use super::transaction::Transaction;
-use super::{Session, poll_read};
+use super::{STRANGERS_READ, Session, poll_read, yield_turn};
 use crate::command::{self, Class};
-use crate::gate::Waiting;
 use crate::resp::request::{self, Limits, Scanner, Step};
-use crate::resp::{encode, inline};
+use crate::resp::{Args, encode, inline};
 
-/// The longest request that is held to look at its arguments.
+/// The longest request that is held until its end. A longer one goes up as it comes.
 const MAX_HELD: usize = 64 * 1024;
 /// Replies of the proxy's own that may wait for a client to read before no more is taken in.
 const MAX_WAITING: usize = 64 * 1024;
@@ -28,17 +27,27 @@ pub(super) struct Intake {
     pub(super) scanner: Scanner,
     /// What becomes of the present request.
     pub(super) route: Route,
-    /// The beginning of a request that is not decided yet, or all of one that is collected.
+    /// The beginning of a request of which nothing has gone up.
     held: Vec<u8>,
     /// Where no more could be taken in.
-    parked: Option<Box<Parked>>,
+    pub(super) parked: Option<Box<Parked>>,
     /// What is parked begins with a blocking command that was interrupted.
     pub(super) resumed: Option<Box<Resumed>>,
+    /// Nothing more is taken in before all is answered.
+    pub(super) awaits_reply: bool,
     pub(super) authenticated: bool,
     /// What of the present request is for the log.
     pub(super) secrecy: Secrecy,
     /// Something was read.
     begun: bool,
+    /// The client has sent no more than was read.
+    is_dry: bool,
+    /// It is not read before this.
+    pub(super) slowed_until: Option<Instant>,
+    /// How often it gave a wrong password.
+    pub(super) failed_logins: u32,
+    /// The pass of a request that goes up as it comes was given back, for its client sends no more.
+    pub(super) stalled: bool,
     /// After MULTI: what was queued.
     pub(super) transaction: Option<Box<Transaction>>,
     /// The next request is to be treated in a way of its own.
@@ -46,8 +55,6 @@ pub(super) struct Intake {
     /// A watched key was touched before a handover: the next EXEC must fail. Other than in the
     /// state, it is over when that is sent.
     pub(super) fails: bool,
-    /// Requests were sent that nothing answered that was sent after them.
-    pub(super) unfenced: bool,
     pub(super) silence: Silence,
     /// Nothing of the above keeps a plain request from just being counted.
     pub(super) is_ordinary: bool,
@@ -55,38 +62,15 @@ pub(super) struct Intake {
     pub(super) keeps_pass: bool,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
-    /// Those that nobody answers, and that are not on their way yet.
-    pub(super) unanswered: u32,
 }
 
-/// What more that was read waits for.
-enum Waits {
-    /// The gate.
-    Gate(Waiting),
-    /// The reply to the blocking command before it.
-    Reply,
-}
-
-/// Input that waits.
-struct Parked {
-    waits: Waits,
-    since: Instant,
-    /// What the present request was found to be; its bytes so far are in `held`.
-    head: Option<(Class, u32)>,
-    /// What was read after that.
-    input: Vec<u8>,
-}
-
-/// A blocking command that was interrupted.
-pub(super) struct Resumed {
-    /// When it will have waited long enough; `None` for never.
-    pub(super) until: Option<Instant>,
-    /// Since when it has waited at an uplink, and up to when.
-    pub(super) since: Instant,
-    pub(super) interrupted: Instant,
-    /// Its bytes.
-    len: usize,
-    ticket: Option<Arc<Ticket>>,
+/// Whether a client is read.
+enum Intaking {
+    Yes,
+    /// What it has sent already has to go first, and may take its time: a client that hangs up gives it up.
+    Waits,
+    /// What it has sent already is being worked off.
+    Full,
 }
 
 impl Intake {
@@ -97,40 +81,42 @@ impl Intake {
             held: Vec::new(),
             parked: None,
             resumed: None,
+            awaits_reply: false,
             authenticated,
             secrecy: Secrecy::All,
             begun: false,
+            is_dry: false,
+            slowed_until: None,
+            failed_logins: 0,
+            stalled: false,
             transaction: None,
             one_shot: None,
             fails: false,
-            unfenced: false,
             silence: Silence::No,
             is_ordinary: authenticated,
             keeps_pass: false,
             admitted: 0,
-            unanswered: 0,
         }
     }
 
-    /// A request was begun to be sent on, and is owed, and its end was not read yet.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.is_in(Route::Forward { owed: true })
-    }
-
     /// Some of a request has gone up, and its end was not read yet.
-    pub(super) fn is_in_forwarded(&self) -> bool {
-        self.is_incomplete() || self.is_in(Route::Forward { owed: false })
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.route == Route::Stream && self.scanner.in_frame()
     }
 
-    /// Takes those that nobody answers, and that are on their way now.
-    pub(super) fn take_unanswered(&mut self) -> u32 {
-        let incomplete = u32::from(self.is_in(Route::Forward { owed: false }));
-        let kept = self.unanswered.min(incomplete);
-        std::mem::replace(&mut self.unanswered, kept) - kept
+    /// Since when the client owes the rest of a request is for the caller to know.
+    pub(super) fn awaits_rest(&self) -> bool {
+        self.is_dry && self.scanner.in_frame() && self.parked.is_none()
     }
 
-    fn is_in(&self, route: Route) -> bool {
-        self.scanner.in_frame() && !self.scanner.undecided() && self.route == route
+    /// Whether the first argument of the request that is held is like this.
+    pub(super) fn begins_with(&self, like: fn(&[u8]) -> bool) -> bool {
+        Args::new(&self.held).nth(1).is_some_and(like)
+    }
+
+    /// How much of the present request may be held.
+    fn room(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.room()).max(MAX_HELD)
     }
 
     pub(super) fn authenticate(&mut self, authenticated: bool) {
@@ -146,56 +132,84 @@ fn limits(authenticated: bool) -> Limits {
 
 impl Session {
     pub(super) fn poll_requests(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+        self.intake.is_dry = false;
         loop {
             if !self.to_uplink.is_clear() {
                 self.send_up(cx, &[]);
-                if !self.to_uplink.is_clear() {
-                    return;
-                }
             }
             if self.ending.is_some() {
                 return;
             }
-            if self.owed.is_full() || self.to_client.len() > MAX_WAITING {
-                return;
-            }
-            let waits = self.blocked.is_some() || self.leaving || self.last.is_some();
-            let waits = waits
-                || match self.intake.parked.as_mut().map(|parked| &mut parked.waits) {
-                    Some(Waits::Gate(opened)) => Pin::new(opened).poll(cx).is_pending(),
-                    Some(Waits::Reply) | None => false,
-                };
-            if waits {
-                if self.client.poll_hangup(cx).is_ready() {
-                    self.end(Reason::ClientClosed);
+            match self.may_take_in(cx) {
+                Intaking::Yes => {}
+                Intaking::Waits => {
+                    if self.client.poll_hangup(cx).is_ready() {
+                        self.end(Reason::ClientClosed);
+                    }
+                    return;
                 }
-                return;
+                Intaking::Full => {
+                    if self.client.poll_hangup(cx).is_ready() {
+                        self.is_leaving_us();
+                    }
+                    return;
+                }
             }
             if self.intake.parked.is_some() {
                 self.resume(cx);
                 continue;
             }
-            match poll_read(&mut self.client, cx, scratch) {
-                Poll::Pending => return,
+            if self.reads_up == 0 {
+                return yield_turn(cx);
+            }
+            if self.slowed(cx) {
+                return;
+            }
+            self.reads_up -= 1;
+            let most = if self.intake.authenticated { scratch.len() } else { STRANGERS_READ };
+            match poll_read(&mut self.client, cx, &mut scratch[..most]) {
+                Poll::Pending => {
+                    self.intake.is_dry = true;
+                    return;
+                }
                 Poll::Ready(Ok(0)) => self.end(Reason::ClientClosed),
                 Poll::Ready(Ok(read)) => {
                     self.recorder.up.add(read as u64);
                     self.on_input(cx, &scratch[..read]);
+                    if !self.intake.authenticated {
+                        self.slow_down(STRANGERS_PACE);
+                    }
                 }
                 Poll::Ready(Err(why)) => self.lose_client(why),
             }
         }
     }
 
+    fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
+        if !self.to_uplink.is_clear() || self.owed.is_full() || self.to_client.len() > MAX_WAITING {
+            return Intaking::Full;
+        }
+        self.intake.awaits_reply &= !self.owed.is_empty();
+        if self.blocked.is_some() || self.intake.awaits_reply || self.leaving || self.last.is_some()
+        {
+            return Intaking::Waits;
+        }
+        match self.intake.parked.as_mut().map(|parked| &mut parked.waits) {
+            Some(Waits::Gate(opened)) => match Pin::new(opened).poll(cx) {
+                Poll::Ready(()) => Intaking::Yes,
+                Poll::Pending => Intaking::Waits,
+            },
+            Some(Waits::Reply) | None => Intaking::Yes,
+        }
+    }
+
     /// The last request will not be completed: nobody answers it.
     pub(super) fn drop_incomplete(&mut self) {
-        if self.intake.is_incomplete() {
-            // Unless the uplink did not wait for its end to answer.
-            if self.owed.take_back() {
-                self.passes.leave(1);
-            }
-            self.intake.route = Route::None;
+        // Unless the uplink did not wait for its end to answer.
+        if self.intake.is_incomplete() && self.owed.take_back() {
+            self.passes.leave(u32::from(!self.intake.stalled));
         }
+        self.intake.route = Route::None;
         self.intake.parked = None;
         self.intake.resumed = None;
     }
@@ -203,75 +217,11 @@ impl Session {
     fn resume(&mut self, cx: &mut Context<'_>) {
         self.refuse_interrupted();
         let Some(parked) = self.intake.parked.take() else { return };
-        let Parked { waits, since, head, input } = *parked;
+        let Parked { waits, since, input } = *parked;
         if matches!(waits, Waits::Gate(_)) {
             self.recorder.parked.observe(since.elapsed(), 1);
         }
-        if let Some((class, args)) = head {
-            match self.head(class, args) {
-                Some(route) => self.begin(route),
-                None => return self.park(head, &[&input]),
-            }
-        }
         self.on_input(cx, &input);
-    }
-
-    pub(super) fn park(&mut self, head: Option<(Class, u32)>, input: &[&[u8]]) {
-        self.intake.route = Route::None;
-        if self.ending.is_some() {
-            // It was not the gate that refused.
-            return;
-        }
-        self.park_until(Waits::Gate(self.shared.gate.wait()), head, input);
-    }
-
-    fn park_until(&mut self, waits: Waits, head: Option<(Class, u32)>, input: &[&[u8]]) {
-        let since = Instant::now();
-        self.intake.parked = Some(Box::new(Parked { waits, since, head, input: input.concat() }));
-    }
-
-    /// A blocking command waits: what came behind it does, too.
-    fn park_behind(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.park_until(Waits::Reply, None, &[input]);
-        }
-    }
-
-    /// A blocking command was interrupted: it comes to the gate again, ahead of what is behind it.
-    pub(super) fn interrupted(&mut self, blocked: Blocked) {
-        let frame = blocked.request();
-        let behind = self.intake.parked.take().map(|parked| parked.input).unwrap_or_default();
-        let Blocked { until, since, ticket, .. } = blocked;
-        let (interrupted, len) = (Instant::now(), frame.len());
-        self.intake.resumed = Some(Box::new(Resumed { until, since, interrupted, len, ticket }));
-        self.park(None, &[&frame, &behind]);
-    }
-
-    /// It was another client that had it interrupted.
-    fn refuse_interrupted(&mut self) {
-        let resumed = self.intake.resumed.as_ref();
-        let ticket = resumed.and_then(|resumed| resumed.ticket.as_ref());
-        if ticket.is_some_and(|ticket| ticket.answered() == Unblocked::No) {
-            self.end_interrupted(&encode::error(UNBLOCKED));
-        }
-    }
-
-    /// One that was interrupted has waited long enough.
-    pub(super) fn end_interrupted(&mut self, reply: &[u8]) {
-        let Some(resumed) = self.intake.resumed.take() else { return };
-        if let Some(mut parked) = self.intake.parked.take() {
-            parked.input.drain(..resumed.len);
-            if !parked.input.is_empty() {
-                self.intake.parked = Some(parked);
-            }
-        }
-        self.answer(reply.to_vec());
-        self.mark();
-    }
-
-    /// A blocking command that was interrupted waits at the gate.
-    pub(super) fn is_interrupted(&self) -> bool {
-        self.intake.resumed.is_some()
     }
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {
@@ -282,6 +232,12 @@ impl Session {
             if input.starts_with(&[0x16, 0x03]) {
                 return self.end(Reason::SpeaksTls);
             }
+        }
+        if self.intake.stalled {
+            if !self.passes.enter() {
+                return self.park(&[input]);
+            }
+            self.intake.stalled = false;
         }
         let taken = self.take_in(input);
         let admitted = std::mem::take(&mut self.intake.admitted);
@@ -313,6 +269,11 @@ impl Session {
         // Before this, everything was dealt with.
         let mut from = 0;
         self.intake.scanner.new_input();
+        self.stream_long();
+        if self.intake.parked.is_some() {
+            self.hold(input);
+            return Ok(0..0);
+        }
         loop {
             let before = pos;
             let step = self.intake.scanner.next(input, &mut pos);
@@ -322,7 +283,7 @@ impl Session {
             {
                 self.intake.admitted += 1;
                 self.owed.push_plain(self.intake.scanner.name());
-                self.intake.route = Route::Forward { owed: true };
+                self.intake.route = Route::Forward;
                 continue;
             }
             if let Some(taps) = &mut self.taps {
@@ -333,40 +294,26 @@ impl Session {
                 Ok(step) => step,
                 Err(why) => {
                     self.to_uplink.push(&input[from..start]);
+                    self.disown_half();
                     return Err(why);
                 }
             };
             match step {
                 Step::More => break,
                 Step::Head { args } => {
-                    // The proxy may have something to say ahead of it.
-                    if self.swallow.is_some() || self.marker.is_some() {
-                        self.to_uplink.push(&input[from..start]);
-                        from = start;
-                        self.unsubscribe_late();
-                    }
                     let class = command::class(self.intake.scanner.name());
-                    let Some(route) = self.head(class, args) else {
-                        self.to_uplink.push(&input[from..start]);
-                        self.intake.held.extend_from_slice(&input[start..pos]);
-                        self.park(Some((class, args)), &[&input[pos..]]);
-                        return Ok(pos..pos);
-                    };
-                    if !matches!(route, Route::Forward { .. }) {
-                        self.to_uplink.push(&input[from..start]);
-                        from = start;
-                    }
-                    self.begin(route);
+                    self.intake.route = Route::Held(class, args);
+                    self.intake.scanner.report_end();
                 }
                 Step::End => {
-                    if !self.request_ends(input, &mut from, pos) {
+                    if !self.request_ends(input, &mut from, start, pos) {
                         return Ok(pos..pos);
                     }
                 }
                 Step::Empty => {
                     self.to_uplink.push(&input[from..start]);
                     self.intake.held.clear();
-                    self.restart_tap();
+                    self.pass_over();
                     from = pos;
                 }
                 Step::Inline => {
@@ -377,11 +324,7 @@ impl Session {
                         parked.input.extend_from_slice(&input[pos..]);
                         return Ok(pos..pos);
                     }
-                    if self.blocked.is_some() {
-                        self.park_behind(&input[pos..]);
-                        return Ok(pos..pos);
-                    }
-                    if self.ending.is_some() {
+                    if !self.goes_on(&input[pos..]) {
                         return Ok(pos..pos);
                     }
                 }
@@ -391,29 +334,66 @@ impl Session {
     }
 
     /// A request that was not just passed on ends at `pos`. False if no more may be taken in.
-    fn request_ends(&mut self, input: &[u8], from: &mut usize, pos: usize) -> bool {
+    fn request_ends(&mut self, input: &[u8], from: &mut usize, start: usize, pos: usize) -> bool {
         match self.intake.route {
-            Route::None | Route::Forward { .. } => {}
-            Route::Collect(class) => {
-                self.intake.held.extend_from_slice(&input[*from..pos]);
-                *from = pos;
-                let frame = std::mem::take(&mut self.intake.held);
-                if !self.collected(class, &frame) {
-                    self.restart_tap();
-                    self.park(None, &[&frame, &input[pos..]]);
-                    return false;
-                }
-            }
+            Route::None | Route::Forward | Route::Stream => {}
             Route::Discard(verdict) => {
                 *from = pos;
                 self.discarded(verdict);
             }
+            Route::Held(class, args) => {
+                self.to_uplink.push(&input[*from..start]);
+                *from = start;
+                let mut held = std::mem::take(&mut self.intake.held);
+                let is_whole = held.is_empty();
+                if !is_whole {
+                    held.extend_from_slice(&input[start..pos]);
+                }
+                let frame = if is_whole { &input[start..pos] } else { &held };
+                self.unsubscribe_late();
+                let taken = match self.head(class, args) {
+                    None => false,
+                    Some(Route::Forward) if is_whole => true,
+                    Some(route) => {
+                        *from = pos;
+                        self.whole(route, frame)
+                    }
+                };
+                if !taken {
+                    *from = pos;
+                    self.restart_tap();
+                    self.park(&[frame, &input[pos..]]);
+                    return false;
+                }
+            }
         }
+        self.intake.route = Route::None;
         if let Some(taps) = &mut self.taps {
             taps.up.request(self.peer, self.intake.secrecy);
         }
-        if self.blocked.is_some() {
-            self.park_behind(&input[pos..]);
+        self.goes_on(&input[pos..])
+    }
+
+    /// A request is here from its first byte to its last one; false if the gate is shut to it.
+    fn whole(&mut self, route: Route, frame: &[u8]) -> bool {
+        match route {
+            Route::None | Route::Stream => true,
+            Route::Forward => {
+                self.to_uplink.push(frame);
+                true
+            }
+            Route::Held(class, _) => self.collected(class, frame),
+            Route::Discard(verdict) => {
+                self.discarded(verdict);
+                true
+            }
+        }
+    }
+
+    /// Whether more may be taken in; what was read already waits if not.
+    fn goes_on(&mut self, input: &[u8]) -> bool {
+        if self.blocked.is_some() || self.intake.awaits_reply {
+            self.park_behind(input);
             return false;
         }
         self.ending.is_none()
@@ -422,26 +402,59 @@ impl Session {
     /// The input is read. Its last request may not be complete: what goes up now?
     fn rest(&mut self, input: &[u8], from: usize) -> Range<usize> {
         let end = input.len();
-        let intake = &mut self.intake;
-        if !intake.scanner.in_frame() {
+        if !self.intake.scanner.in_frame() {
             return from..end;
         }
-        if intake.scanner.undecided() {
-            let start = intake.scanner.frame_start().max(from);
-            self.to_uplink.push(&input[from..start]);
-            intake.held.extend_from_slice(&input[start..]);
-            return end..end;
+        let start = self.intake.scanner.frame_start().max(from);
+        match self.intake.route {
+            // It is the one before that the route is about.
+            _ if self.intake.scanner.undecided() => self.intake.route = Route::None,
+            Route::Stream => return from..end,
+            Route::Discard(_) => return end..end,
+            Route::Forward => {
+                self.disown_half();
+                self.intake.route = Route::Held(Class::Plain, self.intake.scanner.args());
+                self.intake.scanner.report_end();
+            }
+            Route::None | Route::Held(..) => {}
         }
-        match intake.route {
-            Route::None | Route::Forward { .. } => from..end,
-            Route::Discard(_) => end..end,
-            Route::Collect(class) => {
-                intake.held.extend_from_slice(&input[from..]);
-                let room = intake.transaction.as_ref().map_or(0, |transaction| transaction.room());
-                if intake.held.len() > MAX_HELD.max(room) {
-                    self.too_long(class);
+        self.to_uplink.push(&input[from..start]);
+        self.hold(&input[start..]);
+        self.stream_long();
+        end..end
+    }
+
+    /// The present request was admitted together with those before it, and is half here: it is not running.
+    fn disown_half(&mut self) {
+        let intake = &mut self.intake;
+        if intake.route == Route::Forward
+            && intake.scanner.in_frame()
+            && !intake.scanner.undecided()
+        {
+            intake.admitted -= 1;
+            self.owed.take_back();
+        }
+    }
+
+    fn hold(&mut self, input: &[u8]) {
+        self.intake.held.extend_from_slice(input);
+    }
+
+    /// A request that is too long to be held goes up from now on as it comes, unless the gate is shut.
+    fn stream_long(&mut self) {
+        let Route::Held(class, args) = self.intake.route else { return };
+        if self.intake.held.len() <= self.intake.room() || self.intake.scanner.undecided() {
+            return;
+        }
+        self.unsubscribe_late();
+        match self.long_head(class, args) {
+            None => self.park(&[]),
+            Some(route) => {
+                self.intake.route = route;
+                let held = std::mem::take(&mut self.intake.held);
+                if route == Route::Stream {
+                    self.to_uplink.push(&held);
                 }
-                end..end
             }
         }
     }
@@ -463,26 +476,6 @@ impl Session {
             && self.intake.one_shot.is_none()
     }
 
-    /// Deals with the bytes of the present request so far, where they came in an earlier input.
-    pub(super) fn begin(&mut self, route: Route) {
-        self.intake.route = route;
-        match route {
-            Route::None => {}
-            Route::Forward { .. } => {
-                if self.taps.is_some() {
-                    self.intake.scanner.report_end();
-                }
-                self.to_uplink.push(&self.intake.held);
-                self.intake.held = Vec::new();
-            }
-            Route::Collect(_) => self.intake.scanner.report_end(),
-            Route::Discard(_) => {
-                self.intake.scanner.report_end();
-                self.intake.held = Vec::new();
-            }
-        }
-    }
-
     /// An inline command goes up as an array, so that the uplink sees the words that were seen
     /// here, whatever its own quoting rules are.
     fn take_line(&mut self, line: &[u8]) -> Result<(), request::Error> {
@@ -490,12 +483,20 @@ impl Session {
         let mut whole = std::mem::take(&mut self.intake.held);
         whole.extend_from_slice(line);
         let args = inline::split(whole.strip_suffix(b"\n").unwrap_or(&whole))?;
-        if !args.is_empty() {
-            let frame = encode::request(args);
-            let tail = self.take_in(&frame)?;
-            self.to_uplink.push(&frame[tail]);
+        if args.is_empty() {
+            self.pass_over();
+            return Ok(());
         }
+        let frame = encode::request(args);
+        let tail = self.take_in(&frame)?;
+        self.to_uplink.push(&frame[tail]);
         Ok(())
+    }
+
+    /// A request of nothing is not answered; it is the next one after CLIENT REPLY SKIP all the same.
+    fn pass_over(&mut self) {
+        self.restart_tap();
+        self.take_audience();
     }
 
     fn restart_tap(&mut self) {

@@ -10,9 +10,14 @@ use crate::command::Channel;
 /// Bytes of names of channels that are remembered for one client.
 const MAX_CHANNELS: usize = 16 * 1024 * 1024;
 /// Bytes of keys that one client watches; with more, they are taken for touched at a handover.
-const MAX_WATCHED: usize = 1024 * 1024;
+const MAX_WATCHED: usize = 256 * 1024;
+/// Keys that one client watches and that a handover watches again, while everybody waits: for each
+/// key, Redis looks at all that the client watches already.
+const MAX_WATCHED_KEYS: usize = 256;
 /// Bytes of prefixes of keys that one client tracks.
-const MAX_PREFIXES: usize = 1024 * 1024;
+const MAX_PREFIXES: usize = 256 * 1024;
+/// Prefixes that one client tracks and that a handover tracks again: Redis compares each with all others.
+const MAX_PREFIX_COUNT: usize = 1024;
 
 /// Names of capabilities of one client, and the length of one.
 const MAX_CAPABILITIES: usize = 64;
@@ -29,10 +34,6 @@ pub(super) struct State {
     pub(super) monitor: bool,
     /// A watched key was touched before a handover: the next EXEC must fail.
     pub(super) touched: bool,
-    /// Requests that may have changed the database or the name were not answered.
-    pub(super) unsure: bool,
-    /// Confirmations that may come behind the reply to an EXEC, of what is known already.
-    loose: u32,
     /// More channels than are remembered.
     channels_unknown: bool,
     /// More prefixes than are remembered.
@@ -46,8 +47,6 @@ pub(super) struct State {
     shards: i64,
     extras: Option<Arc<Extras>>,
     watched: Option<Box<Watched>>,
-    /// A request of the transaction that was answered last was refused.
-    aborted: bool,
 }
 
 /// Keys that are watched.
@@ -144,11 +143,13 @@ impl State {
 
     /// In RESP2, published messages come as arrays that answer nothing.
     pub(super) fn subscribed(&self) -> bool {
-        self.all_subscriptions() > 0
+        self.channels + self.patterns + self.shards > 0
     }
 
-    pub(super) fn all_subscriptions(&self) -> i64 {
-        self.channels + self.patterns + self.shards
+    /// Something may come that answers nothing, and is no push.
+    #[inline]
+    pub(super) fn hears_unasked(&self) -> bool {
+        self.monitor || self.subscribed()
     }
 
     /// How many subscriptions of a kind there are.
@@ -275,66 +276,7 @@ impl State {
                 self.touched = false;
             }
             Effect::Monitor => self.monitor = true,
-            Effect::Subscribe(channel, names) => {
-                self.loosen(names.len());
-                for name in names {
-                    self.note_channel(channel, true, name);
-                }
-                self.count_channels();
-            }
-            Effect::Unsubscribe(channel, names) => {
-                self.loosen(names.len().max(self.subscriptions(channel).unsigned_abs() as usize));
-                if names.is_empty() {
-                    self.forget_channels(channel);
-                }
-                for name in names {
-                    self.note_channel(channel, false, name);
-                }
-                self.count_channels();
-            }
         }
-    }
-
-    /// A confirmation that no request awaits is one of those that EXEC has caused in RESP3.
-    pub(super) fn take_loose(&mut self) -> bool {
-        let loose = self.loose > 0;
-        self.loose -= u32::from(loose);
-        loose
-    }
-
-    /// MULTI was accepted.
-    pub(super) fn begin_queueing(&mut self) {
-        self.aborted = false;
-    }
-
-    /// A request in a transaction was queued, or refused.
-    pub(super) fn queued(&mut self, accepted: bool) {
-        self.aborted |= !accepted;
-    }
-
-    /// The transaction that is open cannot be executed any more.
-    pub(super) fn is_aborted(&self) -> bool {
-        self.aborted
-    }
-
-    fn loosen(&mut self, confirmations: usize) {
-        if self.resp3 {
-            self.loose =
-                self.loose.saturating_add(u32::try_from(confirmations).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// After subscriptions that nobody counted.
-    fn count_channels(&mut self) {
-        if self.channels_unknown {
-            return;
-        }
-        let count = |kind| {
-            let names = self.extras().into_iter().flat_map(|extras| &extras.channels);
-            i64::try_from(names.filter(|(channel, _)| *channel == kind).count()).unwrap_or(i64::MAX)
-        };
-        (self.channels, self.patterns, self.shards) =
-            (count(Channel::Name), count(Channel::Pattern), count(Channel::Shard));
     }
 
     /// Prefixes add up; other options are as the last request says.
@@ -347,8 +289,9 @@ impl State {
             }
             extras.tracking = Some(tracking);
         });
-        let prefixes = self.tracking().into_iter().flat_map(|tracking| &tracking.prefixes);
-        if prefixes.map(|prefix| prefix.len() + 32).sum::<usize>() > MAX_PREFIXES {
+        let Some(prefixes) = self.tracking().map(|tracking| &tracking.prefixes) else { return };
+        let bytes: usize = prefixes.iter().map(|prefix| prefix.len() + 32).sum();
+        if bytes > MAX_PREFIXES || prefixes.len() > MAX_PREFIX_COUNT {
             self.change(|extras| extras.tracking = None);
             self.prefixes_unknown = true;
         }
@@ -357,12 +300,18 @@ impl State {
     fn watch(&mut self, keys: Vec<Box<[u8]>>) {
         let db = self.db;
         let watched = self.watched.get_or_insert_default();
-        for key in keys {
-            watched.bytes += key.len() + 64;
-            watched.keys.push((db, key));
+        if watched.more {
+            return;
         }
-        if watched.bytes > MAX_WATCHED {
-            self.watch_many();
+        for key in keys {
+            // Redis, too, watches a key once.
+            if !watched.keys.iter().any(|known| *known.1 == *key && known.0 == db) {
+                watched.bytes += key.len() + 64;
+                watched.keys.push((db, key));
+            }
+            if watched.bytes > MAX_WATCHED || watched.keys.len() > MAX_WATCHED_KEYS {
+                return self.watch_many();
+            }
         }
     }
 

@@ -1,0 +1,118 @@
+//! Clients that let others wait: those that do not log in, guess passwords, stop in the middle of a request, or
+//! have left.
+
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tracing::warn;
+
+use super::Session;
+use super::close::Reason;
+use crate::log::RateLimit;
+use crate::strangers::Stranger;
+
+/// How long a client may take to log in.
+const LOGIN: Duration = Duration::from_secs(60);
+/// How long a client that has not logged in waits after what it has sent was read.
+pub(super) const STRANGERS_PACE: Duration = Duration::from_millis(1);
+/// How long a client waits after a wrong password, for each that it gave so far; and at most.
+const FAILED_LOGIN: Duration = Duration::from_millis(20);
+const LONGEST_PENALTY: Duration = Duration::from_secs(1);
+/// How long the rest of a request that goes up as it comes may stay out before it holds up nobody.
+const STALLED: Duration = Duration::from_millis(100);
+/// How long the rest of a request may stay out before the client is given up.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+
+/// A client that has not logged in.
+pub(super) struct NotLoggedIn {
+    sent_away: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When it is given up.
+    until: Instant,
+    _stranger: Stranger,
+}
+
+impl NotLoggedIn {
+    pub(super) fn new(stranger: Stranger) -> Self {
+        let sent_away = Box::pin(stranger.sent_away());
+        NotLoggedIn { sent_away, until: Instant::now() + LOGIN, _stranger: stranger }
+    }
+}
+
+impl Session {
+    /// A client that does not log in goes when its place is needed, or its time is over.
+    pub(super) fn poll_stranger(&mut self, cx: &mut Context<'_>) {
+        if self.intake.authenticated {
+            self.stranger = None;
+        }
+        let Some(stranger) = &mut self.stranger else { return };
+        let until = stranger.until;
+        if stranger.sent_away.as_mut().poll(cx).is_ready() {
+            self.end(Reason::MadeRoom);
+        } else if self.poll_timer(until, cx).is_ready() {
+            self.end(Reason::NoLogin);
+        }
+    }
+
+    /// The client is not read for this long, or for as long as it is not read already.
+    pub(super) fn slow_down(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        self.intake.slowed_until = self.intake.slowed_until.max(Some(until));
+    }
+
+    /// The client gave a wrong password. Each makes the next take longer.
+    pub(super) fn login_failed(&mut self) {
+        static FAILED: RateLimit = RateLimit::one_a_second();
+        self.shared.metrics.logins_failed.inc();
+        if let Some(suppressed) = FAILED.pass() {
+            warn!(client = %self.peer, suppressed, "a client gave a wrong password, or user");
+        }
+        self.intake.failed_logins = self.intake.failed_logins.saturating_add(1);
+        self.slow_down((FAILED_LOGIN * self.intake.failed_logins).min(LONGEST_PENALTY));
+    }
+
+    /// A client that guesses passwords, or floods before it has logged in, is read slowly.
+    pub(super) fn slowed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(until) = self.intake.slowed_until else { return false };
+        if self.poll_timer(until, cx).is_pending() {
+            return true;
+        }
+        self.intake.slowed_until = None;
+        false
+    }
+
+    /// The client has sent nothing for a while, in the middle of a request that goes up as it comes.
+    pub(super) fn stall(&mut self) {
+        // Unless the uplink did not wait for its end to answer.
+        if !self.intake.stalled && !self.owed.is_empty() {
+            self.intake.stalled = true;
+            self.passes.leave(1);
+        }
+    }
+
+    /// A client that has left, or sends no more in the middle of a request, must not be waited for.
+    pub(super) fn poll_patience(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.ending, Some(Reason::ClientClosed)) {
+            self.is_leaving_us();
+        }
+        if let Some(at) = self.gone_by
+            && self.poll_timer(at, cx).is_ready()
+        {
+            return self.lose_client(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.ending.is_some() || !self.intake.awaits_rest() {
+            return;
+        }
+        if self.intake.is_incomplete()
+            && !self.intake.stalled
+            && self.poll_timer(self.arrived + STALLED, cx).is_ready()
+        {
+            self.stall();
+        }
+        if self.poll_timer(self.arrived + GIVEN_UP, cx).is_ready() {
+            self.end(Reason::Unfinished);
+        }
+    }
+}
