@@ -1,6 +1,7 @@
 //! The harness: real redis-servers, scripted uplinks, the real binary, and clients that say
 //! exactly what they send and expect.
 
+mod acceptor;
 mod api;
 mod browser;
 mod client;
