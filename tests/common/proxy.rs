@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Seek, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -310,11 +309,7 @@ pub fn run_to_end(args: &[&str], stdin: &str) -> Output {
         .unwrap();
     // It may have ended without reading; then its exit code tells.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        assert!(started.elapsed() < PATIENCE, "does not end: {args:?}");
-        std::thread::yield_now();
-    }
+    eventually(&format!("{args:?} ends"), || child.try_wait().unwrap().is_some());
     child.wait_with_output().unwrap()
 }
 
