@@ -285,12 +285,15 @@ impl Drop for Proxy {
     }
 }
 
-/// The least that the tests need, with more at the top level.
+/// The least that the tests need, with more at the top level. What is given up after a time is not,
+/// however busy the machine is, unless a test is about that.
 pub fn config(uplink: &str, more: Value) -> Value {
     let mut config = json!({
         "uplink": { "addr": uplink },
         "listen": { "addr": "127.0.0.1:0" },
         "admin": { "addr": "127.0.0.1:0" },
+        "connect_time_limit_ms": 50_000,
+        "pause_time_limit_ms": 50_000,
     });
     for (field, value) in more.as_object().unwrap() {
         config[field] = value.clone();
