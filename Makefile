@@ -6,6 +6,8 @@ CARGO ?= cargo
 NEED := ./tests/need.sh
 # Debian keeps haproxy where a user's PATH may not look.
 export PATH := $(PATH):/usr/sbin
+# All tests share the descriptors of one process, and a user may have 1024.
+export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 16 ? n : 16)))
 
 .PHONY: help demo test test-slow lint bench bench-switch fuzz run build certs
 
@@ -19,8 +21,11 @@ demo: ## Replace the Redis under fifty clients, six times, with a verdict; ARGS=
 
 test: ## Run all tests
 	@$(NEED) redis-server chromium chromedriver node node-redis python3-redis
-	$(CARGO) test
-	$(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom
+	@failed=0; \
+	run() { echo "$$*"; "$$@" || failed=$$?; }; \
+	run $(CARGO) test --no-fail-fast; \
+	run $(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom; \
+	exit $$failed
 
 test-slow: ## Move up to 1 GB while clients write, and say for how long they were held
 	@$(NEED) redis-server

@@ -158,7 +158,7 @@ fn a_page_of_another_origin_may_not_send_commands() {
 #[test]
 fn probes_tell_serving_from_being_ready() {
     let fake = FakeUplink::bind();
-    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 300 }));
+    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 2000 }));
     let proxy = fake.expect_start(|| Proxy::start(&config));
     assert_eq!(proxy.get("/healthz").status, 200);
     let mut caller = proxy.caller();

@@ -127,7 +127,7 @@ fn after_ten_thousand_commands_it_runs_and_nothing_is_lost_doubled_or_leaked() {
     for (client, counted) in counted.iter().enumerate() {
         assert_eq!(count(&one, client) + count(&two, client), *counted, "client {client}");
     }
-    assert!(counted.iter().sum::<usize>() > COMMANDS, "{counted:?}");
+    assert!(!counted.contains(&0), "{counted:?}");
     eventually("descriptors are given back", || quiet(proxy) <= descriptors);
     let memory = proxy.memory_kib("VmRSS");
     (0..20).for_each(|_| warm(proxy));

@@ -26,21 +26,30 @@ for program in "$@"; do
     is_there "$program" || missing="$missing $(package "$program")"
 done
 [ -n "$missing" ] || exit 0
+install="apt-get install --no-install-recommends$missing"
 
 if ! command -v apt-get > /dev/null; then
-    echo "please install:$missing" >&2
+    echo "This needs:$missing. Please install what your system calls so." >&2
     exit 1
 fi
-as_root=
-if [ "$(id -u)" != 0 ]; then
-    as_root="sudo "
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif command -v sudo > /dev/null; then
+    as_root=sudo
+else
+    echo "This needs:$missing. There is no sudo; as root, please run: $install" >&2
+    exit 1
 fi
-echo "installing$missing (${as_root}apt-get install) ..."
+
+echo "installing:$missing (${as_root:+$as_root }$install) ..."
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+# The lists may be old, and good enough.
+$as_root apt-get update -qq > "$said" 2>&1 || echo "apt-get update failed; trying all the same" >> "$said"
 # Package scripts start the server where a system manager runs; RUNLEVEL tells them not to.
-if ! { ${as_root}apt-get update -qq && ${as_root}env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } > /tmp/need.$$ 2>&1; then
-    cat /tmp/need.$$ >&2
-    rm -f /tmp/need.$$
-    echo "could not install:$missing" >&2
+if ! $as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends $missing >> "$said" 2>&1; then
+    cat "$said" >&2
+    echo "could not install:$missing; as root, please run: $install" >&2
     exit 1
 fi
-rm -f /tmp/need.$$

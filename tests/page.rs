@@ -108,8 +108,9 @@ fn a_person_checks_switches_watches_and_cancels() {
     browser.shows("#uplink", &two.addr());
 
     // Over a link that is too slow to begin, until it is not.
+    two.client().run("FLUSHALL");
     let (three, link) = (redis(), Middle::to(&two.addr()));
-    link.slow_down(Duration::from_millis(100));
+    link.slow_down(Duration::from_millis(500));
     proxy.rewrite(&config(&three.addr(), json!({})));
     let from = link.addr();
     let done = AtomicBool::new(false);
@@ -121,7 +122,7 @@ fn a_person_checks_switches_watches_and_cancels() {
             }
         });
         let mut caller =
-            proxy.begin_cmd(&format!("switch&pause_limit_ms=200&replicate_from={from}"));
+            proxy.begin_cmd(&format!("switch&pause_limit_ms=1000&replicate_from={from}"));
         browser.shows("#lag-caption", "behind, and catches up in");
         let points = "return document.getElementById('lag-line').getAttribute('points') ?? ''";
         eventually("the lag is plotted", || {

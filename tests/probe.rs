@@ -108,11 +108,20 @@ fn works(redis: &Redis) {
         let reply = redis.client().ask(&["LLEN", key]);
         reply.trim_start_matches(':').parse::<u64>().unwrap()
     };
+    // Only its own kind of client sends each of these.
+    let calls = |command: &str| {
+        let stats = redis.client().run("INFO commandstats");
+        let named = format!("cmdstat_{command}:calls=");
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&named));
+        calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+    };
     let done = || {
         [
             number(redis, "t:counter:0"),
             length("t:transaction:0:list"),
+            calls("blpop"),
             length("t:queue:1:done:0"),
+            calls("publish"),
             number(redis, "t:watched:0"),
         ]
     };

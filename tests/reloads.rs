@@ -1,6 +1,6 @@
 //! `cmd=reload` and SIGHUP: verified first, then all clients move; or nothing changes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::scope;
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, FakeUplink, Proxy, Redis, cert, config, eventually, http, redis, request,
+    Answer, Client, FakeUplink, Proxy, Redis, TellsToEnd, cert, config, eventually, http, own_host,
+    redis, request,
 };
 
 fn to(redis: &Redis) -> Value {
@@ -248,18 +249,19 @@ fn a_listener_moves_and_its_clients_stay() {
     proxy.reload(&config(&redis.addr(), listen(&again))).expect_ok();
     assert_eq!(Client::connect_unix(&second).ask(&["PING"]), "+PONG");
     // And over TCP.
-    let addr = format!("127.0.0.1:{}", free_port());
-    proxy.reload(&config(&redis.addr(), json!({ "listen": { "addr": addr } }))).expect_ok();
+    let any = json!({ "listen": { "addr": "127.0.0.1:0" } });
+    proxy.reload(&config(&redis.addr(), any)).expect_ok();
+    let line = proxy.logged("its TCP address", |line| {
+        let is_tcp = line["addr"].as_str().is_some_and(|addr| addr.starts_with("127."));
+        line["message"] == "listening" && line["block"] == "listen" && is_tcp
+    });
+    let addr = line["addr"].as_str().unwrap().to_owned();
     assert_eq!(Client::connect(&addr).ask(&["PING"]), "+PONG");
     assert_eq!(client.ask(&["PING"]), "+PONG");
     let same = addr.replace("127.0.0.1", "localhost");
     let answer = proxy.reload(&config(&redis.addr(), json!({ "listen": { "addr": same } })));
     answer.expect_ok();
     assert_eq!(Client::connect(&addr).ask(&["PING"]), "+PONG");
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
@@ -404,7 +406,7 @@ fn a_reload_that_running_requests_hold_up_is_cancelled_and_names_them() {
     let answer = proxy.reload(&config(&two.addr(), more()));
     assert_eq!(answer.status, 503);
     let error = answer.error();
-    let named = format!("WAIT of 127.0.0.1:{} for 0.", blocked.port);
+    let named = format!("WAIT of 127.0.0.1:{} for ", blocked.port);
     assert!(error.contains("cancelled") && error.contains(&named), "{error}");
     let info = proxy.info();
     assert_eq!((&info["state"], &info["generation"]), (&json!(2), &json!(1)));
@@ -485,7 +487,7 @@ fn an_uplink_that_dies_while_connections_are_made_ready_refuses_the_reload() {
 #[test]
 fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_reload() {
     let (one, fake) = (redis(), FakeUplink::bind());
-    let limit = json!({ "connect_time_limit_ms": 200 });
+    let limit = json!({ "connect_time_limit_ms": 2000 });
     let proxy = Proxy::start(&config(&one.addr(), limit.clone()));
     let mut client = proxy.client();
     client.ask(&["PING"]);
@@ -500,7 +502,7 @@ fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_relo
     assert_eq!(client.ask(&["PING"]), "+PONG");
     let answer = Answer::read(&mut caller);
     assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("not connected within 200 ms"), "{answer:?}");
+    assert!(answer.error().contains("not connected within 2000 ms"), "{answer:?}");
     assert_eq!(client.ask(&["PING"]), "+PONG");
     silent.expect_closed();
 }
@@ -508,13 +510,13 @@ fn an_uplink_that_falls_silent_while_connections_are_made_ready_refuses_the_relo
 #[test]
 fn an_uplink_that_answers_nonsense_or_nothing_is_refused() {
     let one = redis();
-    let proxy = Proxy::start(&config(&one.addr(), json!({ "connect_time_limit_ms": 200 })));
+    let proxy = Proxy::start(&config(&one.addr(), json!({ "connect_time_limit_ms": 2000 })));
     let mut client = proxy.client();
     client.ask(&["PING"]);
     let ping = request(&["PING"]);
     for lie in ["HTTP/1.1 400 Bad Request\r\n", "+NO\r\n", "-LOADING loading\r\n", ""] {
         let fake = FakeUplink::bind();
-        proxy.rewrite(&config(&fake.addr(), json!({ "connect_time_limit_ms": 200 })));
+        proxy.rewrite(&config(&fake.addr(), json!({ "connect_time_limit_ms": 2000 })));
         let mut caller = proxy.begin_cmd("reload");
         let mut uplink = fake.accept();
         uplink.expect(&ping).send(lie);
@@ -697,7 +699,7 @@ fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
     let servers = [redis(), redis()];
     servers[0].client().ask(&["SET", "who", "0"]);
     let proxy = Proxy::start(&to(&servers[0]));
-    let done = AtomicBool::new(false);
+    let (done, latest) = (AtomicBool::new(false), AtomicUsize::new(0));
     // What each client saw: when it asked, when it had the answer, and the answer.
     let seen: Vec<(Instant, Instant, usize)> = scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -708,6 +710,7 @@ fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
                         let asked = Instant::now();
                         let answer = who(&mut client).parse().unwrap();
                         seen.push((asked, Instant::now(), answer));
+                        latest.fetch_max(answer, Ordering::Relaxed);
                     }
                     seen
                 })
@@ -717,6 +720,7 @@ fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
             let server = &servers[reload % 2];
             server.client().ask(&["SET", "who", &reload.to_string()]);
             proxy.reload(&to(server)).expect_ok();
+            eventually("it is seen", || latest.load(Ordering::Relaxed) == reload);
         }
         done.store(true, Ordering::Relaxed);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
@@ -731,7 +735,6 @@ fn once_a_client_has_seen_the_new_uplink_nobody_sees_the_old_one() {
         }
         assert!(*answer >= newest, "{answer}, after another client had seen {newest}");
     }
-    assert!(newest >= RELOADS - 1, "{newest}");
 }
 
 #[test]
@@ -803,7 +806,7 @@ fn files_that_never_come_are_given_up_and_hold_up_nobody() {
     let pipe = dir.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let limit = json!({ "connect_time_limit_ms": 300 });
+    let limit = json!({ "connect_time_limit_ms": 2000 });
     let mut proxy = Proxy::start(&config(&redis.addr(), limit.clone()));
     let mut slow = config(&redis.addr(), limit);
     slow["listen"] = json!({
@@ -815,7 +818,7 @@ fn files_that_never_come_are_given_up_and_hold_up_nobody() {
     assert_eq!(proxy.get("/healthz").status, 200);
     assert_eq!(proxy.client().ask(&["PING"]), "+PONG");
     let error = Answer::read(&mut caller).error();
-    assert!(error.contains("could not be read within 300 ms"), "{error}");
+    assert!(error.contains("could not be read within 2000 ms"), "{error}");
     // The configuration itself.
     proxy.remove_file();
     proxy.link_file(&pipe);
@@ -845,9 +848,9 @@ fn too_few_descriptors_for_all_clients_refuse_the_reload_before_it_begins() {
 #[test]
 fn who_comes_in_at_the_old_address_is_spoken_to_as_there() {
     let redis = redis();
-    let (plain, encrypted) = (free_port(), free_port());
-    let listen = |port: u16, tls: bool| {
-        let mut listen = json!({ "addr": format!("127.0.0.1:{port}") });
+    let (plain, encrypted) = (&format!("{}:7000", own_host()), &format!("{}:7000", own_host()));
+    let listen = |addr: &str, tls: bool| {
+        let mut listen = json!({ "addr": addr });
         if tls {
             listen["tls"] = json!(true);
             listen["certfile"] = json!(cert("server.pem"));
@@ -856,38 +859,35 @@ fn who_comes_in_at_the_old_address_is_spoken_to_as_there() {
         config(&redis.addr(), json!({ "listen": listen }))
     };
     let proxy = Proxy::start(&listen(plain, false));
-    let done = AtomicBool::new(false);
-    let answered: usize = scope(|scope| {
-        let callers: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut answered = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        // While the address is closed, nobody is there to speak in the wrong way.
-                        let Ok(tcp) = std::net::TcpStream::connect(("127.0.0.1", plain)) else {
-                            continue;
-                        };
-                        let mut client = Client::over(tcp);
-                        if client.try_send(&request(&["PING"])).is_err() {
-                            continue;
-                        }
-                        match client.try_take(7) {
-                            Ok(reply) => assert_eq!(String::from_utf8_lossy(&reply), "+PONG\r\n"),
-                            Err(why) if why.kind() == std::io::ErrorKind::ConnectionReset => {}
-                            Err(why) => panic!("{why}"),
-                        }
-                        answered += 1;
+    let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // While the address is closed, nobody is there to speak in the wrong way.
+                    let Ok(tcp) = std::net::TcpStream::connect(plain) else {
+                        continue;
+                    };
+                    let mut client = Client::over(tcp);
+                    if client.try_send(&request(&["PING"])).is_err() {
+                        continue;
                     }
-                    answered
-                })
-            })
-            .collect();
-        for _ in 0..20 {
+                    match client.try_take(7) {
+                        Ok(reply) => assert_eq!(String::from_utf8_lossy(&reply), "+PONG\r\n"),
+                        Err(why) if why.kind() == std::io::ErrorKind::ConnectionReset => {}
+                        Err(why) => panic!("{why}"),
+                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _done = TellsToEnd(&done);
+        let mut reloads = 0;
+        eventually("reloads and callers have often met", || {
             proxy.reload(&listen(encrypted, true)).expect_ok();
             proxy.reload(&listen(plain, false)).expect_ok();
-        }
-        done.store(true, Ordering::Relaxed);
-        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+            reloads += 2;
+            reloads >= 40 && answered.load(Ordering::Relaxed) > 100
+        });
     });
-    assert!(answered > 100, "{answered}");
 }

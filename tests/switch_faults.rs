@@ -11,11 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, When, config, eventually, redis,
+    Answer, Client, Middle, Proxy, Redis, TellsToEnd, Then, Turn, When, config, eventually, redis,
     request,
 };
 
 const WRITERS: usize = 4;
+/// Between two requests of a writer: most of the time, some are on their way, and the servers have
+/// time for others.
+const PACE: Duration = Duration::from_micros(500);
 
 /// Two servers that keep what they acknowledged, each behind a way on which things happen, and a way
 /// for the replication.
@@ -26,7 +29,24 @@ struct Scene {
     to_new: Middle,
     link: Middle,
     proxy: Proxy,
+    limits: Limits,
+    _turn: Turn,
 }
+
+/// How long something that does not come is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect_ms: u64,
+    pause_ms: u64,
+    timeout_ms: u64,
+}
+
+/// Everything comes, however busy the machine is.
+const PATIENT: Limits = Limits { connect_ms: 10_000, pause_ms: 20_000, timeout_ms: 40_000 };
+/// What does not come is given up soon; a server that is busy is not taken for one that is gone.
+const SOON: Limits = Limits { connect_ms: 1500, pause_ms: 3000, timeout_ms: 40_000 };
+/// The whole is given up, which alone ends a replication that does not get on.
+const AT_ALL: Limits = Limits { timeout_ms: 8000, ..SOON };
 
 /// Which way the trap is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +93,8 @@ enum Fault {
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Scene {
-    fn new() -> Scene {
+    fn new(limits: Limits) -> Scene {
+        let turn = Turn::wait();
         let [old, new] = [(), ()].map(|()| {
             let server = Redis::start(&DURABLE);
             let host = server.addr().rsplit_once(':').unwrap().0.to_owned();
@@ -81,9 +102,8 @@ impl Scene {
             server
         });
         let [to_old, to_new, link] = [&old, &new, &old].map(|server| Middle::to(&server.addr()));
-        // Not so little that a busy machine makes more of it.
-        let proxy = Proxy::start(&settings(&to_old));
-        Scene { old, new, to_old, to_new, link, proxy }
+        let proxy = Proxy::start(&settings(&to_old, limits));
+        Scene { old, new, to_old, to_new, link, proxy, limits, _turn: turn }
     }
 
     fn way(&self, on: On) -> &Middle {
@@ -96,9 +116,9 @@ impl Scene {
 
     /// Begins a switch to the new server.
     fn begin(&self) -> Client {
-        self.proxy.rewrite(&settings(&self.to_new));
-        let link = self.link.addr();
-        self.proxy.begin_cmd(&format!("switch&replicate_from={link}&timeout_ms=8000"))
+        self.proxy.rewrite(&settings(&self.to_new, self.limits));
+        let (link, limit) = (self.link.addr(), self.limits.timeout_ms);
+        self.proxy.begin_cmd(&format!("switch&replicate_from={link}&timeout_ms={limit}"))
     }
 
     fn set(&self, at: Boundary, when: When, fault: Fault) {
@@ -128,9 +148,19 @@ impl Scene {
     }
 }
 
-fn settings(way: &Middle) -> Value {
-    let limits = json!({ "connect_time_limit_ms": 1500, "pause_time_limit_ms": 3000 });
-    config(&way.addr(), limits)
+fn settings(way: &Middle, limits: Limits) -> Value {
+    let Limits { connect_ms, pause_ms, timeout_ms: _ } = limits;
+    let more = json!({ "connect_time_limit_ms": connect_ms, "pause_time_limit_ms": pause_ms });
+    config(&way.addr(), more)
+}
+
+/// What is waited for where this goes wrong.
+fn limits(at: Boundary, fault: Fault) -> Limits {
+    match fault {
+        Fault::Drop | Fault::Delay => PATIENT,
+        Fault::Hold | Fault::Refuse if at.on == On::Link => AT_ALL,
+        Fault::KillOld | Fault::KillNew | Fault::Hold | Fault::Refuse => SOON,
+    }
 }
 
 /// One client each that counts, and what it was told.
@@ -147,11 +177,12 @@ impl Writers {
         while !self.done.load(Ordering::Relaxed) {
             let addr = self.addr.lock().unwrap().clone();
             let Ok(tcp) = std::net::TcpStream::connect(&addr) else {
-                thread::yield_now();
+                thread::sleep(PACE);
                 continue;
             };
             let mut client = Client::over(tcp);
             while !self.done.load(Ordering::Relaxed) {
+                thread::sleep(PACE);
                 let request = request(&["INCR", &format!("n:{number}")]);
                 let Some(reply) = client.try_exchange(&request) else {
                     self.unknown[number].fetch_add(1, Ordering::Relaxed);
@@ -219,7 +250,7 @@ fn while_clients_count<T>(addr: &str, scene: impl FnOnce(&Writers) -> T) -> (T, 
 
 fn run(at: Boundary, when: When, fault: Fault) {
     let what = format!("{fault:?} {when:?} {}", at.name);
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(limits(at, fault));
     scene.set(at, when, fault);
     let addr = scene.proxy.addr();
     let kills = matches!(fault, Fault::KillOld | Fault::KillNew);
@@ -276,7 +307,7 @@ fn go_on(
     // By now, nobody is held any more.
     eventually("it takes writes", || present.client().run("SET usable 1") == "OK");
     let way = if is_done { &scene.to_old } else { &scene.to_new };
-    scene.proxy.rewrite(&settings(way));
+    scene.proxy.rewrite(&settings(way, PATIENT));
     let from = format!("replicate_from={}", present.addr());
     let answer = scene.proxy.cmd(&format!("switch&force=true&{from}"));
     assert_eq!(answer.status, 200, "{what}, and then {}", answer.body);
@@ -342,7 +373,7 @@ fn nothing_is_lost_or_doubled_if_the_proxy_dies_at_any_stage() {
 
 fn crash(at: Boundary, when: When) {
     let what = format!("the proxy dies {when:?} {}", at.name);
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(SOON);
     let pid = scene.proxy.pid();
     scene.way(at.on).at(at.needle, when, move || {
         kill_process(pid, Signal::KILL).unwrap();
@@ -369,16 +400,16 @@ fn crash(at: Boundary, when: When) {
 
 #[test]
 fn nothing_is_lost_or_doubled_over_a_slow_link() {
-    slow_link(&Scene::new());
+    slow_link(&Scene::new(PATIENT));
 }
 
 #[test]
 fn the_last_byte_is_waited_for_without_the_right_to_a_channel_of_the_proxys_own() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(PATIENT);
     for server in [&scene.old, &scene.new] {
         server.client().run("ACL SETUSER default resetchannels");
     }
-    scene.proxy = Proxy::start(&settings(&scene.to_old));
+    scene.proxy = Proxy::start(&settings(&scene.to_old, PATIENT));
     slow_link(&scene);
 }
 
@@ -399,7 +430,7 @@ fn slow_link(scene: &Scene) {
 
 #[test]
 fn replication_that_breaks_and_begins_again_is_waited_for() {
-    let scene = Scene::new();
+    let scene = Scene::new(PATIENT);
     // At the first synchronisation, and again and again.
     scene.link.refuse(true);
     let mut caller = scene.begin();

@@ -153,7 +153,7 @@ fn a_new_server_that_does_not_take_every_command_is_not_promoted() {
     let mut client = proxy.client();
     assert_eq!(client.run("SET k v"), "OK");
     // While it is at work, and when clients are held already.
-    for at in ["INFO", "WATCH"] {
+    for at in ["HELLO", "WATCH"] {
         let way = Middle::to(&two.addr());
         let mut writer = proxy.client();
         assert_eq!(writer.run("WATCH k"), "OK");
@@ -602,11 +602,13 @@ fn a_server_that_hangs_while_it_is_promoted_holds_clients_no_longer_than_they_ma
     let mut client = proxy.client();
     assert_eq!(client.run("SET k v"), "OK");
     way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Hold);
-    let answer = switch(&proxy, &uplink(&way.addr()), "&pause_limit_ms=300");
+    let mut config = uplink(&way.addr());
+    config["connect_time_limit_ms"] = json!(50_000);
+    let answer = switch(&proxy, &config, "&pause_limit_ms=3000");
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("is not known in time"), "{}", answer.body);
     let held = answer.json()["switch"]["held_ms"].as_f64().unwrap();
-    assert!(held < 3000.0, "as long as a server may take to answer: {held} ms");
+    assert!(held < 40_000.0, "as long as a server may take to answer: {held} ms");
     assert_eq!(client.run("SET k v2"), "OK");
     done(&proxy.cmd("switch"));
     assert_eq!((client.run("GET k"), role(&one)), ("v2".to_owned(), "replica"));
@@ -675,7 +677,7 @@ fn progress_is_told_while_it_is_made() {
     let proxy = Proxy::start(&uplink(&one.addr()));
     let mut client: Client = proxy.client();
     let value = "x".repeat(100_000);
-    for number in 0..20 {
+    for number in 0..100 {
         client.command(&["SET", &format!("k{number}"), &value]);
         assert_eq!(client.reply(), "OK");
     }
@@ -686,14 +688,15 @@ fn progress_is_told_while_it_is_made() {
     let switching = || proxy.info()["switching"].clone();
     eventually("bytes are counted", || {
         let read = switching()["sync"]["read_bytes"].as_u64().unwrap_or(0);
-        (1..2_000_000).contains(&read)
+        (1..10_000_000).contains(&read)
     });
     let now = switching();
     assert_eq!((&now["from"], &now["to"]), (&json!(one.addr()), &json!(two.addr())));
     assert_eq!((&now["by"], &now["can_cancel"]), (&json!("http"), &json!(true)));
     assert!(now["seconds"].as_f64().unwrap() > 0.0);
+    link.slow_down(Duration::ZERO);
     let record = done(&Answer::read(&mut caller));
-    assert!(record["sync_bytes"].as_u64().unwrap() > 2_000_000, "{record}");
+    assert!(record["sync_bytes"].as_u64().unwrap() > 10_000_000, "{record}");
     assert!(record["lag_ms"].as_f64().is_some());
 }
 

@@ -17,7 +17,7 @@ fn tls_listener(uplink: &str, more: &Value) -> Proxy {
             "addr": "127.0.0.1:0", "tls": true,
             "certfile": cert("server.pem"), "keyfile": cert("server.key"),
         },
-        "connect_time_limit_ms": 300,
+        "connect_time_limit_ms": 2000,
     });
     for (field, value) in more.as_object().unwrap() {
         config["listen"][field] = value.clone();

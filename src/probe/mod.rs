@@ -7,6 +7,7 @@
 //! client    one connection and its pace  group   the threads of one kind
 //! counters, transactions, queues, pubsub, watches   the kinds
 //! ledger    what was sent, what came back, and what is therefore wrong
+//! contended the same for a number that several clients raise
 //! tally     how much was done, and how long it took
 //! verdict   what it comes to             screen  what is shown meanwhile
 //! admin     asks a proxy what it did     arguments  what a command line gives
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod arguments;
 mod client;
+mod contended;
 mod counters;
 mod group;
 mod ledger;
@@ -141,7 +143,7 @@ impl Probe {
             probe.queues.push(Queue::start(&run, number, producers, workers));
         }
         for (number, clients) in watches.into_iter().enumerate() {
-            probe.watches.push(Watches::start(number, clients));
+            probe.watches.push(Watches::start(&run, number, clients));
         }
         counters::start(&mut probe.counters, counters);
         transactions::start(&mut probe.transactions, transactions);

@@ -1,8 +1,10 @@
-//! Clients that contend for one number: WATCH, GET, MULTI, SET to one more, EXEC.
+//! Clients that contend for one number: WATCH, GET, MULTI, INCR, EXEC.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::{Client, Run};
+use super::contended::Contended;
 use super::group::{Group, Part};
-use super::ledger::Count;
 use super::tally::Tally;
 
 /// The number of this group.
@@ -13,72 +15,84 @@ pub fn key(run: &Run, group: usize) -> String {
 /// Clients that contend.
 #[derive(Debug)]
 pub struct Watches {
-    group: usize,
-    clients: Group<Contender>,
+    key: String,
+    number: Number,
+    clients: Group<Tally>,
 }
 
-/// What one of them did.
-#[derive(Debug, Default)]
-struct Contender {
-    tally: Tally,
-    succeeded: u64,
-    unknown: u64,
+/// What the clients of one group know of their number.
+#[derive(Debug, Clone)]
+struct Number(Arc<Mutex<Contended>>);
+
+impl Number {
+    fn lock(&self) -> MutexGuard<'_, Contended> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what came, and shows it to who looks on if it is wrong.
+    fn note(&self, run: &Run, what: impl FnOnce(&mut Contended)) {
+        let mut number = self.lock();
+        let before = number.wrong();
+        what(&mut number);
+        run.live.wrong(number.wrong() - before);
+    }
 }
 
 impl Watches {
     /// Begins.
-    pub fn start(group: usize, clients: Vec<Client>) -> Self {
+    pub fn start(run: &Run, group: usize, clients: Vec<Client>) -> Self {
+        let number = Contended::new(format!("watched number {group}"));
+        let number = Number(Arc::new(Mutex::new(number)));
+        let key = key(run, group);
         let mut threads = Group::default();
         for client in clients {
-            let key = key(&client.run, group);
-            threads.spawn(move || contend(client, &key));
+            let (key, number) = (key.clone(), number.clone());
+            threads.spawn(move || contend(client, &key, &number));
         }
-        Watches { group, clients: threads }
+        Watches { key, number, clients: threads }
     }
 
     /// Waits for them; the number must be what their EXECs say.
     pub fn finish(self, control: &mut Client) -> Part {
         let mut part = Part::default();
-        let (mut succeeded, mut unknown) = (0, 0);
-        for contender in self.clients.join(&mut part) {
-            part.tally.add(&contender.tally);
-            succeeded += contender.succeeded;
-            unknown += contender.unknown;
+        for tally in self.clients.join(&mut part) {
+            part.tally.add(&tally);
         }
-        let key = key(&control.run, self.group);
-        if let Some(value) = control.read::<Option<u64>>(&["GET", &key]) {
-            let mut count = Count::of(succeeded, unknown);
-            count.read(&format!("watched number {}", self.group), value.unwrap_or(0));
-            part.faults = count.faults;
-        }
+        let value = control.read::<Option<u64>>(&["GET", &self.key]);
+        let number = std::mem::take(&mut *self.number.lock());
+        part.faults = number.ended(value.map(Option::unwrap_or_default));
         part
     }
 }
 
-fn contend(mut client: Client, key: &str) -> Contender {
-    let mut done = Contender::default();
+fn contend(mut client: Client, key: &str, number: &Number) -> Tally {
     while client.turn() {
-        match raise(&mut client, key) {
-            Some(true) => done.succeeded += 1,
-            Some(false) => {}
-            None => done.unknown += 1,
-        }
+        // What went wrong is counted where it did.
+        let _ = raise(&mut client, key, number);
     }
-    done.tally = client.tally;
-    done
+    client.tally
 }
 
-/// Whether EXEC went through.
-fn raise(client: &mut Client, key: &str) -> Option<bool> {
+/// One turn; `None` if it ended with an error.
+fn raise(client: &mut Client, key: &str, number: &Number) -> Option<()> {
     client.ask::<String>(&["WATCH", key])?;
     client.turn();
-    let value: Option<u64> = client.ask(&["GET", key])?;
-    let next = (value.unwrap_or(0) + 1).to_string();
+    let known = number.lock().known();
+    let value = client.ask::<Option<u64>>(&["GET", key])?.unwrap_or_default();
+    number.note(&client.run, |number| number.read(known, value));
     client.turn();
     client.ask::<String>(&["MULTI"])?;
     client.turn();
-    client.ask::<String>(&["SET", key, &next])?;
+    client.ask::<String>(&["INCR", key])?;
     client.turn();
-    let done: Option<Vec<String>> = client.ask(&["EXEC"])?;
-    Some(done.is_some())
+    let known = number.lock().known();
+    match client.ask::<Option<(u64,)>>(&["EXEC"]) {
+        Some(Some((to,))) => {
+            number.note(&client.run, |number| number.raised(known, value, to));
+        }
+        // Somebody else was faster.
+        Some(None) => {}
+        None => number.lock().unknown(),
+    }
+    Some(())
 }

@@ -1,12 +1,13 @@
 //! A scripted admin API: it plays a switch, look by look.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
 use super::PATIENCE;
+use super::acceptor::Acceptor;
 
 /// What becomes of a command.
 pub enum Post {
@@ -16,9 +17,10 @@ pub enum Post {
     Break(usize),
 }
 
-/// Somebody who answers as the admin API would; it ends with the test's process.
+/// Somebody who answers as the admin API would, until it is dropped.
 pub struct FakeApi {
     pub addr: String,
+    _acceptor: Acceptor,
     seen: Arc<Seen>,
 }
 
@@ -39,19 +41,16 @@ struct Heard {
 impl FakeApi {
     /// Each look at the state finds the next of `states`, and the last of them for ever.
     pub fn start(states: Vec<Value>, post: Post) -> FakeApi {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
         let (seen, script) = (Arc::<Seen>::default(), Arc::new((states, post)));
-        std::thread::spawn({
+        let acceptor = Acceptor::start({
             let seen = seen.clone();
-            move || {
-                for stream in listener.incoming().map_while(Result::ok) {
-                    let (seen, script) = (seen.clone(), script.clone());
-                    std::thread::spawn(move || seen.serve(stream, &script.0, &script.1));
-                }
+            move |stream, streams| {
+                let (seen, script, stream) = (seen.clone(), script.clone(), Arc::new(stream));
+                streams.watch(&stream);
+                std::thread::spawn(move || seen.serve(&stream, &script.0, &script.1));
             }
         });
-        FakeApi { addr, seen }
+        FakeApi { addr: acceptor.addr.clone(), _acceptor: acceptor, seen }
     }
 
     /// The forms of all commands so far.
@@ -85,9 +84,8 @@ impl Seen {
         heard.clone()
     }
 
-    fn serve(&self, stream: TcpStream, states: &[Value], post: &Post) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut stream = stream;
+    fn serve(&self, mut stream: &TcpStream, states: &[Value], post: &Post) {
+        let mut reader = BufReader::new(stream);
         while let Some((line, login, form)) = request(&mut reader) {
             self.note(|heard| heard.logins.push(login));
             let (status, body) = if line.starts_with("GET /info.json ") {
@@ -114,7 +112,7 @@ impl Seen {
 }
 
 /// Request line, `Authorization` and body; `None` at the end.
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Option<String>, String)> {
+fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, Option<String>, String)> {
     let mut line = || {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;

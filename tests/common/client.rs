@@ -11,14 +11,54 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 
 use super::{PATIENCE, cert, request};
 
-trait Duplex: Read + Write + Send {}
+/// What a connection goes over.
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(UnixStream),
+}
 
-impl<T: Read + Write + Send> Duplex for T {}
+impl Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Tls(tls) => Some(&tls.sock),
+            Stream::Unix(_) => None,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(into),
+            Stream::Tls(stream) => stream.read(into),
+            Stream::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+            Stream::Unix(stream) => stream.flush(),
+        }
+    }
+}
 
 /// One connection.
 pub struct Client {
-    stream: Box<dyn Duplex>,
-    tcp: Option<TcpStream>,
+    stream: Stream,
     pub port: u16,
     /// It is a scripted uplink's, and was not asked for its id yet.
     asks_id: bool,
@@ -36,7 +76,7 @@ impl Client {
     pub fn over(tcp: TcpStream) -> Client {
         prepare(&tcp);
         let port = tcp.local_addr().unwrap().port();
-        Client { stream: Box::new(tcp.try_clone().unwrap()), tcp: Some(tcp), port, asks_id: false }
+        Client { stream: Stream::Tcp(tcp), port, asks_id: false }
     }
 
     /// The other side of one, which answers the question for its id by itself.
@@ -46,7 +86,7 @@ impl Client {
 
     /// Answers that question, if it is what comes first.
     pub fn answer_id(&mut self) {
-        let Some(tcp) = self.tcp.as_ref().filter(|_| self.asks_id) else { return };
+        let Some(tcp) = self.stream.tcp().filter(|_| self.asks_id) else { return };
         self.asks_id = false;
         let mut peeked = [0; ID.len()];
         while let Ok(seen @ 1..) = tcp.peek(&mut peeked)
@@ -98,7 +138,7 @@ impl Client {
     pub fn connect_unix(path: &str) -> Client {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: Box::new(stream), tcp: None, port: 0, asks_id: false }
+        Client { stream: Stream::Unix(stream), port: 0, asks_id: false }
     }
 
     /// TLS, trusting the test CA; `identity` names a certificate of the client's own.
@@ -115,12 +155,12 @@ impl Client {
         prepare(&tcp);
         let port = tcp.local_addr().unwrap().port();
         let connection = ClientConnection::new(config, ServerName::try_from("localhost").unwrap());
-        let mut stream = StreamOwned::new(connection.unwrap(), tcp.try_clone().unwrap());
+        let mut stream = StreamOwned::new(connection.unwrap(), tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         let kind = stream.conn.handshake_kind();
-        Ok((Client { stream: Box::new(stream), tcp: Some(tcp), port, asks_id: false }, kind))
+        Ok((Client { stream: Stream::Tls(Box::new(stream)), port, asks_id: false }, kind))
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -260,7 +300,7 @@ impl Client {
 
     /// Says that nothing more will be sent.
     pub fn half_close(&mut self) -> &mut Self {
-        self.tcp.as_ref().unwrap().shutdown(Shutdown::Write).unwrap();
+        self.stream.tcp().unwrap().shutdown(Shutdown::Write).unwrap();
         self
     }
 }

@@ -2,26 +2,41 @@
 //! there, or after they were answered.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Passes bytes on to one address; it ends with the test's process.
+use super::acceptor::{Acceptor, Streams};
+
+/// Passes bytes on to one address; it ends with its last clone.
 #[derive(Clone)]
-pub struct Middle {
-    addr: String,
+pub struct Middle(Arc<Ends>);
+
+/// What belongs to all clones.
+struct Ends {
+    acceptor: Acceptor,
     shared: Arc<Shared>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.shared.slow_down(Duration::ZERO);
+        // What it would have done may have a clone of its own.
+        self.shared.trap.lock().unwrap().take();
+        self.shared.passed.close();
+    }
 }
 
 struct Shared {
     to: Mutex<String>,
     /// What goes to the server.
-    passed: Mutex<Vec<TcpStream>>,
+    passed: Streams,
     refuses: AtomicBool,
-    /// Milliseconds that everything from the server takes.
-    delay: AtomicU64,
+    /// What everything from the server takes.
+    delay: Mutex<Duration>,
+    other_delay: Condvar,
     trap: Mutex<Option<Trap>>,
 }
 
@@ -54,82 +69,91 @@ pub enum Then {
 
 impl Middle {
     pub fn to(addr: &str) -> Middle {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
             to: Mutex::new(addr.to_owned()),
-            passed: Mutex::default(),
+            passed: Streams::default(),
             refuses: AtomicBool::new(false),
-            delay: AtomicU64::new(0),
+            delay: Mutex::default(),
+            other_delay: Condvar::new(),
             trap: Mutex::default(),
         });
-        let middle =
-            Middle { addr: listener.local_addr().unwrap().to_string(), shared: shared.clone() };
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+        let acceptor = Acceptor::start({
+            let shared = shared.clone();
+            move |client, streams| {
                 let server = match shared.refuses.load(Ordering::Relaxed) {
                     true => None,
                     false => TcpStream::connect(shared.to.lock().unwrap().as_str()).ok(),
                 };
                 // Without one, it is closed at once.
                 if let Some(server) = server {
+                    let (client, server) = (Arc::new(client), Arc::new(server));
+                    streams.watch(&client);
                     shared.clone().pass(client, server);
                 }
             }
         });
-        middle
+        Middle(Arc::new(Ends { acceptor, shared }))
     }
 
     pub fn addr(&self) -> String {
-        self.addr.clone()
+        self.0.acceptor.addr.clone()
     }
 
     /// Closes every further connection at once, or does not any more.
     pub fn refuse(&self, refuses: bool) {
-        self.shared.refuses.store(refuses, Ordering::Relaxed);
+        self.0.shared.refuses.store(refuses, Ordering::Relaxed);
     }
 
     /// Whatever the server says takes this long.
     pub fn slow_down(&self, delay: Duration) {
-        self.shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+        self.0.shared.slow_down(delay);
     }
 
     /// Another server is in the place of this one: what there is to it is lost.
     pub fn turn_to(&self, addr: &str) {
-        addr.clone_into(&mut self.shared.to.lock().unwrap());
-        for stream in self.shared.passed.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        addr.clone_into(&mut self.0.shared.to.lock().unwrap());
+        self.0.shared.passed.close();
     }
 
     /// Has this done when `needle` is sent for the first time.
     pub fn at(&self, needle: &str, when: When, action: impl FnOnce() -> Then + Send + 'static) {
         let trap = Trap { needle: needle.as_bytes().to_vec(), when, action: Box::new(action) };
-        *self.shared.trap.lock().unwrap() = Some(trap);
+        *self.0.shared.trap.lock().unwrap() = Some(trap);
     }
 
     /// What was to be done was done, or begun.
     pub fn is_sprung(&self) -> bool {
-        self.shared.trap.lock().unwrap().is_none()
+        self.0.shared.trap.lock().unwrap().is_none()
     }
 }
 
 impl Shared {
-    fn pass(self: Arc<Self>, client: TcpStream, server: TcpStream) {
+    fn slow_down(&self, delay: Duration) {
+        *self.delay.lock().unwrap() = delay;
+        self.other_delay.notify_all();
+    }
+
+    /// Waits as long as what the server says takes; no longer, once that is changed.
+    fn wait(&self) {
+        let delay = self.delay.lock().unwrap();
+        let wanted = *delay;
+        let _ = self.other_delay.wait_timeout_while(delay, wanted, |now| *now == wanted).unwrap();
+    }
+
+    fn pass(self: Arc<Self>, client: Arc<TcpStream>, server: Arc<TcpStream>) {
         for stream in [&client, &server] {
             stream.set_nodelay(true).unwrap();
         }
         // What is to be done once the answer is here.
         let after = Arc::new(Mutex::new(None::<Trap>));
         let held = Arc::new(AtomicBool::new(false));
-        let copy = |from: &TcpStream, to: &TcpStream| (from.try_clone(), to.try_clone());
-        let (Ok(up_from), Ok(up_to)) = copy(&client, &server) else { return };
-        let (Ok(down_from), Ok(down_to)) = copy(&server, &client) else { return };
-        self.passed.lock().unwrap().extend(server.try_clone());
+        self.passed.watch(&server);
+        let (up_from, up_to) = (client.clone(), server.clone());
         thread::spawn({
             let (shared, after, held) = (self.clone(), after.clone(), held.clone());
             move || {
                 let mut sent = Vec::new();
-                forward(up_from, up_to, &held, |chunk| {
+                forward(&up_from, &up_to, &held, |chunk| {
                     sent.extend_from_slice(chunk);
                     let trap = shared.sprung_by(&sent);
                     let tail = sent.len().saturating_sub(64);
@@ -147,8 +171,8 @@ impl Shared {
             }
         });
         thread::spawn(move || {
-            forward(down_from, down_to, &held, |_| {
-                thread::sleep(Duration::from_millis(self.delay.load(Ordering::Relaxed)));
+            forward(&server, &client, &held, |_| {
+                self.wait();
                 let trap = after.lock().unwrap().take();
                 trap.map_or(Then::Pass, |trap| (trap.action)())
             });
@@ -163,8 +187,8 @@ impl Shared {
 }
 
 fn forward(
-    mut from: TcpStream,
-    mut to: TcpStream,
+    mut from: &TcpStream,
+    mut to: &TcpStream,
     held: &AtomicBool,
     mut look: impl FnMut(&[u8]) -> Then,
 ) {

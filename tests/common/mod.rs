@@ -1,6 +1,7 @@
 //! The harness: real redis-servers, scripted uplinks, the real binary, and clients that say
 //! exactly what they send and expect.
 
+mod acceptor;
 mod api;
 mod browser;
 mod client;
@@ -9,6 +10,7 @@ mod http;
 mod middle;
 mod proxy;
 mod redis;
+mod turn;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,10 +22,13 @@ pub use self::fake::{FakeUplink, tls_server};
 pub use self::http::{Answer, http, send};
 pub use self::middle::{Middle, Then, When};
 pub use self::proxy::{Proxy, check, config, run_to_end};
-pub use self::redis::{Redis, redis};
+pub use self::redis::{Redis, own_host, redis};
+pub use self::turn::Turn;
 
-/// How long anything may take before a test is given up.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test is given up, on a machine that has much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what no event tells of; what is looked at needs the processor, too.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A test certificate or key.
 pub fn cert(name: &str) -> String {
@@ -40,7 +45,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = std::time::Instant::now() + PATIENCE;
     while !done() {
         assert!(std::time::Instant::now() < until, "never happened: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -21,17 +21,21 @@ pub fn redis() -> Redis {
     Redis::start(&[])
 }
 
+/// An address of this machine that nobody else uses. All of 127.0.0.0/8 is this machine; a port that
+/// was free could be somebody else's before the server takes it.
+pub fn own_host() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let (round, number) = (number / 250, number % 250);
+    let second = 16 + ((process >> 8) + round * 64) % 200;
+    format!("127.{second}.{}.{}", process & 0xff, 1 + number)
+}
+
 impl Redis {
     const PORT: u16 = 6379;
 
-    /// All of 127.0.0.0/8 is this machine: an address for each server needs no free port, which
-    /// another process could take before the server does.
     pub fn start(args: &[&str]) -> Redis {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let (round, number) = (number / 250, number % 250);
-        let second = 16 + ((process >> 8) + round * 64) % 200;
-        let host = format!("127.{second}.{}.{}", process & 0xff, 1 + number);
+        let host = own_host();
         let dir = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let child = Redis::run(&host, &dir, &args);
