@@ -28,7 +28,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ctl", &["cli", "config", "dial", "exit", "signal", "tls", "transport"]),
     (
         "admin",
-        &["config", "controller", "listener", "metrics", "reception", "session", "transport"],
+        &[
+            "config",
+            "controller",
+            "listener",
+            "log",
+            "metrics",
+            "reception",
+            "session",
+            "transport",
+        ],
     ),
     (
         "controller",

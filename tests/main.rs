@@ -17,6 +17,7 @@ mod ctl;
 mod handover_faults;
 mod handovers;
 mod listeners;
+mod log;
 mod log_messages;
 mod page;
 mod pausing;
