@@ -46,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gate",
             "generation",
             "limits",
+            "log",
             "metrics",
             "notify",
             "reception",

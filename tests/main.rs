@@ -19,6 +19,7 @@ mod handovers;
 mod listeners;
 mod log;
 mod log_messages;
+mod log_text;
 mod page;
 mod pausing;
 mod pipelines;

@@ -4,6 +4,7 @@
 //! which a thread writes them. What finds no room there, or cannot be written, is dropped and counted.
 
 mod queue;
+mod text;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -60,7 +61,7 @@ pub fn init(format: Format) -> io::Result<Log> {
         .log_internal_errors(false);
     match format {
         Format::Text => {
-            builder.with_ansi(io::stderr().is_terminal()).init();
+            builder.with_ansi(io::stderr().is_terminal()).fmt_fields(text::fields()).init();
         }
         Format::Json => builder.json().flatten_event(true).init(),
     }

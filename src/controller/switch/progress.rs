@@ -11,9 +11,13 @@ use tracing::{error, info, warn};
 
 use super::super::reload::{Moved, milliseconds};
 use super::super::{By, Error, lock};
+use crate::log;
 
 /// Measures of the lag that are shown; with more, every second one is dropped.
 const SHOWN: usize = 240;
+/// For how long a stage waits for the line of the log that tells of it: if the proxy dies, that line
+/// says which server to go on with.
+const WRITTEN: Duration = Duration::from_millis(20);
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -149,7 +153,10 @@ impl Switching {
         now.passed.push(passed);
         (now.stage, now.begun) = (stage, Instant::now());
         waiting_for.clone_into(&mut now.waiting_for);
-        info!(?stage, "switching");
+        drop(now);
+        // The manual has this target.
+        info!(target: "redis_proxy::switch", ?stage, "switching");
+        log::wait(WRITTEN);
     }
 
     pub(super) fn waits_for(&self, what: &str) {
