@@ -21,6 +21,7 @@ mod log;
 mod log_messages;
 mod log_text;
 mod page;
+mod panics;
 mod pausing;
 mod pipelines;
 mod probe;
