@@ -1,6 +1,6 @@
 //! Where the log goes, and how often a thing may be said.
 //!
-//! Nobody who logs waits for standard error, or hears of its faults: lines go into a [`queue`], out of
+//! Nobody who logs waits for standard error, or hears of its faults: lines go into a queue, out of
 //! which a thread writes them. What finds no room there, or cannot be written, is dropped and counted.
 
 mod queue;
