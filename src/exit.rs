@@ -1,5 +1,6 @@
-//! How a program ends.
+//! How a program ends, and what it says.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// As in `sysexits.h`, but for the last.
@@ -34,4 +35,15 @@ pub fn untaken(why: &clap::Error) -> ExitCode {
     // Nothing is left to tell if standard error is closed.
     let _ = why.print();
     if why.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+/// Writes a line. What another side says must not move a terminal's cursor; and a reader that has gone
+/// away has read enough.
+pub fn say(to: &mut dyn Write, line: &str) {
+    let _ = writeln!(to, "{}", line.replace(char::is_control, " "));
+}
+
+/// Says on standard error what went wrong.
+pub fn complain(why: &dyn std::fmt::Display) {
+    say(&mut io::stderr(), &why.to_string());
 }

@@ -1,13 +1,13 @@
 //! argv -> configuration -> runtime -> exit code.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use redis_proxy::cli::{self, Cli, Command};
 use redis_proxy::config::{self, Fault};
-use redis_proxy::exit::{Exit, untaken};
+use redis_proxy::exit::{Exit, complain, say, untaken};
 use redis_proxy::generation::{self, Generation};
 use redis_proxy::signal::Signals;
 use redis_proxy::{app, ctl, log};
@@ -20,7 +20,10 @@ fn main() -> ExitCode {
     };
     match &cli.command {
         None => {
-            log::init(cli.log_format);
+            let _log = match log::init(cli.log_format) {
+                Ok(log) => log,
+                Err(why) => return failed(why),
+            };
             wait_for(run(&cli)).unwrap_or_else(|why| {
                 error!(%why, "cannot start");
                 ExitCode::FAILURE
@@ -31,9 +34,13 @@ fn main() -> ExitCode {
             wait_for(ctl::run(ctl, file)).unwrap_or_else(failed)
         }
         Some(Command::Completions { shell }) => {
-            written(io::stdout().write_all(&cli::completions(*shell)))
+            let mut out = io::stdout();
+            written(out.write_all(&cli::completions(*shell)).and_then(|()| out.flush()))
         }
-        Some(Command::Man { dir: None }) => written(cli::man(&mut io::stdout())),
+        Some(Command::Man { dir: None }) => {
+            let mut out = io::stdout();
+            written(cli::man(&mut out).and_then(|()| out.flush()))
+        }
         Some(Command::Man { dir: Some(dir) }) => written(cli::man_to(dir)),
     }
 }
@@ -47,11 +54,15 @@ fn wait_for(work: impl Future<Output = ExitCode>) -> io::Result<ExitCode> {
 }
 
 fn written(result: io::Result<()>) -> ExitCode {
-    result.map_or_else(failed, |()| ExitCode::SUCCESS)
+    match result {
+        // A reader that has gone away has read enough.
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => failed(why),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn failed(why: io::Error) -> ExitCode {
-    eprintln!("{why}");
+    complain(&why);
     ExitCode::FAILURE
 }
 
@@ -59,11 +70,11 @@ async fn run(cli: &Cli) -> ExitCode {
     if cli.check {
         return match load(cli).await {
             Ok(_) => {
-                println!("{}: valid", cli.file.display());
+                say(&mut io::stdout(), &format!("{}: valid", cli.file.display()));
                 ExitCode::SUCCESS
             }
             Err(faults) => {
-                faults.iter().for_each(|fault| eprintln!("{fault}"));
+                faults.iter().for_each(|fault| complain(fault));
                 Exit::Refused.into()
             }
         };

@@ -206,10 +206,12 @@ impl Metrics {
         self.connects.get_or_create(&outcome).inc();
     }
 
-    /// In Prometheus's text format, with these gauges: name, help, value.
+    /// In Prometheus's text format, with these gauges: name, help, value; and so many lines of the log
+    /// that were dropped.
     pub fn encode(
         self: &Arc<Self>,
         gauges: impl IntoIterator<Item = (&'static str, &'static str, i64)>,
+        log_lines_dropped: u64,
     ) -> String {
         let mut registry = Registry::default();
         for (name, help, value) in gauges {
@@ -231,6 +233,11 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "redis_proxy_log_lines_dropped",
+            "Lines of the log that could not be written, or came too fast",
+            ConstCounter::new(log_lines_dropped),
+        );
         registry.register(
             "redis_proxy_sessions_closed",
             "Sessions that ended, by reason",
@@ -348,10 +355,11 @@ mod tests {
             recorder.durations.observe(Duration::from_secs(1), 1);
         }
         metrics.closed.get_or_create(&Reason { reason: "quit" }).inc();
-        let text = metrics.encode([("rproxy_active_requests", "Requests in flight", 7)]);
+        let text = metrics.encode([("rproxy_active_requests", "Requests in flight", 7)], 3);
         for line in [
             "redis_proxy_requests_total 4",
             "rproxy_active_requests 7",
+            "redis_proxy_log_lines_dropped_total 3",
             "redis_proxy_sessions_closed_total{reason=\"quit\"} 1",
             "rproxy_request_durations_nanoseconds_bucket{le=\"50000.0\"} 4",
             "rproxy_request_durations_nanoseconds_bucket{le=\"10000000.0\"} 4",

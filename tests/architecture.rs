@@ -28,7 +28,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ctl", &["cli", "config", "dial", "exit", "signal", "tls", "transport"]),
     (
         "admin",
-        &["config", "controller", "listener", "metrics", "reception", "session", "transport"],
+        &[
+            "config",
+            "controller",
+            "listener",
+            "log",
+            "metrics",
+            "reception",
+            "session",
+            "transport",
+        ],
     ),
     (
         "controller",
@@ -37,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gate",
             "generation",
             "limits",
+            "log",
             "metrics",
             "notify",
             "reception",

@@ -164,7 +164,7 @@ fn limits(at: Boundary, fault: Fault) -> Limits {
 }
 
 /// One client each that counts, and what it was told.
-struct Writers {
+pub struct Writers {
     addr: Mutex<String>,
     acknowledged: [AtomicU64; WRITERS],
     /// Requests of which it is not known whether they were executed.
@@ -199,16 +199,16 @@ impl Writers {
         }
     }
 
-    fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    fn errors(&self) -> u64 {
+    pub fn errors(&self) -> u64 {
         self.unknown.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// As many as were acknowledged, and perhaps those of which nothing is known.
-    fn check(&self, server: &Redis, what: &str) {
+    pub fn check(&self, server: &Redis, what: &str) {
         let mut client = server.client();
         for number in 0..WRITERS {
             let reply = client.run(&format!("GET n:{number}"));
@@ -224,7 +224,7 @@ impl Writers {
 }
 
 /// Runs `scene` while clients count, and gives them time to go on afterwards.
-fn while_clients_count<T>(addr: &str, scene: impl FnOnce(&Writers) -> T) -> (T, Arc<Writers>) {
+pub fn while_clients_count<T>(addr: &str, scene: impl FnOnce(&Writers) -> T) -> (T, Arc<Writers>) {
     let writers = Arc::new(Writers {
         addr: Mutex::new(addr.to_owned()),
         acknowledged: Default::default(),

@@ -38,6 +38,7 @@ use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::Fault;
 use crate::controller::{By, Controller, Error, NotDone, Report, State};
 use crate::listener::{Accepted, Bound, Listener};
+use crate::log;
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
 use crate::session::Shared;
@@ -287,7 +288,7 @@ impl Desk {
     fn metrics(&self, headers: &HeaderMap) -> Answer {
         const OPENMETRICS: &str = "application/openmetrics-text";
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let metrics = self.shared.metrics.encode(info::gauges(self));
+        let metrics = self.shared.metrics.encode(info::gauges(self), log::dropped());
         match accept.is_some_and(|accept| accept.contains(OPENMETRICS)) {
             true => text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
             false => text("text/plain; version=0.0.4; charset=utf-8", as_plain_text(&metrics)),

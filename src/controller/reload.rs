@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
+use super::panics::{Panicked, broken_off, caught, caught_now, point};
 use super::predict::Closed;
 use super::sides::Sides;
 use super::swap::{Swap, refused};
@@ -44,6 +45,12 @@ pub enum Stage {
     Pausing,
     /// Sessions let go of the old uplink.
     Settling,
+}
+
+impl Stage {
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
 }
 
 /// A reload that is running.
@@ -111,7 +118,27 @@ impl Controller {
         let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
         let busy = self.begin(Change::Reload(reloading))?;
         let running = tokio::spawn(async move { busy.0.run(by).await });
-        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string())))
+        running.await.unwrap_or_else(|why| Err(broken_off(why)))
+    }
+
+    /// The reload panicked; `before` was in force when it began. What sessions have made ready is let
+    /// go, or used.
+    pub(super) async fn end_panicked(&self, before: u64, why: &Panicked) -> Error {
+        let stage = self.reloading().map(|it| it.stage.name()).unwrap_or_default();
+        let why = format!("at the stage {stage}, {why}");
+        let number = self.shared.current.number();
+        // If this panics, too, each session finds out by itself at its next request.
+        if number == before {
+            let _ = caught(self.abandon()).await;
+            Error::Failed(format!("{why}; nothing is changed, generation {number} is in force"))
+        } else {
+            let _ = caught(self.tell_settle()).await;
+            Error::Failed(format!("{why}; generation {number} is in force"))
+        }
+    }
+
+    async fn tell_settle(&self) {
+        self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
     }
 
     /// The reload that is running.
@@ -129,18 +156,23 @@ impl Controller {
 
     async fn run(&self, by: By) -> Result<(), Error> {
         let begun = Instant::now();
+        let before = self.shared.current.number();
         notify::reloading();
         let mut done = Done::default();
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
-            result = self.steps(by, &mut done) => result,
+            result = caught(self.steps(by, &mut done)) => match result {
+                Ok(result) => result,
+                Err(why) => Err(self.end_panicked(before, &why).await),
+            },
         };
-        self.record(by, begun.elapsed(), done, &result);
+        self.record(by, begun.elapsed(), before, done, &result);
         result
     }
 
     async fn steps(&self, by: By, done: &mut Done) -> Result<(), Error> {
+        point("reload:verifying");
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // A signal may be about something else, as a renewed certificate.
@@ -154,7 +186,7 @@ impl Controller {
         }
         let replaced = generation.uplink_since != before.uplink_since;
         let tally = Tally::begin(&self.shared.moves);
-        if replaced {
+        let exchanged = if replaced {
             self.stage(Stage::Preparing);
             let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
             let preparation = self.prepare(&generation, &mut sides).await?;
@@ -162,27 +194,41 @@ impl Controller {
             let limit = before.settings.pause_time_limit;
             let swap =
                 Swap { by: "reload", limit, before: &before, sockets: &sockets, preparation };
-            self.swap(&swap, &mut sides, done).await?;
+            let exchanged = self.swap(&swap, &mut sides, done).await?;
             *lock(&self.not_reached) = None;
+            exchanged
         } else {
             self.reception.retire(&sockets, &before);
             self.shared.current.exchange(generation.clone());
             self.shared.roster.announce();
-        }
-        self.stage(Stage::Settling);
-        self.settle(&generation, sockets).await;
+            Ok(())
+        };
+        // The generation is in force: whatever panics, the rest is done.
+        let staged = caught_now(|| self.stage(Stage::Settling));
+        let settled = self.settle("reload", &generation, sockets).await;
         tally.end(&self.shared.moves, &mut done.moved);
-        Ok(())
+        exchanged.and(staged).and(settled).map_err(|why| {
+            Error::Failed(format!("{why}; generation {} is in force", generation.number))
+        })
     }
 
-    /// Another generation is in force: who has not taken it yet does so now.
-    pub(super) async fn settle(&self, generation: &Generation, sockets: Sockets) {
-        limits::allow_descriptors(generation.settings.max_clients);
-        // A stop that came meanwhile has closed the doors.
-        if self.not_stopping().is_ok() {
-            self.reception.open(sockets);
-        }
-        self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
+    /// Another generation is in force: who has not taken it yet does so now, whatever panics before.
+    pub(super) async fn settle(
+        &self,
+        by: &str,
+        generation: &Generation,
+        sockets: Sockets,
+    ) -> Result<(), Panicked> {
+        let injected = caught_now(|| point(&format!("{by}:opening")));
+        let allowed = caught_now(|| limits::allow_descriptors(generation.settings.max_clients));
+        let opened = caught_now(|| {
+            // A stop that came meanwhile has closed the doors.
+            if self.not_stopping().is_ok() {
+                self.reception.open(sockets);
+            }
+        });
+        let told = caught(self.tell_settle()).await;
+        injected.and(allowed).and(opened).and(told)
     }
 
     /// Everything that can be found wrong before anything is touched.
@@ -233,15 +279,25 @@ impl Controller {
         if let Some(Change::Reload(reloading)) = &mut *lock(&self.change) {
             reloading.stage = stage;
         }
+        point(&format!("reload:{}", stage.name()));
     }
 
-    fn record(&self, by: By, duration: Duration, done: Done, result: &Result<(), Error>) {
+    fn record(
+        &self,
+        by: By,
+        duration: Duration,
+        before: u64,
+        done: Done,
+        result: &Result<(), Error>,
+    ) {
         let generation = self.shared.current.load();
         let (label, faults) = match result {
             Ok(()) => ("done", Vec::new()),
             Err(Error::Refused(faults)) => {
                 ("refused", faults.iter().map(Fault::to_string).collect())
             }
+            // The proxy panicked afterwards.
+            Err(why) if generation.number != before => ("done", vec![why.to_string()]),
             // Told by what held it up.
             Err(_) if !done.held_up_by.is_empty() => ("cancelled", Vec::new()),
             Err(why) => ("cancelled", vec![why.to_string()]),
@@ -278,7 +334,7 @@ impl Controller {
                     error!(%fault, "the reload is refused");
                 }
             }
-            Err(why) => error!(%why, "the reload is cancelled"),
+            Err(why) => error!(%why, "the reload is {label}"),
         }
         remember(&self.history, record);
     }

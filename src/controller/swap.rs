@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::panics::{Panicked, caught, caught_now, point};
 use super::reload::Done;
 use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
@@ -127,15 +128,16 @@ impl Controller {
     }
 
     /// What the clients feel: running requests end, those with more than a database are told
-    /// about at the new uplink, and one pointer is exchanged.
+    /// about at the new uplink, and one pointer is exchanged. With what panicked when that was done.
     pub(super) async fn swap(
         &self,
         swap: &Swap<'_>,
         sides: &mut Sides,
         done: &mut Done,
-    ) -> Result<(), Error> {
+    ) -> Result<Result<(), Panicked>, Error> {
         let held = self.hold(swap, sides, done).await?;
-        let told = async {
+        let told = caught(async {
+            point("reload:telling");
             let finish = self.finish(swap, sides, &held).await?;
             self.queue(swap, &finish, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
@@ -143,14 +145,17 @@ impl Controller {
                 swap.preparation.generation().uplink.verify().await.map_err(refused)?;
             }
             Ok(())
+        });
+        let told = match told.await {
+            Ok(told) => told,
+            Err(why) => Err(self.end_panicked(swap.before.number, &why).await),
         };
-        if let Err(why) = told.await {
+        if let Err(why) = told {
             // Before anything goes to the old uplink again.
             self.abandon().await;
             return Err(why);
         }
-        self.exchange(swap, held, done);
-        Ok(())
+        Ok(self.exchange(swap, held, done))
     }
 
     /// Shuts the gate, and waits until nothing is in flight.
@@ -177,10 +182,17 @@ impl Controller {
             .late(&format!("not paused within {limit} ms"), &format!("; still running: {names}")))
     }
 
-    /// The new uplink is in force: from here on, clients use it.
-    pub(super) fn exchange(&self, swap: &Swap<'_>, held: Held, done: &mut Done) {
-        self.reception.retire(swap.sockets, swap.before);
-        self.shared.ids.exchange();
+    /// The new uplink is in force: from here on, clients use it. Whatever panics here, the gate does
+    /// not open to the old one.
+    pub(super) fn exchange(
+        &self,
+        swap: &Swap<'_>,
+        held: Held,
+        done: &mut Done,
+    ) -> Result<(), Panicked> {
+        let injected = caught_now(|| point(&format!("{}:exchanging", swap.by)));
+        let retired = caught_now(|| self.reception.retire(swap.sockets, swap.before));
+        let renumbered = caught_now(|| self.shared.ids.exchange());
         self.shared.current.exchange(swap.preparation.generation().clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
@@ -188,6 +200,7 @@ impl Controller {
         if let Some(pause) = done.pause {
             self.shared.metrics.reload_pauses.observe(pause, 1);
         }
+        injected.and(retired).and(renumbered)
     }
 
     /// Waits until nothing is in flight. Commands that wait for data are not waited for: they are

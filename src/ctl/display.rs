@@ -1,25 +1,20 @@
 //! Shows how far a switch is: as a bar on a terminal, in lines elsewhere.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::api::{Record, Switching, Sync};
 use super::progress::{Progress, detail};
+use crate::exit::say;
 
 /// Between two lines that say how far a stage is.
 const SELDOM: Duration = Duration::from_secs(5);
 
 const COPYING: &str = "{spinner} [{bar:30}] {bytes}/{total_bytes} {wide_msg}";
 const OTHERWISE: &str = "{spinner} {wide_msg}";
-
-/// Writes a line. What the other side says must not move a terminal's cursor; and a reader that has
-/// gone away has read enough.
-pub(super) fn say(to: &mut dyn Write, line: &str) {
-    let _ = writeln!(to, "{}", line.replace(char::is_control, " "));
-}
 
 /// Where progress is shown.
 #[derive(Debug)]

@@ -22,11 +22,10 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use self::api::{Info, Prediction, Preflight, Record};
-use self::display::say;
 use self::http::{Answer, Line, TIME_LIMIT};
 use self::place::Place;
 use crate::cli::{Action, Ctl};
-use crate::exit::Exit;
+use crate::exit::{Exit, say};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -92,6 +92,29 @@ impl Proxy {
         Proxy::fork(command, tempfile::tempdir().unwrap(), "-".into()).running()
     }
 
+    /// Its log is read up to the line that says that it runs; the reader has the rest.
+    pub fn start_unread(config: &Value) -> (Proxy, BufReader<ChildStderr>) {
+        let (dir, file) = Proxy::write(config);
+        let mut proxy = Proxy::spawn(Command::new(BINARY), dir, file, Stdio::piped());
+        let mut stderr = BufReader::new(proxy.child.stderr.take().unwrap());
+        loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it does not run");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let runs = line["message"] == "running";
+            proxy.log.lines().push(line);
+            if runs {
+                return (proxy, stderr);
+            }
+        }
+    }
+
+    /// With its log in this file, which nobody reads.
+    pub fn start_logging_to(log: std::fs::File, config: &Value) -> Proxy {
+        let (dir, file) = Proxy::write(config);
+        Proxy::spawn(Command::new(BINARY), dir, file, log.into())
+    }
+
     fn run(command: Command, config: &Value) -> Proxy {
         Proxy::with_file(command, config).running()
     }
@@ -102,10 +125,15 @@ impl Proxy {
     }
 
     fn with_file(command: Command, config: &Value) -> Proxy {
+        let (dir, file) = Proxy::write(config);
+        Proxy::fork(command, dir, file)
+    }
+
+    fn write(config: &Value) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        Proxy::fork(command, dir, file)
+        (dir, file)
     }
 
     fn running(self) -> Proxy {
@@ -113,20 +141,21 @@ impl Proxy {
         self
     }
 
-    fn fork(mut command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
-        let mut child = command
+    fn fork(command: Command, dir: tempfile::TempDir, file: PathBuf) -> Proxy {
+        let mut proxy = Proxy::spawn(command, dir, file, Stdio::piped());
+        let (log, stderr) = (proxy.log.clone(), proxy.child.stderr.take().unwrap());
+        std::thread::spawn(move || log.collect(stderr));
+        proxy
+    }
+
+    fn spawn(mut command: Command, dir: tempfile::TempDir, file: PathBuf, stderr: Stdio) -> Proxy {
+        let child = command
             .args(["--log-format", "json", "-f", file.to_str().unwrap()])
             .env("RUST_LOG", "redis_proxy=debug")
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        let log = Arc::<Log>::default();
-        let stderr = child.stderr.take().unwrap();
-        std::thread::spawn({
-            let log = log.clone();
-            move || log.collect(stderr)
-        });
-        Proxy { child, log, file, _dir: dir }
+        Proxy { child, log: Arc::default(), file, _dir: dir }
     }
 
     /// Waits for a line of the log.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use options::Options;
-use redis_proxy::exit::{Exit, untaken};
+use redis_proxy::exit::{Exit, complain, untaken};
 use redis_proxy::probe::Probe;
 use redis_proxy::probe::screen::Screen;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("{why}");
+            complain(&why);
             Exit::Unavailable.into()
         }
     }

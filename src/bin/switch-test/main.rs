@@ -21,7 +21,7 @@ use options::Options;
 use place::Place;
 use process::Trouble;
 use proxy::Proxy;
-use redis_proxy::exit::{Exit, untaken};
+use redis_proxy::exit::{Exit, complain, untaken};
 use redis_proxy::probe::screen::Screen;
 use redis_proxy::probe::{PATIENCE, Plan, Probe, StartError};
 use rounds::{Chain, Ways};
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
-            eprintln!("{why}");
+            complain(&why);
             match why {
                 NoVerdict::Trouble(Trouble::Interrupted) => Exit::Interrupted.into(),
                 NoVerdict::Trouble(_) | NoVerdict::Clients(_) | NoVerdict::Signals(_) => {

@@ -12,6 +12,9 @@
 //! | promoting | it becomes a master, and is seen to be one | the same: nobody has written to it |
 //! | resumed | clients use it | |
 //! | fencing | the old one becomes its replica | told as a warning |
+//!
+//! A panic is a failure like others: before the promotion, all is undone; after it, each of the other
+//! steps is carried out, and the answer warns of what panicked.
 
 mod facts;
 mod preflight;
@@ -28,6 +31,7 @@ use std::time::Duration;
 pub use self::progress::{Record, Switching};
 pub use self::report::Report;
 use self::run::{Progress, Run};
+use super::panics::broken_off;
 use super::reload::milliseconds;
 use super::{By, Change, Controller, Error, lock, remember};
 use crate::config::{Address, Fault};
@@ -115,7 +119,7 @@ impl Controller {
             drop(busy);
             result
         });
-        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string()).into()))
+        running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
     }
 
     /// Calls off the switch that is running; completes when everything is undone.

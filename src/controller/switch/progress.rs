@@ -9,11 +9,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::super::panics::point;
 use super::super::reload::{Moved, milliseconds};
 use super::super::{By, Error, lock};
+use crate::log;
 
 /// Measures of the lag that are shown; with more, every second one is dropped.
 const SHOWN: usize = 240;
+/// For how long a stage waits for the line of the log that tells of it: if the proxy dies, that line
+/// says which server to go on with.
+const WRITTEN: Duration = Duration::from_millis(20);
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +44,12 @@ pub enum Stage {
     /// What was done is undone.
     #[serde(rename = "rolling back")]
     RollingBack,
+}
+
+impl Stage {
+    pub(super) fn name(self) -> String {
+        json!(self).as_str().unwrap_or_default().to_owned()
+    }
 }
 
 /// A stage that is over.
@@ -116,8 +127,7 @@ impl Switching {
             return Ok(());
         }
         if !now.revocable {
-            let stage = json!(now.stage);
-            let stage = stage.as_str().unwrap_or_default();
+            let stage = now.stage.name();
             return Err(Error::Conflict(format!(
                 "it is too late: the switch is {stage}, and goes forward only"
             )));
@@ -135,8 +145,8 @@ impl Switching {
 
     /// It did not come to that after all.
     pub(super) fn roll_back(&self) {
-        self.stage(Stage::RollingBack, "what was done is undone");
         self.now().revocable = false;
+        self.stage(Stage::RollingBack, "what was done is undone");
     }
 
     pub(super) fn target(&self, addr: String) {
@@ -149,7 +159,16 @@ impl Switching {
         now.passed.push(passed);
         (now.stage, now.begun) = (stage, Instant::now());
         waiting_for.clone_into(&mut now.waiting_for);
-        info!(?stage, "switching");
+        drop(now);
+        // The manual has this target.
+        info!(target: "redis_proxy::switch", ?stage, "switching");
+        log::wait(WRITTEN);
+        point(&format!("switch:{}", stage.name()));
+    }
+
+    /// What is being done.
+    pub(super) fn at(&self) -> Stage {
+        self.now().stage
     }
 
     pub(super) fn waits_for(&self, what: &str) {
@@ -207,8 +226,7 @@ impl Switching {
     /// A line for people.
     pub fn line(&self) -> String {
         let now = self.now();
-        let stage = json!(now.stage);
-        let stage = stage.as_str().unwrap_or_default();
+        let stage = now.stage.name();
         let percent = now.sync.and_then(|(read, total)| (read * 100).checked_div(total?));
         let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
         format!("switching to {}: {stage}{percent}", now.to)

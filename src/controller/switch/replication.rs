@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
+use super::super::panics::point;
 use super::super::server::{Error, History, Info, Replication, Server};
 use super::preflight::Source;
 use super::progress::Switching;
@@ -254,6 +255,7 @@ impl Pair {
     /// be one, it counts as none: nobody has written to it.
     pub(super) async fn promote(&mut self, old: &Replication) -> Result<(), String> {
         let told = follow(&mut self.new, None).await;
+        point("switch:promoted");
         let addr = self.new.addr();
         match self.new.replication().await {
             Ok(new) if new.is_master => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
+use super::super::panics::{Panicked, caught, caught_now, point};
 use super::super::reload::{Done, Tally};
 use super::super::server::{self, Replication, Server};
 use super::super::sides::Sides;
@@ -185,7 +186,11 @@ impl<'a> Run<'a> {
     /// Either the clients use the new uplink afterwards, or everything is as it was. With the
     /// report if that is why.
     pub(super) async fn carry_through(&mut self) -> (Result<(), Error>, Option<Report>) {
-        let planned = self.revocable.run(plan(self.controller, self.options)).await;
+        let planning = async {
+            point("switch:preflight");
+            plan(self.controller, self.options).await
+        };
+        let planned = step(self.switching, self.revocable.run(planning)).await;
         let mut plan = match planned {
             Ok(plan) => plan,
             Err(why) => return (Err(why), None),
@@ -202,8 +207,9 @@ impl<'a> Run<'a> {
             *lock(&self.controller.not_reached) = None;
             return (Ok(()), None);
         };
-        self.switching.roll_back();
+        let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
+        self.progress.note(staged, "");
         let why = match why {
             // The configuration was good; it is the switch that failed.
             Error::Refused(faults) => Error::RolledBack(joined(&faults)),
@@ -217,15 +223,20 @@ impl<'a> Run<'a> {
         let controller = self.controller;
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
         let limit = limit.min(FOR_EVER);
-        let ready = self.revocable.run(self.make_ready(pair, source.as_ref(), limit)).await;
+        let switching = self.switching;
+        let making = self.revocable.run(self.make_ready(pair, source.as_ref(), limit));
+        let ready = step(switching, making).await;
         let Ready { mut sides, preparation } = self.or_abandon(ready).await?;
         let tally = Tally::begin(&controller.shared.moves);
         let swap = Swap { by: "switch", limit, before, sockets, preparation };
-        self.switching.stage(Stage::Paused, "running requests end");
-        let holding = controller.hold(&swap, &mut sides, &mut self.progress.done);
-        let held = self.revocable.run(holding).await;
+        let revocable = self.revocable;
+        let holding = async {
+            switching.stage(Stage::Paused, "running requests end");
+            controller.hold(&swap, &mut sides, &mut self.progress.done).await
+        };
+        let held = step(switching, revocable.run(holding)).await;
         let held = self.or_abandon(held).await?;
-        let promoted = self.promote(&swap, &mut sides, &held, pair).await;
+        let promoted = step(switching, self.promote(&swap, &mut sides, &held, pair)).await;
         let copied = match self.or_abandon(promoted).await {
             Ok(copied) => copied,
             Err(why) => {
@@ -233,32 +244,53 @@ impl<'a> Run<'a> {
                 return Err(why);
             }
         };
-        // From here on, it goes forward only.
+        // From here on, it goes forward only: whatever panics, the rest is done.
+        let queued = caught(self.queue(&swap, &copied)).await;
+        self.progress.note(queued, "open transactions are begun again with their next requests");
+        let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
+        self.progress.note(exchanged, "");
+        let resumed = || switching.stage(Stage::Resumed, "clients take the new uplink");
+        self.progress.note(caught_now(resumed), "");
+        let ways = pair.ways_back(&copied.old.replicas);
+        if self.options.fence {
+            self.fence(pair, &ways, &copied.old).await;
+        }
+        let settled = controller.settle("switch", generation, std::mem::take(sockets)).await;
+        self.progress.note(settled, "see that new addresses are listened on, or reload");
+        tally.end(&controller.shared.moves, &mut self.progress.done.moved);
+        if self.progress.fenced {
+            let follows = caught(pair.old_follows(&ways)).await;
+            if matches!(follows, Ok(false)) {
+                let text = "the old uplink has not connected to the new one yet";
+                self.progress.warnings.push(text.to_owned());
+            }
+            self.progress.note(follows, "see that the old uplink follows the new one");
+        }
+        Ok(())
+    }
+
+    async fn queue(&self, swap: &Swap<'_>, copied: &Copied) {
+        point("switch:queueing");
         let deadline = copied.deadline.min(Instant::now() + QUEUED_WITHIN);
-        if let Err(why) = controller.queue(&swap, &copied.finish, deadline).await {
+        if let Err(why) = self.controller.queue(swap, &copied.finish, deadline).await {
             // Who has an open transaction begins it again with its next request.
             warn!(%why, "open transactions were not carried over ahead");
         }
-        controller.exchange(&swap, held, &mut self.progress.done);
-        self.switching.stage(Stage::Resumed, "clients take the new uplink");
-        let ways = pair.ways_back(&copied.old.replicas);
-        if self.options.fence {
-            self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
-            self.progress.fence(pair, &ways, &copied.old).await;
-        }
-        controller.settle(generation, std::mem::take(sockets)).await;
-        tally.end(&controller.shared.moves, &mut self.progress.done.moved);
-        if self.progress.fenced && !pair.old_follows(&ways).await {
-            let text = "the old uplink has not connected to the new one yet";
-            self.progress.warnings.push(text.to_owned());
-        }
-        Ok(())
+    }
+
+    async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
+        let fencing = "the old uplink becomes a replica of the new one";
+        let staged = caught_now(|| self.switching.stage(Stage::Fencing, fencing));
+        self.progress.note(staged, "");
+        let remains = format!("make {} a replica of {}", pair.old.addr(), pair.new.addr());
+        let fenced = caught(self.progress.fence(pair, ways, copied)).await;
+        self.progress.note(fenced, &remains);
     }
 
     /// If it did not come to that, nothing may go to the old uplink again before this.
     async fn or_abandon<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err() {
-            self.controller.abandon().await;
+            let _ = caught(self.controller.abandon()).await;
         }
         result
     }
@@ -348,7 +380,28 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A part of what comes before the promotion: if it panics, the switch is rolled back.
+async fn step<T>(
+    switching: &Switching,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    caught(work).await.unwrap_or_else(|why| {
+        let stage = switching.at().name();
+        Err(Error::RolledBack(format!("at the stage {stage}, {why}")))
+    })
+}
+
 impl Progress {
+    /// If a part panicked that comes after the promotion, the answer warns of it, and says what
+    /// remains to be done.
+    fn note<T>(&mut self, result: Result<T, Panicked>, remains: &str) {
+        match (result, remains) {
+            (Ok(_), _) => {}
+            (Err(why), "") => self.warnings.push(why.to_string()),
+            (Err(why), remains) => self.warnings.push(format!("{why}; {remains}")),
+        }
+    }
+
     /// Undoes what was done to both servers.
     async fn roll_back(&mut self, pair: &mut Pair) {
         let (undo_old, undo_new) =
@@ -366,6 +419,7 @@ impl Progress {
                 "{bytes} bytes were written past the proxy at the old uplink after it was left, and are lost"
             ));
         }
+        point("switch:turning");
         match pair.fence(ways).await {
             Ok(()) => {
                 self.fenced = true;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
+use super::super::panics::{caught, point};
 use super::super::server::{Error, Server};
 
 /// For how long it is tried if there is no answer.
@@ -74,24 +75,31 @@ pub(super) async fn undo(server: &mut Server, things: Vec<Undo>) -> Vec<String> 
     let begun = Instant::now();
     let mut failed = Vec::new();
     for thing in things.into_iter().rev() {
-        let why = loop {
-            let Err(why) = thing.on(server).await else { break None };
-            let limit = match &why {
-                // A server that loads what it received does not let it go before.
-                Error::Refused { answer, .. } if is_busy(answer) => BUSY,
-                // It will not change its mind.
-                Error::Refused { .. } => Duration::ZERO,
-                Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => LIMIT,
-            };
-            if begun.elapsed() >= limit {
-                break Some(why);
-            }
-            sleep(AGAIN).await;
+        let why = match caught(undo_one(server, &thing, begun)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why.to_string(),
+            Err(why) => why.to_string(),
         };
-        if let Some(why) = why {
-            let (addr, what) = (server.addr(), thing.what());
-            failed.push(format!("on {addr}, {what}: {why}"));
-        }
+        let (addr, what) = (server.addr(), thing.what());
+        failed.push(format!("on {addr}, {what}: {why}"));
     }
     failed
+}
+
+async fn undo_one(server: &mut Server, thing: &Undo, begun: Instant) -> Result<(), Error> {
+    point("switch:undoing");
+    loop {
+        let Err(why) = thing.on(server).await else { return Ok(()) };
+        let limit = match &why {
+            // A server that loads what it received does not let it go before.
+            Error::Refused { answer, .. } if is_busy(answer) => BUSY,
+            // It will not change its mind.
+            Error::Refused { .. } => Duration::ZERO,
+            Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => LIMIT,
+        };
+        if begun.elapsed() >= limit {
+            return Err(why);
+        }
+        sleep(AGAIN).await;
+    }
 }
