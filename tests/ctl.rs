@@ -328,6 +328,20 @@ fn a_configuration_that_says_no_address_ends_with_78() {
 }
 
 #[test]
+fn nothing_is_asked_while_it_is_doubtful_how() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let addr = listener.local_addr().unwrap();
+    for doubt in [r#""tls": "true""#, r#""tls": true, "tls": false"#, r#""tsl": true"#] {
+        let file = format!(r#"{{ "admin": {{ "addr": "{addr}", "pass": "s3cret", {doubt} }} }}"#);
+        let caller = Caller::new();
+        caller.write("config.json", &file);
+        caller.ctl(&["status"]).failed(78, "admin");
+        assert!(listener.accept().is_err(), "{doubt}");
+    }
+}
+
+#[test]
 fn what_is_not_there_or_is_no_admin_api_ends_with_69() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let status = |addr: &str| Caller::new().ctl(&["status", "--addr", addr]);
