@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::common::{FakeApi, Post, Proxy, Redis, cert, config, redis};
+use crate::common::{FakeApi, Post, Proxy, Redis, cert, config, eventually, redis};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
 
@@ -172,6 +172,20 @@ fn status_says_what_the_proxy_is_doing() {
     assert_eq!(lines.next(), Some("last reload: none"));
     assert_eq!(lines.next(), Some("last switch: none"));
     assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn status_says_that_the_uplink_is_away_and_why() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let addr = redis.addr();
+    assert!(ctl(&proxy, &["status"]).done().starts_with("running; version "));
+    drop(redis);
+    eventually("it says so", || {
+        let said = ctl(&proxy, &["status"]).done();
+        said.starts_with("running, but the uplink does not answer; version ")
+            && said.contains(&format!("\n  could not connect to uplink: {addr} (non-TLS): "))
+    });
 }
 
 #[test]
