@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
-use crate::config::{Draft, Fault, Listen, Settings};
+use crate::config::{Draft, Fault, Faulty, Listen, Settings};
 use crate::tls;
 use crate::transport::{Socket, Stream};
 use crate::uplink::Dialler;
@@ -67,14 +67,16 @@ pub async fn load(
     draft: Draft,
     change: Option<(&Generation, Readiness)>,
 ) -> Result<Generation, Vec<Fault>> {
-    let Draft { uplink, listen, listen_raw, admin, settings, mut faults, warnings, shown } = draft;
+    let Draft { uplink, listen, listen_raw, admin, faulty, settings, mut faults, warnings, shown } =
+        draft;
     for warning in warnings {
         warn!("{warning}");
     }
     let limit = settings.connect_time_limit;
     // Files may be slow, or never come (on a network, or a pipe).
     let loading = spawn_blocking(move || {
-        let mut faults = Vec::new();
+        let of_it = |it: &Faulty| tls::verify_files(it.block, &it.files);
+        let mut faults: Vec<Fault> = faulty.iter().flat_map(of_it).collect();
         let mut endpoint = |block, listen: Option<Listen>| {
             listen.and_then(|listen| note(Endpoint::new(block, listen), &mut faults))
         };

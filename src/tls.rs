@@ -13,12 +13,13 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 
-use crate::config::{Fault, Identity, ListenTls, UplinkTls};
+use crate::config::{Fault, Files, Identity, ListenTls, UplinkTls};
 
 /// What is shown to clients of `block`, and asked of them.
 pub fn server(block: &str, tls: &ListenTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
@@ -66,6 +67,28 @@ pub fn client(tls: &UplinkTls) -> Result<Arc<ClientConfig>, Vec<Fault>> {
         (file("uplink.certfile", certfile), file("uplink.keyfile", keyfile))
     });
     client_that(trust, identity)
+}
+
+/// What is wrong with the files of `block`, which has other faults, too.
+pub fn verify_files(block: &str, files: &Files) -> Vec<Fault> {
+    let names = ["certfile", "keyfile", "cacertfile"].map(|field| format!("{block}.{field}"));
+    let paths = [&files.certfile, &files.keyfile, &files.cacertfile];
+    let [certfile, keyfile, cacertfile] =
+        std::array::from_fn(|at| paths[at].as_deref().map(|file| Named { name: &names[at], file }));
+    let identity = match (certfile, keyfile) {
+        (Some(certfile), Some(keyfile)) => {
+            load_identity(certfile, keyfile).and_then(|(certs, key)| {
+                CertifiedKey::from_der(certs, key, &aws_lc_rs::default_provider())
+                    .map(drop)
+                    .map_err(|why| vec![Fault::new(format!("{}: {}", certfile.name, reason(&why)))])
+            })
+        }
+        (Some(certfile), None) => load(certfile, certificates).map(drop),
+        (None, Some(keyfile)) => load(keyfile, private_key).map(drop),
+        (None, None) => Ok(()),
+    };
+    let roots = cacertfile.map_or(Ok(()), |file| load_roots(file).map(drop));
+    collect([identity, roots]).err().unwrap_or_default()
 }
 
 /// A file, and what faults call it.

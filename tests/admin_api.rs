@@ -72,7 +72,7 @@ fn commands_come_as_form_or_query_at_both_paths() {
     };
     let body = format!("{}{}--x--\r\n", part("cmd", "pause"), part("wait", "true"));
     caller.send(format!(
-        "POST /cmd/ HTTP/1.1\r\nHost: proxy\r\nContent-Length: {}\r\n\
+        "POST /cmd/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
          Content-Type: multipart/form-data; boundary=x\r\n\r\n{body}",
         body.len()
     ));
@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_request_is_said_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_password_is_asked_for_everything() {
+fn a_password_is_asked_for_everything_but_the_probes() {
     let redis = redis();
     let proxy = with_admin(&redis.addr(), json!({ "addr": "127.0.0.1:0", "pass": "s3cret" }));
     let mut caller = proxy.caller();
@@ -115,13 +115,19 @@ fn a_password_is_asked_for_everything() {
     };
     // "x:s3cret" and "x:wrong"
     let (right, wrong) = ("Basic eDpzM2NyZXQ=", "Basic eDp3cm9uZw==");
-    for path in ["/", "/page.js", "/info.json", "/metrics", "/healthz", "/readyz", "/nowhere"] {
+    for path in ["/", "/page.js", "/info.json", "/metrics", "/nowhere"] {
         for headers in ["", &format!("Authorization: {wrong}\r\n"), "Authorization: Bearer x\r\n"] {
             let answer = ask("GET", path, headers, "");
             assert_eq!(answer.status, 401, "{path} {headers}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("basic"));
             assert_eq!(answer.error(), "no or wrong password");
         }
+    }
+    for path in ["/healthz", "/readyz"] {
+        for headers in ["", &format!("Authorization: {wrong}\r\n")] {
+            assert_eq!(ask("GET", path, headers, "").status, 200, "{path} {headers}");
+        }
+        assert_eq!(ask("POST", path, "", "").status, 401);
     }
     assert_eq!(ask("POST", "/cmd/", "", "cmd=pause").status, 401);
     let right = format!("Authorization: {right}\r\n");
@@ -146,11 +152,11 @@ fn a_page_of_another_origin_may_not_send_commands() {
         "Origin: http://evil.example\r\n",
         "Origin: null\r\n",
         "Sec-Fetch-Site: cross-site\r\n",
-        "Sec-Fetch-Site: same-site\r\nOrigin: http://proxy\r\n",
+        "Sec-Fetch-Site: same-site\r\nOrigin: http://localhost\r\n",
     ] {
         assert_eq!(pause(foreign), 403, "{foreign}");
     }
-    for own in ["", "Origin: http://proxy\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
+    for own in ["", "Origin: http://localhost\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
         assert_eq!(pause(own), 200, "{own}");
     }
 }
@@ -165,9 +171,9 @@ fn probes_tell_serving_from_being_ready() {
     send(&mut caller, "GET", "/readyz", "", "");
     fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
     assert_eq!(Answer::read(&mut caller).status, 200);
+    // Clients wait, and are not to be sent elsewhere.
     proxy.cmd("pause").expect_ok();
-    let answer = proxy.get("/readyz");
-    assert_eq!((answer.status, answer.error().as_str()), (503, "paused"));
+    assert_eq!(proxy.get("/readyz").status, 200);
     assert_eq!(proxy.get("/healthz").status, 200);
     proxy.cmd("unpause").expect_ok();
     // An answer is good for a second; then it asks again, and nobody answers.
@@ -282,29 +288,160 @@ fn what_is_no_http_is_answered_and_closed() {
 }
 
 #[test]
-fn callers_are_bounded_and_leave_room_when_they_go() {
+fn the_gate_being_shut_is_no_reason_to_be_taken_out_of_a_load_balancer() {
+    let fake = FakeUplink::bind();
+    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 300 }));
+    let proxy = fake.expect_start(|| Proxy::start(&config));
+    let mut client = proxy.client();
+    client.command(&["GET", "k"]);
+    let mut uplink = fake.accept();
+    uplink.expect(request(&["GET", "k"]));
+    // A request runs, and nobody answers any more: neither while it is waited for, nor later.
+    proxy.cmd("pause").expect_ok();
+    proxy.shows("state", 3);
+    assert_eq!(proxy.get("/readyz").status, 200);
+    uplink.send("$1\r\nv\r\n");
+    proxy.shows("state", 4);
+    assert_eq!(proxy.get("/readyz").status, 200);
+    // But it is known, and said where it can be asked for.
+    proxy.shows("uplink_up", false);
+    assert_eq!(proxy.get("/readyz").status, 200);
+}
+
+#[test]
+fn strangers_are_told_that_the_uplink_is_away_and_not_where_it_is() {
+    let redis = redis();
+    let admin = json!({ "addr": "127.0.0.1:0", "pass": "s3cret" });
+    let proxy = with_admin(&redis.addr(), admin);
+    let addr = redis.addr();
+    drop(redis);
+    let mut caller = proxy.caller();
+    eventually("it is not ready", || http(&mut caller, "GET", "/readyz", "", "").status == 503);
+    let bearer = "Authorization: Bearer s3cret\r\n";
+    let told = http(&mut caller, "GET", "/readyz", "", "");
+    assert_eq!(told.error(), "could not connect to uplink");
+    assert!(!told.body.contains('\n') && !told.body.contains(&addr), "{told:?}");
+    let told = http(&mut caller, "GET", "/readyz", bearer, "").error();
+    assert!(told.contains(&format!("could not connect to uplink: {addr}")), "{told}");
+    let info = http(&mut caller, "GET", "/info.json", bearer, "").json();
+    assert_eq!(info["uplink_up"], false);
+    assert_eq!(info["uplink_error"], json!(told));
+    let text = http(&mut caller, "GET", "/metrics", bearer, "").body;
+    assert!(text.contains("\nredis_proxy_uplink_up 0\n"), "{text}");
+}
+
+#[test]
+fn the_uplink_is_asked_by_one_connection_whoever_wants_to_know_and_hangs_up() {
+    let fake = FakeUplink::bind();
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let begin = || {
+        let mut caller = proxy.caller();
+        send(&mut caller, "GET", "/readyz", "", "");
+        caller
+    };
+    let gone = begin();
+    let mut asked = fake.accept();
+    asked.expect(request(&["PING"]));
+    drop(gone);
+    let mut callers: Vec<Client> = (0..50).map(|_| begin()).collect();
+    // They make room like all strangers.
+    callers.truncate(40);
+    assert_eq!(proxy.get("/healthz").status, 200);
+    assert!(fake.is_left_alone());
+    asked.send("+PONG\r\n");
+    for caller in &mut callers {
+        assert_eq!(Answer::read(caller).status, 200);
+    }
+    assert!(fake.is_left_alone());
+}
+
+#[test]
+fn callers_are_bounded_and_whoever_is_idle_makes_room() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    client.command(&["BLPOP", "q", "0"]);
+    proxy.shows("active_requests", 1);
+    let mut commanding = proxy.begin_cmd("pause&wait=true");
+    proxy.shows("state", 3);
     let mut callers: Vec<Client> = (0..128).map(|_| proxy.caller()).collect();
     for caller in &mut callers {
-        assert_eq!(http(caller, "GET", "/healthz", "", "").status, 200);
+        assert_eq!(http(caller, "GET", "/info.json", "", "").status, 200);
     }
-    proxy.caller().expect_closed();
-    callers.truncate(10);
-    proxy.shows("state", 2);
-    // Those who connect and say nothing lock nobody out.
-    let _silent: Vec<Client> = (0..200).map(|_| proxy.caller()).collect();
-    assert_eq!(proxy.get("/healthz").status, 200);
-    assert_eq!(http(&mut callers[0], "GET", "/healthz", "", "").status, 200);
-    callers.clear();
-    eventually("there is room again", || {
-        let mut caller = proxy.caller();
-        caller
-            .try_send(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")
-            .is_ok()
-            && caller.rest().starts_with("HTTP/1.1 200")
+    // The place of the one that had its answer first, for it is a stranger's no more.
+    let mut one_more = proxy.caller();
+    assert_eq!(http(&mut one_more, "GET", "/info.json", "", "").json()["state"], 3);
+    callers[0].expect_closed();
+    let last = callers.last_mut().unwrap();
+    assert_eq!(http(last, "GET", "/info.json", "", "").status, 200);
+    // Those who say nothing, and those who ask what anybody may, make room before them.
+    let mut strangers: Vec<Client> = (0..200).map(|_| proxy.caller()).collect();
+    assert_eq!(http(strangers.last_mut().unwrap(), "GET", "/readyz", "", "").status, 200);
+    assert_eq!(http(&mut one_more, "GET", "/info.json", "", "").status, 200);
+    // A command that is running keeps its caller's place.
+    assert_eq!(redis.client().ask(&["RPUSH", "q", "v"]), ":1");
+    Answer::read(&mut commanding).expect_ok();
+}
+
+#[test]
+fn without_a_password_no_name_leads_here_but_localhost() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut caller = proxy.caller();
+    let mut ask = |method: &str, path: &str, host: &str, body: &str| {
+        let length = body.len();
+        let kind = "Content-Type: application/x-www-form-urlencoded";
+        caller.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        Answer::read(&mut caller)
+    };
+    for host in ["localhost", "LocalHost:7011", "127.0.0.1", "10.1.2.3:7011", "[::1]", "[::1]:7011"]
+    {
+        assert_eq!(ask("GET", "/info.json", host, "").status, 200, "{host}");
+        ask("POST", "/cmd/", host, "cmd=unpause").expect_ok();
+    }
+    for host in
+        ["evil.example", "evil.example:7011", "localhost.evil.example", "127.0.0.1.evil.example"]
+    {
+        for path in ["/", "/page.js", "/info.json", "/nowhere"] {
+            let answer = ask("GET", path, host, "");
+            assert_eq!(answer.status, 403, "{host} {path}");
+            assert!(answer.error().contains("set admin.pass"), "{answer:?}");
+        }
+        assert_eq!(ask("POST", "/cmd/", host, "cmd=pause").status, 403, "{host}");
+        // What a scrape and a load balancer by name get says nothing that a page could use.
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            assert_eq!(ask("GET", path, host, "").status, 200, "{host} {path}");
+        }
+    }
+    assert_eq!(ask("GET", "http://evil.example/info.json", "localhost", "").status, 403);
+    assert_eq!(proxy.info()["state"], 2);
+    let old = proxy.caller().send("GET /info.json HTTP/1.0\r\n\r\n").rest();
+    assert!(old.starts_with("HTTP/1.0 200"), "{old}");
+}
+
+#[test]
+fn a_name_is_taken_with_a_password_over_tls_and_on_a_unix_socket() {
+    let redis = redis();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock").display().to_string();
+    let ask = "GET /info.json HTTP/1.1\r\nHost: proxy.example\r\nConnection: close\r\n";
+    let is_served = |caller: &mut Client, more: &str| {
+        caller.send(format!("{ask}{more}\r\n"));
+        Answer::read(caller).status == 200
+    };
+    let proxy = with_admin(&redis.addr(), json!({ "addr": path, "network": "unix" }));
+    proxy.addr_of("admin");
+    assert!(is_served(&mut Client::connect_unix(&path), ""));
+    let proxy = with_admin(&redis.addr(), json!({ "addr": "127.0.0.1:0", "pass": "s3cret" }));
+    assert!(is_served(&mut proxy.caller(), "Authorization: Bearer s3cret\r\n"));
+    let tls = json!({
+        "addr": "127.0.0.1:0", "tls": true,
+        "certfile": cert("server.pem"), "keyfile": cert("server.key"),
     });
-    assert_eq!(redis.client().ask(&["PING"]), "+PONG");
+    let proxy = with_admin(&redis.addr(), tls);
+    assert!(is_served(&mut Client::connect_tls(&proxy.addr_of("admin"), None).unwrap(), ""));
 }
 
 #[test]
@@ -322,7 +459,7 @@ fn tls_and_client_certificates_work_as_on_the_other_listeners() {
     http(&mut caller, "POST", "/cmd/", bearer, "cmd=unpause").expect_ok();
     // TLS 1.3: the client learns of its missing certificate when it reads.
     let (mut nobody, _) = Client::connect_with(&addr, Arc::new(tls_config(None))).unwrap();
-    let _ = nobody.try_send(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n");
+    let _ = nobody.try_send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(nobody.try_rest().is_err());
 }
 

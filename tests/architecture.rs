@@ -104,6 +104,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// These must not know an async runtime.
 const PURE: &[&str] = &[
+    "admin/host.rs",
     "admin/routes.rs",
     "command.rs",
     "ctl/api.rs",

@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::common::{FakeApi, Post, Proxy, Redis, cert, config, redis};
+use crate::common::{FakeApi, Post, Proxy, Redis, cert, config, eventually, redis};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
 
@@ -175,6 +175,20 @@ fn status_says_what_the_proxy_is_doing() {
 }
 
 #[test]
+fn status_says_that_the_uplink_is_away_and_why() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let addr = redis.addr();
+    assert!(ctl(&proxy, &["status"]).done().starts_with("running; version "));
+    drop(redis);
+    eventually("it says so", || {
+        let said = ctl(&proxy, &["status"]).done();
+        said.starts_with("running, but the uplink does not answer; version ")
+            && said.contains(&format!("\n  could not connect to uplink: {addr} (non-TLS): "))
+    });
+}
+
+#[test]
 fn raw_connections_are_terminated() {
     let redis = redis();
     let raw = json!({ "listen_raw": { "addr": "127.0.0.1:0" } });
@@ -325,6 +339,20 @@ fn a_configuration_that_says_no_address_ends_with_78() {
     Caller::new().ctl(&missing).failed(78, "could not load --cacert: missing.pem");
     let missing = [&addr[..], &["--pass-file", "missing"]].concat();
     Caller::new().ctl(&missing).failed(78, "could not read --pass-file missing");
+}
+
+#[test]
+fn nothing_is_asked_while_it_is_doubtful_how() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let addr = listener.local_addr().unwrap();
+    for doubt in [r#""tls": "true""#, r#""tls": true, "tls": false"#, r#""tsl": true"#] {
+        let file = format!(r#"{{ "admin": {{ "addr": "{addr}", "pass": "s3cret", {doubt} }} }}"#);
+        let caller = Caller::new();
+        caller.write("config.json", &file);
+        caller.ctl(&["status"]).failed(78, "admin");
+        assert!(listener.accept().is_err(), "{doubt}");
+    }
 }
 
 #[test]

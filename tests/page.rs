@@ -66,6 +66,22 @@ fn the_page_says_so_when_the_proxy_does_not_answer() {
 }
 
 #[test]
+fn the_page_says_so_when_the_uplink_does_not_answer() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", proxy.addr_of("admin")));
+    browser.shows("#state", "running");
+    let uplink = "return document.body.dataset.uplink";
+    eventually("it is known to answer", || browser.run(uplink) == "up");
+    let addr = redis.addr();
+    drop(redis);
+    browser.shows("#state", "running, uplink away");
+    browser.shows("#uplink-line", &format!("could not connect to uplink: {addr}"));
+    assert_eq!(browser.run(uplink), "away");
+}
+
+#[test]
 fn a_person_checks_switches_watches_and_cancels() {
     let (one, two) = (redis(), redis());
     let link = Middle::to(&one.addr());

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Desk;
+use super::probe::Look;
 
 /// For `/info.json`.
 pub(super) fn json(desk: &Desk) -> String {
@@ -15,6 +16,7 @@ pub(super) fn json(desk: &Desk) -> String {
             "seconds": reloading.since.elapsed().as_secs_f64(),
         })
     });
+    let Look { is_up, why } = desk.probe.look();
     let info = json!({
         "state": state as u8,
         "state_str": state.to_string(),
@@ -22,6 +24,8 @@ pub(super) fn json(desk: &Desk) -> String {
         "waiting_requests": desk.shared.gate.waiting(),
         "clients": desk.reception.clients(),
         "raw_connections": desk.reception.raw().count(),
+        "uplink_up": is_up,
+        "uplink_error": why,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": desk.started.elapsed().as_secs_f64(),
         "generation": generation.number,
@@ -39,12 +43,19 @@ pub(super) fn json(desk: &Desk) -> String {
 }
 
 /// For Prometheus: name, help, value.
-pub(super) fn gauges(desk: &Desk) -> [(&'static str, &'static str, i64); 10] {
+pub(super) fn gauges(desk: &Desk) -> Vec<(&'static str, &'static str, i64)> {
     let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let gate = &desk.shared.gate;
     let carried = desk.controller.carried();
     let clients = |count: usize| number(count as u64);
-    [
+    let up = desk.probe.look().is_up.map(|is_up| {
+        (
+            "redis_proxy_uplink_up",
+            "Whether the uplink answered when it was asked last",
+            i64::from(is_up),
+        )
+    });
+    let gauges = [
         (
             "redis_proxy_clients_in_transaction",
             "Clients with an open transaction",
@@ -87,5 +98,6 @@ pub(super) fn gauges(desk: &Desk) -> [(&'static str, &'static str, i64); 10] {
             "Number of the configuration in force",
             number(desk.shared.current.number()),
         ),
-    ]
+    ];
+    gauges.into_iter().chain(up).collect()
 }

@@ -8,36 +8,34 @@
 //! | `/metrics` | for Prometheus |
 //! | `/healthz`, `/readyz` | for probes |
 
+mod body;
 mod callers;
+mod connection;
+mod host;
 mod info;
+mod probe;
 mod routes;
 
-use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::ready;
-use futures_util::stream;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info};
+use tracing::info;
 
 use self::callers::{Caller, Callers};
+use self::probe::Probe;
 use self::routes::{Asset, Command, Refusal, Route};
-use crate::config::Fault;
+use crate::config::{Fault, Listen};
 use crate::controller::{By, Controller, Error, NotDone, Report, State};
-use crate::listener::{Accepted, Bound, Listener};
+use crate::listener::Bound;
 use crate::log;
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
@@ -46,15 +44,8 @@ use crate::transport::Peer;
 
 /// Callers at once.
 const CALLERS: usize = 128;
-/// For a caller to send its request's head, and its body.
+/// For a caller to send its request's head, counted from its last answer; and its body.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// No caller needs one connection for longer; one that reads nothing must not keep it.
-const LIFETIME: Duration = Duration::from_secs(300);
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 64;
-const MAX_BODY: usize = 16 * 1024;
-/// How long an answer of the uplink is good for.
-const PROBE: Duration = Duration::from_secs(1);
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; \
@@ -68,8 +59,17 @@ struct Desk {
     reception: Arc<Reception>,
     controller: Arc<Controller>,
     started: Instant,
-    /// What the uplink answered last; held while it is asked, so that it is asked once.
-    probe: Mutex<Option<(Instant, Result<(), String>)>>,
+    probe: Arc<Probe>,
+}
+
+/// What a caller may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permission {
+    Everything,
+    /// It lacks the password.
+    Probes,
+    /// It may be a page's, whose site stands for this address.
+    Figures,
 }
 
 /// The running API.
@@ -87,14 +87,20 @@ pub fn serve(
     controller: Arc<Controller>,
 ) -> Admin {
     let admin = Admin { closed: CancellationToken::new(), tasks: TaskTracker::new() };
-    let (started, probe) = (Instant::now(), Mutex::default());
+    let (started, probe) = (Instant::now(), Probe::new(shared.clone()));
     let desk = Arc::new(Desk { shared, reception, controller, started, probe });
     let callers = Callers::new(CALLERS);
     for bound in sockets {
         let Bound::New(listener) = bound else { continue };
         info!(block = "admin", addr = listener.addr(), "listening");
         let (tasks, closed) = (admin.tasks.clone(), admin.closed.clone());
-        admin.tasks.spawn(accept(listener, desk.clone(), callers.clone(), tasks, closed));
+        admin.tasks.spawn(connection::accept(
+            listener,
+            desk.clone(),
+            callers.clone(),
+            tasks,
+            closed,
+        ));
     }
     admin
 }
@@ -109,91 +115,9 @@ impl Admin {
     }
 }
 
-async fn accept(
-    listener: Listener,
-    desk: Arc<Desk>,
-    callers: Arc<Callers>,
-    tasks: TaskTracker,
-    closed: CancellationToken,
-) {
-    let serve = |accepted| {
-        let Some(caller) = callers.enter() else { return };
-        let (desk, closed) = (desk.clone(), closed.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = connection(accepted, desk, &caller, closed) => {}
-                () = caller.sent_away() => debug!("an admin connection made room for another"),
-            }
-        });
-    };
-    if let Err(why) = listener.run(closed.clone(), serve).await {
-        error!(%why, "the admin API is lost");
-    }
-}
-
-async fn connection(
-    accepted: Accepted,
-    desk: Arc<Desk>,
-    caller: &Caller,
-    closed: CancellationToken,
-) {
-    let peer = accepted.peer();
-    let generation = desk.shared.current.load();
-    let Some(endpoint) = &generation.admin else { return };
-    let limit = generation.settings.connect_time_limit;
-    let stream = match accepted.into_socket() {
-        Ok(socket) => endpoint.accept(socket, limit).await.map_err(|why| {
-            desk.shared.metrics.handshakes_failed.inc();
-            why.to_string()
-        }),
-        Err(why) => Err(why.to_string()),
-    };
-    let stream = match stream {
-        Ok(stream) => TokioIo::new(stream),
-        Err(why) => return debug!(client = %peer, why, "admin connection closed"),
-    };
-    let answering = TaskTracker::new();
-    let service = service_fn(|request| {
-        let (desk, answering) = (desk.clone(), answering.token());
-        async move {
-            let _answering = answering;
-            let answer = desk.answer(peer, request).await;
-            if answer.status() != StatusCode::UNAUTHORIZED {
-                caller.is_known();
-            }
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
-            .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(stream, service)
-    );
-    tokio::select! {
-        result = connection.as_mut() => {
-            if let Err(why) = result {
-                debug!(client = %peer, %why, "admin connection lost");
-            }
-            return;
-        }
-        () = sleep(LIFETIME) => {}
-        () = closed.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    answering.close();
-    // A command may be running, for as long as it takes; one answer more, then it ends.
-    tokio::select! {
-        _ = connection => {}
-        () = async { answering.wait().await; sleep(PATIENCE).await } => {}
-    }
-}
-
 impl Desk {
-    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answer {
-        let answer = self.try_answer(peer, request).await.unwrap_or_else(refused);
+    async fn answer(&self, peer: Peer, caller: &Caller, request: Request<Incoming>) -> Answer {
+        let answer = self.try_answer(peer, caller, request).await.unwrap_or_else(refused);
         let (mut head, body) = answer.into_parts();
         let fixed = [
             (header::CACHE_CONTROL, "no-store"),
@@ -207,31 +131,57 @@ impl Desk {
         Response::from_parts(head, body)
     }
 
-    async fn try_answer(&self, peer: Peer, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn try_answer(
+        &self,
+        peer: Peer,
+        caller: &Caller,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
         let generation = self.shared.current.load();
-        let login = generation.admin.as_ref().and_then(|admin| admin.config.login.as_ref());
-        if !routes::is_authorized(&head.headers, login) {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "no or wrong password"));
+        let config = generation.admin.as_ref().map(|admin| &admin.config);
+        let permission = config.map_or(Permission::Probes, |it| permission(it, peer, &head));
+        let route = routes::route(&head.method, head.uri.path());
+        let is_probe = matches!(route, Ok(Route::Health | Route::Ready));
+        if permission == Permission::Everything && !is_probe {
+            caller.is_known();
         }
-        Ok(match routes::route(&head.method, head.uri.path())? {
-            Route::Page(asset) => page(asset),
-            Route::Info => text("application/json", info::json(self)),
-            Route::Metrics => self.metrics(&head.headers),
-            Route::Health => text("text/plain; charset=utf-8", "ok\n"),
-            Route::Ready => self.ready().await?,
-            Route::Command => {
-                if !routes::is_same_origin(&head.headers) {
-                    let why = "a page of another origin may not send commands";
-                    return Err(Refusal::new(StatusCode::FORBIDDEN, why));
-                }
-                let body = form(&head.headers, read(body).await?).await?;
-                let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
-                info!(client = %peer, ?command, "command");
-                let told = self.carry_out(command).await?;
-                text("application/json", outcome(true, told))
+        Ok(match (route, permission) {
+            (Ok(Route::Health), _) => text("text/plain; charset=utf-8", "ok\n"),
+            (Ok(Route::Ready), _) => self.ready(permission).await?,
+            (Ok(Route::Metrics), Permission::Everything | Permission::Figures) => {
+                self.metrics(&head.headers)
+            }
+            (_, Permission::Probes) => {
+                return Err(Refusal::new(StatusCode::UNAUTHORIZED, "no or wrong password"));
+            }
+            (_, Permission::Figures) => return Err(Refusal::new(StatusCode::FORBIDDEN, NAMED)),
+            (Err(refusal), Permission::Everything) => return Err(refusal),
+            (Ok(Route::Page(asset)), Permission::Everything) => page(asset),
+            (Ok(Route::Info), Permission::Everything) => text("application/json", info::json(self)),
+            (Ok(Route::Command), Permission::Everything) => {
+                self.command(peer, caller, &head, body).await?
             }
         })
+    }
+
+    async fn command(
+        &self,
+        peer: Peer,
+        caller: &Caller,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Answer, Refusal> {
+        if !host::is_same_origin(&head.headers) {
+            let why = "a page of another origin may not send commands";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+        }
+        let body = body::form(&head.headers, body::read(body).await?).await?;
+        let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
+        info!(client = %peer, ?command, "command");
+        let _commanding = caller.commands();
+        let told = self.carry_out(command).await?;
+        Ok(text("application/json", outcome(true, told)))
     }
 
     /// What there is to be told, by its name.
@@ -262,27 +212,28 @@ impl Desk {
         result.map_err(not_carried_out).map(|()| Vec::new())
     }
 
-    /// A reload's short pause does not count: whoever sends clients elsewhere for that would do
-    /// more harm.
-    async fn ready(&self) -> Result<Answer, Refusal> {
+    /// While the gate is shut, clients wait, and are not to be sent elsewhere: whoever takes all
+    /// proxies out of a load balancer for a pause does more harm. Those who may not ask everything
+    /// are told no more than that the uplink is away: why names its address.
+    async fn ready(&self, permission: Permission) -> Result<Answer, Refusal> {
         let unready = |why: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
-        if self.controller.state() == State::Stopping {
-            return Err(unready("stopping".to_owned()));
-        }
-        if self.controller.paused().is_some() {
-            return Err(unready(self.controller.state().to_string()));
-        }
-        let mut probe = self.probe.lock().await;
-        let answer = match &*probe {
-            Some((at, answer)) if at.elapsed() < PROBE => answer.clone(),
-            _ => {
-                let answer = self.shared.current.load().uplink.verify().await;
-                let answer = answer.map_err(|why| why.to_string());
-                *probe = Some((Instant::now(), answer.clone()));
-                answer
+        let ready = Ok(text("text/plain; charset=utf-8", "ready\n"));
+        match self.controller.state() {
+            State::Stopping => return Err(unready("stopping".to_owned())),
+            State::Pausing | State::Paused => {
+                // Somebody may want to see how the uplink is meanwhile.
+                self.probe.ask();
+                return ready;
             }
-        };
-        answer.map(|()| text("text/plain; charset=utf-8", "ready\n")).map_err(unready)
+            State::Running => {}
+        }
+        match (self.probe.answer().await, permission) {
+            (Ok(()), _) => ready,
+            (Err(why), Permission::Everything) => Err(unready(why)),
+            (Err(_), Permission::Probes | Permission::Figures) => {
+                Err(unready("could not connect to uplink".to_owned()))
+            }
+        }
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Answer {
@@ -293,6 +244,21 @@ impl Desk {
             true => text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
             false => text("text/plain; version=0.0.4; charset=utf-8", as_plain_text(&metrics)),
         }
+    }
+}
+
+const NAMED: &str = "without a password, only localhost or an IP address is taken as Host, for a name \
+     may be an attacker's: ask by the address, or set admin.pass";
+
+/// A name leads a browser here over TCP alone; and over TLS, it has verified that.
+fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
+    if !routes::is_authorized(&head.headers, config.login.as_ref()) {
+        return Permission::Probes;
+    }
+    let is_apart = config.login.is_some() || peer == Peer::Unix || config.tls.is_some();
+    match is_apart || host::has_no_foreign_name(&head.headers, &head.uri) {
+        true => Permission::Everything,
+        false => Permission::Figures,
     }
 }
 
@@ -323,36 +289,6 @@ fn would_switch(report: Report) -> Result<Vec<(&'static str, Value)>, Refusal> {
     }
     let text = format!("the switch would be refused: {}", faults.join("; "));
     Err(Refusal { faults, more: told, ..Refusal::new(StatusCode::BAD_REQUEST, text) })
-}
-
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    let whole = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
-    match whole.await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(why)) if why.is::<LengthLimitError>() => {
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
-        }
-        Ok(Err(why)) => Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_string())),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
-    }
-}
-
-/// `curl -F` sends its fields in parts; what comes of it here is what `curl -d` sends.
-async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) else {
-        return Ok(body);
-    };
-    let bad = |why: multer::Error| Refusal::new(StatusCode::BAD_REQUEST, why.to_string());
-    let whole = stream::once(ready(Ok::<_, Infallible>(body)));
-    let mut parts = multer::Multipart::new(whole, boundary);
-    let mut fields = Vec::new();
-    while let Some(part) = parts.next_field().await.map_err(bad)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        fields.push((name, part.text().await.map_err(bad)?));
-    }
-    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    Ok(form.into())
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -106,18 +106,6 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
     let decoded = STANDARD.decode(credentials).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     Some(decoded[colon + 1..].to_vec())
-}
-
-/// Whether a command comes from this page, or from no page at all (curl). Browsers say where a
-/// request comes from; another site's page must not pause the proxy.
-pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    if let Some(site) = headers.get("sec-fetch-site").map(text) {
-        return site == "same-origin" || site == "none";
-    }
-    let Some(origin) = headers.get(ORIGIN).map(text) else { return true };
-    let host = headers.get(HOST).map(text).unwrap_or_default();
-    origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
 }
 
 /// Every parameter, and the commands that know it.
@@ -292,23 +280,6 @@ mod tests {
         }
         assert!(!is_authorized(&HeaderMap::new(), Some(&login)));
         assert!(is_authorized(&HeaderMap::new(), None));
-    }
-
-    #[test]
-    fn other_sites_pages_are_told_apart() {
-        for (list, same) in [
-            (&[("host", "proxy:7011")][..], true),
-            (&[("host", "proxy:7011"), ("origin", "http://proxy:7011")], true),
-            (&[("host", "proxy:7011"), ("origin", "https://Proxy:7011")], true),
-            (&[("host", "proxy:7011"), ("origin", "http://evil.example")], false),
-            (&[("host", "proxy:7011"), ("origin", "null")], false),
-            (&[("sec-fetch-site", "same-origin")], true),
-            (&[("sec-fetch-site", "none")], true),
-            (&[("sec-fetch-site", "same-site")], false),
-            (&[("sec-fetch-site", "cross-site")], false),
-        ] {
-            assert_eq!(is_same_origin(&headers(list)), same, "{list:?}");
-        }
     }
 
     #[test]

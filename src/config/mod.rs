@@ -1,12 +1,14 @@
 //! The configuration: typed, valid, and complete about what is wrong with it.
 //!
-//! [`parse`] gives a [`Draft`]: every block that is valid, and a [`Fault`] for everything that is
-//! not. Nothing is read but the text; files and networks are [`crate::generation`]'s.
+//! [`parse`] gives a [`Draft`]: every block that is valid, a [`Fault`] for everything that is not,
+//! and a [`Faulty`] with what can still be verified of a block that has one. Nothing is read but the text; files and networks are [`crate::generation`]'s.
 
 mod address;
 mod fault;
+mod faulty;
 mod raw;
 mod read;
+mod twice;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use serde_json::json;
 
 pub use self::address::Address;
 pub use self::fault::Fault;
+pub use self::faulty::{Faulty, Files};
 use self::raw::{Raw, RawListen, RawUplink};
 use self::read::Read;
 
@@ -24,7 +27,7 @@ const REMOVED: &str = "[removed]";
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]
 pub struct Draft {
-    /// `uplink`; absent only with a fault.
+    /// `uplink`; absent only with a fault: an uplink is not dialled by a half of what was meant.
     pub uplink: Option<Uplink>,
     /// `listen`; absent only with a fault.
     pub listen: Option<Listen>,
@@ -32,6 +35,8 @@ pub struct Draft {
     pub listen_raw: Option<Listen>,
     /// `admin`
     pub admin: Option<Listen>,
+    /// The blocks that have a fault.
+    pub faulty: Vec<Faulty>,
     /// The top level.
     pub settings: Settings,
     /// Everything that is wrong.
@@ -132,22 +137,53 @@ pub struct Settings {
 
 /// Reads a configuration.
 pub fn parse(text: &str) -> Draft {
-    let Read { raw, broken, mut faults } = read::read(text);
-    let known = |name| !broken.iter().any(|broken| broken == name);
-    let uplink = known("uplink")
-        .then(|| uplink(raw.uplink.as_ref().unwrap_or(&RawUplink::default()), &mut faults))
-        .flatten();
-    let listen = known("listen")
-        .then(|| block("listen", raw.listen.as_ref().unwrap_or(&RawListen::default()), &mut faults))
-        .flatten();
-    let mut optional = |name, raw: &Option<RawListen>| {
-        block(name, raw.as_ref().filter(|raw| !is_blank(raw))?, &mut faults)
+    let mut read = read::read(text);
+    let mut faults = std::mem::take(&mut read.faults);
+    let (raw, mut faulty) = (&read.raw, Vec::new());
+    let (no_uplink, nowhere) = (RawUplink::default(), RawListen::default());
+    let uplink = {
+        let raw = raw.uplink.as_ref().unwrap_or(&no_uplink);
+        let valid = (!read.is_broken("uplink")).then(|| uplink(raw, &mut faults)).flatten();
+        let valid = valid.filter(|_| !read.has_faults("uplink"));
+        if valid.is_none() {
+            faulty.push(Faulty::uplink(raw, read.is_broken("uplink.tls")));
+        }
+        valid
     };
+    let mut listener = |name: &'static str, raw: &RawListen| {
+        let valid = (!read.is_broken(name)).then(|| block(name, raw, &mut faults)).flatten();
+        let valid = valid.filter(|_| !read.has_faults(name));
+        if valid.is_none() {
+            faulty.push(Faulty::listen(name, raw, read.is_broken(&format!("{name}.tls"))));
+        }
+        valid
+    };
+    let listen = listener("listen", raw.listen.as_ref().unwrap_or(&nowhere));
+    let mut optional =
+        |name, raw: &Option<RawListen>| listener(name, raw.as_ref().filter(|raw| !is_blank(raw))?);
     let (listen_raw, admin) =
         (optional("listen_raw", &raw.listen_raw), optional("admin", &raw.admin));
-    let settings = settings(&raw, &mut faults);
-    let (warnings, shown) = (without_tls(&raw), shown(&raw));
-    Draft { uplink, listen, listen_raw, admin, settings, faults, warnings, shown }
+    let settings = settings(raw, &mut faults);
+    let (warnings, shown) = (without_tls(&read), shown(raw));
+    Draft { uplink, listen, listen_raw, admin, faulty, settings, faults, warnings, shown }
+}
+
+impl Draft {
+    /// Where `listen` is to be, as far as that is known; the block may have other faults.
+    pub fn listen_addr(&self) -> Option<&Address> {
+        self.addr("listen", self.listen.as_ref())
+    }
+
+    /// Where `listen_raw` is to be, as far as that is known; the block may have other faults.
+    pub fn listen_raw_addr(&self) -> Option<&Address> {
+        self.addr("listen_raw", self.listen_raw.as_ref())
+    }
+
+    fn addr<'a>(&'a self, block: &str, valid: Option<&'a Listen>) -> Option<&'a Address> {
+        let faulty = self.faulty.iter().find(|faulty| faulty.block == block);
+        let addr = valid.map(|valid| &valid.addr);
+        addr.or_else(|| faulty.and_then(|faulty| faulty.addr.as_ref()))
+    }
 }
 
 /// The file without its secrets; nobody can tell from it whether there is a password. Absent blocks
@@ -183,10 +219,12 @@ fn shown(raw: &Raw) -> serde_json::Value {
 }
 
 /// Turning TLS off and leaving its fields is common; not knowing of it would be dangerous.
-fn without_tls(raw: &Raw) -> Vec<String> {
+fn without_tls(read: &Read) -> Vec<String> {
+    let raw = &read.raw;
     let mut warnings = Vec::new();
     let mut note = |block: &str, tls: Option<bool>, fields: &[(&str, bool)]| {
-        let idle = fields.iter().filter(|(_, given)| *given && tls != Some(true));
+        let without = tls != Some(true) && !read.is_broken(&format!("{block}.tls"));
+        let idle = fields.iter().filter(|(_, given)| *given && without);
         warnings
             .extend(idle.map(|(field, _)| format!("{block}.{field} has no effect without tls")));
     };
@@ -286,16 +324,12 @@ fn address(
         faults.push(Fault::new(format!("Missing {block} address")));
         return None;
     };
-    match given(network) {
-        None | Some("tcp") => Address::tcp(addr)
-            .map_err(|why| faults.push(Fault::new(format!("{block}.addr: {why}"))))
-            .ok(),
-        Some("unix") => Some(Address::Unix(addr.into())),
-        Some(_) => {
-            faults.push(Fault::new(format!("{block}.network: expected \"tcp\" or \"unix\"")));
-            None
-        }
-    }
+    let address = match given(network) {
+        None | Some("tcp") => Address::tcp(addr).map_err(|why| format!("addr: {why}")),
+        Some("unix") => Ok(Address::Unix(addr.into())),
+        Some(_) => Err("network: expected \"tcp\" or \"unix\"".to_owned()),
+    };
+    address.map_err(|why| faults.push(Fault::new(format!("{block}.{why}")))).ok()
 }
 
 fn login(

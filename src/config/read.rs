@@ -1,26 +1,49 @@
 //! From text to the serde mirror, with every fault instead of serde's first one.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
 use super::Fault;
-use super::raw::Raw;
+use super::raw::{Raw, RawUplink};
+use super::twice::{self, Twice};
 
 /// What could be read.
 pub(super) struct Read {
     pub(super) raw: Raw,
-    /// Blocks that are there and could not be read, or all of them.
-    pub(super) broken: Vec<String>,
+    /// The paths of fields that are there and could not be read, or of all blocks.
+    broken: Vec<String>,
+    twice: Vec<Twice>,
+    /// A field of the `uplink` block stands at the top level, as where a brace is misplaced.
+    uplink_strays: bool,
     pub(super) faults: Vec<Fault>,
 }
 
 const BLOCKS: [&str; 4] = ["uplink", "listen", "listen_raw", "admin"];
+
+impl Read {
+    /// Whether this block, or this field, is there and could not be read.
+    pub(super) fn is_broken(&self, path: &str) -> bool {
+        self.broken.iter().any(|broken| broken == path)
+    }
+
+    /// Whether this block, or any of its fields, could not be read, or was given twice.
+    /// The block is not what was meant, then.
+    pub(super) fn has_faults(&self, block: &str) -> bool {
+        let within = |path: &String| path.split('.').next() == Some(block);
+        let of_it = |it: &Twice| it.block.unwrap_or(&it.field) == block;
+        let strays = block == "uplink" && self.uplink_strays;
+        strays || self.broken.iter().any(within) || self.twice.iter().any(of_it)
+    }
+}
 
 /// Each fault that serde finds is noted, its field removed, and the rest read again.
 pub(super) fn read(text: &str) -> Read {
     let nothing = |fault: String| Read {
         raw: Raw::default(),
         broken: BLOCKS.map(str::to_owned).into(),
+        twice: Vec::new(),
+        uplink_strays: false,
         faults: vec![Fault::new(fault)],
     };
     let mut value: Value = match serde_json::from_str(text) {
@@ -28,8 +51,9 @@ pub(super) fn read(text: &str) -> Read {
         Ok(other) => return nothing(format!("expected an object, found {}", kind(&other))),
         Err(error) => return nothing(format!("not JSON: {error}")),
     };
-    let mut broken = Vec::new();
-    let mut faults = Vec::from_iter(twice(text));
+    let twice = twice::find(text, &BLOCKS);
+    let mut faults: Vec<Fault> = twice.iter().map(|it| Fault::new(it.to_string())).collect();
+    let (mut broken, mut uplink_strays) = (Vec::new(), false);
     for block in BLOCKS {
         // serde would take an array for an object's fields in their order.
         if matches!(&value[block], Value::Array(_)) {
@@ -40,37 +64,34 @@ pub(super) fn read(text: &str) -> Read {
     }
     loop {
         let error = match serde_path_to_error::deserialize::<_, Raw>(value.clone()) {
-            Ok(raw) => return Read { raw, broken, faults },
+            Ok(raw) => return Read { raw, broken, twice, uplink_strays, faults },
             Err(error) => error,
         };
         let path = error.path().clone();
-        faults.push(Fault::new(format!("{path}: {}", why(&value, &path, error.inner()))));
+        let why = why(&value, &path, error.inner());
+        uplink_strays |= is_of_uplink(&path);
+        faults.push(Fault::new(format!("{path}: {why}")));
         broken.push(path.to_string());
         if !remove(&mut value, &path) {
-            return Read { raw: Raw::default(), broken, faults };
+            return Read { raw: Raw::default(), broken, twice, uplink_strays, faults };
         }
     }
 }
 
-/// A `Value` keeps the last of two fields of one name; nothing may be ignored silently.
-fn twice(text: &str) -> Option<Fault> {
-    let error =
-        serde_path_to_error::deserialize::<_, Raw>(&mut serde_json::Deserializer::from_str(text))
-            .err()?;
-    let why = error.inner().to_string();
-    let path = match error.path().to_string() {
-        top if top == "." => String::new(),
-        path => format!("{path}: "),
-    };
-    why.starts_with("duplicate field").then(|| Fault::new(path + &why))
+/// Whether the `uplink` block has a field of this name.
+fn is_of_uplink(path: &Path) -> bool {
+    let block = json!({ path.to_string(): null });
+    RawUplink::deserialize(block).is_ok()
 }
+
+const UNKNOWN: &str = "unknown field";
 
 /// serde's own text quotes the value that it found, which may be a password in the wrong place.
 fn why(value: &Value, path: &Path, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.starts_with("unknown field") {
+    if text.starts_with(UNKNOWN) {
         let known = text.split_once(", expected ").map_or("", |(_, known)| known);
-        return format!("unknown field; known here: {}", known.trim_start_matches("one of "));
+        return format!("{UNKNOWN}; known here: {}", known.trim_start_matches("one of "));
     }
     let expected = match text.rsplit_once(", expected ") {
         Some((_, "u64" | "u32")) => "a whole number, not negative",

@@ -250,8 +250,7 @@ impl Controller {
             text.map_err(|why| refused(format!("could not read {}: {why}", file.display())))?;
         let draft = config::parse(&text);
         let admin = admin_changes(&draft, before);
-        let listen = draft.listen.as_ref().map(|listen| &listen.addr);
-        let listen_raw = draft.listen_raw.as_ref().map(|listen| &listen.addr);
+        let (listen, listen_raw) = (draft.listen_addr(), draft.listen_raw_addr());
         let raw_before = before.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
         let sockets = self
             .reception

@@ -18,6 +18,8 @@ pub(super) struct Info {
     pub(super) active_requests: u64,
     pub(super) waiting_requests: u64,
     pub(super) raw_connections: u64,
+    pub(super) uplink_up: Option<bool>,
+    pub(super) uplink_error: String,
     pub(super) paused_seconds: Option<f64>,
     pub(super) pause_ends_in_seconds: Option<f64>,
     pub(super) reloading: Option<Reloading>,
@@ -64,6 +66,18 @@ pub(super) struct Reload {
     pub(super) sessions_moved: u64,
     pub(super) sessions_closed: u64,
     pub(super) faults: Vec<String>,
+    pub(super) held_up_by: Vec<HeldUp>,
+    pub(super) closed: Vec<Closed>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A request that a reload waited for in vain.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HeldUp {
+    pub(super) command: String,
+    pub(super) client: String,
+    pub(super) seconds: f64,
 }
 
 /// A switch that is running.

@@ -16,6 +16,9 @@ use super::place::Place;
 
 /// For an answer that needs no time.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// For a probe of the uplink. It goes on after that, and the state says that there is no answer yet.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const INFO: &str = "/info.json";
 /// No answer is longer.
 const LONGEST: usize = 64 * 1024 * 1024;
 
@@ -73,7 +76,7 @@ impl<'a> Line<'a> {
         let limit = Some(TIME_LIMIT);
         // The API ends a connection when it has had its time.
         if let Some(mut sender) = self.sender.take_if(|sender| !sender.is_closed())
-            && let Ok(answer) = self.ask(&mut sender, Method::GET, "", limit).await
+            && let Ok(answer) = self.ask(&mut sender, Method::GET, INFO, "", limit).await
         {
             self.sender = Some(sender);
             return Ok(answer);
@@ -81,9 +84,19 @@ impl<'a> Line<'a> {
         let Some(mut sender) = Line::connect(self.place).await?.sender else {
             return Err(self.place.unreachable("no connection"));
         };
-        let answer = self.ask(&mut sender, Method::GET, "", limit).await?;
+        let answer = self.ask(&mut sender, Method::GET, INFO, "", limit).await?;
         self.sender = Some(sender);
         Ok(answer)
+    }
+
+    /// Has the proxy ask its uplink, and waits for what comes of it; the state tells.
+    pub(super) async fn probe(&mut self) {
+        let limit = Some(PROBE_LIMIT);
+        if let Some(mut sender) = self.sender.take()
+            && self.ask(&mut sender, Method::GET, "/readyz", "", limit).await.is_ok()
+        {
+            self.sender = Some(sender);
+        }
     }
 
     /// The answer to a command.
@@ -96,17 +109,18 @@ impl<'a> Line<'a> {
             return Err(self.place.unreachable("no connection"));
         };
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.ask(&mut sender, Method::POST, &form, limit).await
+        self.ask(&mut sender, Method::POST, "/cmd/", &form, limit).await
     }
 
     async fn ask(
         &self,
         sender: &mut SendRequest<Full<Bytes>>,
         method: Method,
+        path: &str,
         form: &str,
         limit: Option<Duration>,
     ) -> Result<Answer, Error> {
-        let request = self.request(method, form)?;
+        let request = self.request(method, path, form)?;
         let answer = async {
             let lost = |why: hyper::Error| self.place.lost(&reason(&why), !why.is_parse());
             sender.ready().await.map_err(lost)?;
@@ -126,8 +140,12 @@ impl<'a> Line<'a> {
         .ok_or_else(|| self.place.unreachable("what answers there speaks HTTP, but not this API"))
     }
 
-    fn request(&self, method: Method, form: &str) -> Result<Request<Full<Bytes>>, Error> {
-        let path = if method == Method::POST { "/cmd/" } else { "/info.json" };
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        form: &str,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, self.place.host());
         if !form.is_empty() {

@@ -111,7 +111,11 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
     };
     let cmd = |name: &str| ("cmd", name.to_owned());
     match &ctl.action {
-        Action::Status => status(Line::new(place).info().await?),
+        Action::Status => {
+            let mut line = Line::connect(place).await?;
+            line.probe().await;
+            status(line.info().await?)
+        }
         Action::Pause(pause) => {
             let mut fields = vec![cmd("pause")];
             fields.extend(pause.wait.then(|| ("wait", "true".to_owned())));

@@ -59,11 +59,13 @@ impl Place {
         Ok(Place { addr, tls, authorization, hint })
     }
 
-    /// For the Host header.
+    /// For the Host header. Where neither a password nor TLS tells this program from a browser on an
+    /// attacker's page, no name but this is taken.
     pub(super) fn host(&self) -> String {
+        let is_told_apart = self.authorization.is_some() || self.tls.is_some();
         match &self.addr {
-            Address::Tcp { .. } => self.addr.to_string(),
-            Address::Unix(_) => "localhost".to_owned(),
+            Address::Tcp { .. } if is_told_apart => self.addr.to_string(),
+            Address::Tcp { .. } | Address::Unix(_) => "localhost".to_owned(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use indicatif::HumanBytes;
 
-use super::api::{Closed, Info, Prediction, Preflight, Record, Reload};
+use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Record, Reload};
 use super::progress::detail;
 
 /// As many as people read.
@@ -39,7 +39,13 @@ fn count(number: u64, one: &str) -> String {
 /// What the proxy is doing; `now` is in seconds since 1970.
 pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
     let (version, up) = (&info.version, seconds(info.uptime_seconds));
-    let mut lines = vec![format!("{}; version {version}, up for {up}", info.state_str)];
+    let but = match (info.uplink_up, info.uplink_error.as_str()) {
+        (Some(false), _) => ", but the uplink does not answer",
+        (None, why) if !why.is_empty() => ", but the uplink has not answered yet",
+        (Some(true) | None, _) => "",
+    };
+    let state = &info.state_str;
+    let mut lines = vec![format!("{state}{but}; version {version}, up for {up}")];
     if let Some(since) = info.paused_seconds {
         let end = match info.pause_ends_in_seconds {
             Some(left) => format!("; it ends by itself in {}", seconds(left)),
@@ -64,6 +70,8 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
     let tls = if info.config.uplink.tls { " (TLS)" } else { "" };
     let (uplink, generation) = (&info.config.uplink.addr, info.generation);
     lines.push(format!("uplink: {uplink}{tls}, generation {generation}"));
+    lines
+        .extend(Some(format!("  {}", info.uplink_error)).filter(|_| !info.uplink_error.is_empty()));
     lines.push(format!(
         "{}, {} raw; {} in flight, {} waiting at the gate",
         count(info.clients, "client"),
@@ -72,18 +80,25 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
         count(info.waiting_requests, "client"),
     ));
     let ago = |at: f64| seconds((now - at).max(0.0));
-    lines.push(match info.reloads.first() {
+    match info.reloads.first() {
         Some(it) => {
-            format!("last reload, {} ago by {}: {}", ago(it.at_unix_seconds), it.by, reload(it))
+            let (at, by) = (ago(it.at_unix_seconds), &it.by);
+            lines.push(format!("last reload, {at} ago by {by}: {}", reload(it)));
+            lines.extend(reload_details(it));
         }
-        None => "last reload: none".to_owned(),
-    });
-    lines.push(match info.switches.first().and_then(Record::of) {
+        None => lines.push("last reload: none".to_owned()),
+    }
+    match info.switches.first().and_then(Record::of) {
         Some(it) => {
-            format!("last switch, {} ago by {}: {}", ago(it.at_unix_seconds), it.by, result(&it))
+            let (at, by) = (ago(it.at_unix_seconds), &it.by);
+            lines.push(format!("last switch, {at} ago by {by}: {}", result(&it)));
+            // The faults say it, one by one.
+            let reason = Some(&it.reason).filter(|why| it.faults.is_empty() && !why.is_empty());
+            lines.extend(reason.map(|why| format!("  {why}")));
+            lines.extend(to_be_minded(&it).iter().map(|line| format!("  {line}")));
         }
-        None => "last switch: none".to_owned(),
-    });
+        None => lines.push("last switch: none".to_owned()),
+    }
     lines
 }
 
@@ -104,6 +119,15 @@ pub(super) fn reload(it: &Reload) -> String {
     };
     let (uplink, generation) = (&it.uplink, it.generation);
     format!("done in {took}{held}{moved}; uplink {uplink}, generation {generation}")
+}
+
+/// What held a reload up, who was closed, and what is to be minded.
+fn reload_details(it: &Reload) -> Vec<String> {
+    let held_up = it.held_up_by.iter().map(|HeldUp { command, client, seconds }| {
+        format!("  held up by: {command} of {client}, running for {seconds:.1} s")
+    });
+    let warnings = it.warnings.iter().map(|warning| format!("  warning: {warning}"));
+    held_up.chain(it.closed.iter().map(closed)).chain(warnings).collect()
 }
 
 /// What a reload would do.
@@ -162,12 +186,16 @@ pub(super) fn summary(it: &Record) -> Vec<String> {
         let word = if it.fenced { "is" } else { "is not" };
         lines.push(format!("the old uplink {word} fenced off"));
     }
-    for (what, list) in
-        [("warning", &it.warnings), ("fault", &it.faults), ("not undone", &it.not_undone)]
-    {
-        lines.extend(list.iter().map(|text| format!("{what}: {text}")));
-    }
+    lines.extend(to_be_minded(it));
     lines
+}
+
+fn to_be_minded(it: &Record) -> Vec<String> {
+    let lists = [("warning", &it.warnings), ("fault", &it.faults), ("not undone", &it.not_undone)];
+    let named = |(what, list): (&str, &Vec<String>)| -> Vec<String> {
+        list.iter().map(|text| format!("{what}: {text}")).collect()
+    };
+    lists.into_iter().flat_map(named).collect()
 }
 
 /// The checks, with their names and results under one another.
@@ -234,6 +262,32 @@ mod tests {
             "not undone: b:2 is a replica",
         ];
         assert_eq!(summary(&record.expect("a record")), wanted);
+    }
+
+    #[test]
+    fn the_state_says_that_the_uplink_is_away_and_why_something_failed() {
+        let info = Info::of(&json!({
+            "state_str": "running", "version": "1", "uplink_up": false,
+            "uplink_error": "could not connect to uplink: a:1 (non-TLS): refused",
+            "reloads": [{
+                "result": "cancelled", "held_up_by":
+                    [{ "command": "WAIT", "client": "c:3", "seconds": 12.34 }],
+            }],
+            "switches": [{
+                "result": "rolled back", "from": "a:1", "to": "b:2", "reason": "it took too long",
+                "faults": [], "not_undone": ["b:2 is a replica"],
+            }],
+        }));
+        let said = status(&info.expect("a state"), 0.0);
+        for wanted in [
+            "running, but the uplink does not answer; version 1, up for 0.00 ms",
+            "  could not connect to uplink: a:1 (non-TLS): refused",
+            "  held up by: WAIT of c:3, running for 12.3 s",
+            "  it took too long",
+            "  not undone: b:2 is a replica",
+        ] {
+            assert!(said.iter().any(|line| line == wanted), "{wanted}: {said:#?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A scripted uplink: it says what a test says, when the test says it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -28,6 +28,14 @@ impl FakeUplink {
     pub fn accept(&self) -> Client {
         let (stream, _) = self.listener.accept().unwrap();
         Client::of_uplink(stream)
+    }
+
+    /// Whether nobody has connected whom the test has not accepted.
+    pub fn is_left_alone(&self) -> bool {
+        self.listener.set_nonblocking(true).unwrap();
+        let accepted = self.listener.accept();
+        self.listener.set_nonblocking(false).unwrap();
+        accepted.is_err_and(|why| why.kind() == ErrorKind::WouldBlock)
     }
 
     /// A reload verifies it, and connects to it with a connection of its own, which may do nothing.

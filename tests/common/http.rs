@@ -75,5 +75,7 @@ pub fn send(client: &mut Client, method: &str, path: &str, headers: &str, body: 
             body.len()
         ),
     };
-    client.send(format!("{method} {path} HTTP/1.1\r\nHost: proxy\r\n{headers}{length}\r\n{body}"));
+    client.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n{body}"
+    ));
 }

@@ -238,7 +238,12 @@ impl Proxy {
 
     /// Writes another configuration, for a reload.
     pub fn rewrite(&self, config: &Value) {
-        std::fs::write(&self.file, config.to_string()).unwrap();
+        self.rewrite_text(&config.to_string());
+    }
+
+    /// The same, of what need not be JSON.
+    pub fn rewrite_text(&self, text: &str) {
+        std::fs::write(&self.file, text).unwrap();
     }
 
     /// The same, so that a reader finds the one or the other, whole.

@@ -54,7 +54,7 @@ function duration(seconds) {
 let announced = { state: '', text: '' };
 
 function show(info) {
-    const state = capitalized(info.state_str);
+    const state = capitalized(info.state_str) + (info.uplink_up === false ? ', uplink away' : '');
     const { uplink } = info.config;
     const figures = {
         state, active: info.active_requests, waiting: info.waiting_requests,
@@ -64,17 +64,24 @@ function show(info) {
         generation: info.generation, uptime: duration(info.uptime_seconds), version: info.version,
     };
     for (const [id, text] of Object.entries(figures)) setText(id, text);
+    setLine('uplink-line', uplinkLine(info));
     setLine('pause-line', pauseLine(info));
     setLine('pause-end', pauseEnd(info));
     setLine('reloading', reloadingLine(info.reloading));
     showRecords('reloads', info.reloads, reloadItem);
     showSwitching(info.switching);
     showRecords('switches', info.switches, switchItem);
+    document.body.dataset.uplink = { true: 'up', false: 'away' }[info.uplink_up] ?? 'unknown';
     if (announced.state !== state) {
         document.body.dataset.state = info.state_str;
         announced = { state, text: `State: ${state}. ${pauseEnd(info)}` };
     }
     setTitle(state, announced.text);
+}
+
+function uplinkLine({ uplink_up, uplink_error }) {
+    if (uplink_up === false) return `The uplink does not answer: ${uplink_error}`;
+    return uplink_error ? `The uplink: ${uplink_error}.` : '';
 }
 
 /** What sessions carry beside a database, as counts of each; empty if nothing. */
@@ -207,6 +214,7 @@ async function refresh() {
     if (document.hidden) return;
     const mine = question = new AbortController();
     unansweredSince ??= Date.now();
+    probeUplink();
     try {
         const { status, body } = await ask('/info.json', INFO_LIMIT_MS, mine);
         if (question !== mine) return;
@@ -227,6 +235,16 @@ async function refresh() {
     }
     const backOff = Math.min(REFRESH_MS * 2 ** (failures - 1), LONGEST_BACK_OFF_MS);
     nextRefresh = setTimeout(refresh, failures ? backOff : REFRESH_MS);
+}
+
+let probing = false;
+
+/** Has the proxy ask its uplink: info.json says what came of that last. */
+async function probeUplink() {
+    if (probing) return;
+    probing = true;
+    await fetch(new URL('/readyz', location.origin), { cache: 'no-store' }).catch(() => null);
+    probing = false;
 }
 
 function showSilence() {
