@@ -65,7 +65,7 @@ pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
     let owned = || rest.iter().map(|arg| Box::from(*arg)).collect();
     match class {
         Class::Select => match rest {
-            [db] => std::str::from_utf8(db).ok()?.parse().ok().map(Effect::Select),
+            [db] => ids::number(db).and_then(|db| u32::try_from(db).ok()).map(Effect::Select),
             _ => None,
         },
         Class::Watch => Some(Effect::Watch(owned())),
@@ -137,7 +137,9 @@ mod tests {
             effect(class, &args)
         };
         assert_eq!(of(Class::Select, "SELECT 7"), Some(Effect::Select(7)));
-        assert_eq!(of(Class::Select, "SELECT x"), None);
+        for wrong in ["SELECT x", "SELECT +7", "SELECT 07", "SELECT -1", "SELECT 4294967296"] {
+            assert_eq!(of(Class::Select, wrong), None, "{wrong}");
+        }
         assert_eq!(of(Class::Client, "CLIENT no-evict on"), Some(Effect::NoEvict(true)));
         assert_eq!(of(Class::Client, "CLIENT LIST"), None);
         assert_eq!(of(Class::Client, "CLIENT"), None);
@@ -149,5 +151,8 @@ mod tests {
         assert_eq!(tracking.redirect, Some(7));
         assert!(tracking.has("BCAST") && tracking.has("NOLOOP") && !tracking.has("OPTIN"));
         assert_eq!(tracking.prefixes.len(), 2);
+        let on = of(Class::Client, "CLIENT TRACKING on REDIRECT 5 PREFIX redirect PREFIX 7 BCAST");
+        let Some(Effect::Track(tracking)) = on else { panic!("{on:?}") };
+        assert_eq!((tracking.redirect, tracking.prefixes.len()), (Some(5), 2));
     }
 }

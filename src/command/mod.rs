@@ -1,4 +1,10 @@
 //! Which commands the proxy must know, and why. One table; all others are [`Class::Plain`].
+//!
+//! - [`grammar`]: where options, names and numbers stand among a command's arguments
+//! - [`words`]: how Redis reads those
+
+pub mod grammar;
+pub mod words;
 
 /// What a command means to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +66,8 @@ pub enum Class {
 /// Where a blocking command says for how long it may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// The first argument after the name; seconds.
-    First,
+    /// The argument at this place, of which the name's is 0; seconds.
+    At(usize),
     /// The last argument; seconds.
     Last,
     /// Behind BLOCK; milliseconds.
@@ -83,12 +89,13 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"acl", Class::Secret),
     (b"asking", Class::Asking),
     (b"auth", Class::Auth),
-    (b"blmove", Class::Blocking(Timeout::Last)),
-    (b"blmpop", Class::Blocking(Timeout::First)),
+    (b"blmove", Class::Blocking(Timeout::At(5))),
+    (b"blmovem", Class::Blocking(Timeout::At(5))),
+    (b"blmpop", Class::Blocking(Timeout::At(1))),
     (b"blpop", Class::Blocking(Timeout::Last)),
     (b"brpop", Class::Blocking(Timeout::Last)),
-    (b"brpoplpush", Class::Blocking(Timeout::Last)),
-    (b"bzmpop", Class::Blocking(Timeout::First)),
+    (b"brpoplpush", Class::Blocking(Timeout::At(3))),
+    (b"bzmpop", Class::Blocking(Timeout::At(1))),
     (b"bzpopmax", Class::Blocking(Timeout::Last)),
     (b"bzpopmin", Class::Blocking(Timeout::Last)),
     (b"client", Class::Client),
@@ -153,10 +160,10 @@ fn in_table(name: &[u8]) -> Class {
     TABLE.iter().find(|(known, _)| *known == name).map_or(Class::Plain, |(_, class)| *class)
 }
 
-/// Whether an XREAD or XREADGROUP, given whole, may wait.
+/// Whether an XREAD or XREADGROUP may wait. One with options that are not known here may.
 pub fn blocks<'a>(args: impl Iterator<Item = &'a [u8]>) -> bool {
-    args.take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"))
-        .any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
+    let args: Vec<&[u8]> = args.collect();
+    grammar::Read::new(&args).is_none_or(|read| read.block.is_some())
 }
 
 #[cfg(test)]
@@ -178,10 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn xread_waits_only_with_block_before_streams() {
+    fn xread_waits_only_with_the_option_block() {
         let blocks = |line: &str| blocks(line.split(' ').map(str::as_bytes));
         assert!(blocks("XREAD COUNT 1 block 0 STREAMS s $"));
         assert!(blocks("XREADGROUP GROUP g c BLOCK 5 STREAMS s >"));
         assert!(!blocks("XREAD COUNT 1 STREAMS block 0"));
+        assert!(!blocks("XREADGROUP GROUP block 1 STREAMS s >"));
+        assert!(blocks("XREAD LATER 7 BLOCK 0 STREAMS s 0"), "an option of a later server");
     }
 }
