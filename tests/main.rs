@@ -36,3 +36,4 @@ mod systemd;
 mod time_limits;
 mod tls;
 mod uplinks;
+mod value_lengths;

@@ -438,7 +438,9 @@ impl Session {
             Route::Collect(class) => {
                 intake.held.extend_from_slice(&input[from..]);
                 let room = intake.transaction.as_ref().map_or(0, |transaction| transaction.room());
-                if intake.held.len() > MAX_HELD.max(room) {
+                // What is announced need not come: the uplink may refuse it at once.
+                let announced = intake.held.len() as u64 + intake.scanner.bulk_left();
+                if announced > MAX_HELD.max(room) as u64 {
                     self.too_long(class);
                 }
                 end..end
