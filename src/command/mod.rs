@@ -2,9 +2,13 @@
 //!
 //! - [`grammar`]: where options, names and numbers stand among a command's arguments
 //! - [`words`]: how Redis reads those
+//! - [`Commands`]: the table with what the uplink knows better
 
 pub mod grammar;
+mod learnt;
 pub mod words;
+
+pub use self::learnt::{Commands, Listed, STATEFUL};
 
 /// What a command means to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +41,16 @@ pub enum Class {
     Blocking(Timeout),
     /// Blocking if it has a BLOCK option.
     Read,
-    /// Waits for replicas or for the disk; under `blocking_time_limit_ms`. What it waits for are
-    /// writes that were made on this very connection.
+    /// May wait, and cannot be interrupted: for replicas or for the disk, where what it waits for are
+    /// writes that were made on this very connection; or for something that only the uplink knows.
+    /// Under `blocking_time_limit_ms`.
     Wait,
+    /// Not in the table; the uplink says that it has to do with the connection, and, with `waits`,
+    /// that it may wait.
+    Unknown {
+        /// As [`Class::Wait`].
+        waits: bool,
+    },
     /// Answered by one confirmation for each argument.
     Subscribe(Channel),
     /// Answered by one confirmation for each argument, or for each subscription.
@@ -146,18 +157,34 @@ const LENGTHS: [u32; 26] = {
     lengths
 };
 
-/// `name` is in lower case and shorter than 32 bytes.
+/// For each first letter, where in the table its names begin; after the last, its end.
+const BEGINS: [usize; 27] = {
+    let mut begins = [TABLE.len(); 27];
+    let mut at = TABLE.len();
+    while at > 0 {
+        at -= 1;
+        begins[(TABLE[at].0[0] - b'a') as usize] = at;
+    }
+    let mut letter = 26;
+    while letter > 0 {
+        letter -= 1;
+        if begins[letter] > begins[letter + 1] {
+            begins[letter] = begins[letter + 1];
+        }
+    }
+    begins
+};
+
+/// What a command means, by the table alone. `name` is in lower case and shorter than 32 bytes.
 #[inline]
 pub fn class(name: &[u8]) -> Class {
-    let Some(letter) = name.first().and_then(|b| b.checked_sub(b'a')) else { return Class::Plain };
-    match LENGTHS.get(usize::from(letter)) {
-        Some(lengths) if lengths >> name.len() & 1 == 1 => in_table(name),
-        _ => Class::Plain,
-    }
+    if learnt::is_among(&LENGTHS, name) { in_table(name) } else { Class::Plain }
 }
 
 fn in_table(name: &[u8]) -> Class {
-    TABLE.iter().find(|(known, _)| *known == name).map_or(Class::Plain, |(_, class)| *class)
+    let letter = usize::from(name[0] - b'a');
+    let names = &TABLE[BEGINS[letter]..BEGINS[letter + 1]];
+    names.iter().find(|(known, _)| *known == name).map_or(Class::Plain, |(_, class)| *class)
 }
 
 /// Whether an XREAD or XREADGROUP may wait. One with options that are not known here may.
@@ -175,6 +202,13 @@ mod tests {
         for (name, known) in TABLE {
             assert_eq!(class(name), *known);
         }
+    }
+
+    #[test]
+    fn the_table_is_in_order() {
+        // But for the marks of HTTP, which are no words.
+        assert!(TABLE.is_sorted_by_key(|(name, _)| name[0]));
+        assert_eq!((BEGINS[0], BEGINS[26]), (0, TABLE.len()));
     }
 
     #[test]

@@ -20,6 +20,10 @@ impl Session {
     /// A collected request is complete; false if the gate is shut to it.
     pub(super) fn collected(&mut self, class: Class, frame: &[u8]) -> bool {
         let args: Vec<&[u8]> = Args::new(frame).collect();
+        self.intake.unknown |= class == Class::Client
+            && args
+                .get(1)
+                .is_some_and(|it| self.generation.uplink.commands.is_unknown_of_client(it));
         let taken = match class {
             Class::Reset => self.reset(frame, args.len() == 1),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
@@ -290,6 +294,7 @@ impl Session {
         self.intake.transaction = None;
         self.intake.one_shot = None;
         self.intake.silence = Silence::No;
+        self.intake.unknown = false;
         self.to_uplink.push(frame);
         self.expect(Awaited::Reset);
         let generation = self.generation.clone();

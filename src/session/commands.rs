@@ -87,6 +87,7 @@ impl Session {
         if class == Class::Reset {
             return Some(Route::Collect(class));
         }
+        intake.unknown |= matches!(class, Class::Unknown { .. });
         if intake.transaction.is_some() {
             return self.head_in_multi(class, args);
         }
@@ -106,7 +107,7 @@ impl Session {
             | Class::Eval
             | Class::Script => return Some(Route::Collect(class)),
             Class::Secret => Awaited::Secret,
-            Class::Wait => Awaited::Waiting,
+            Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
             Class::Multi if args == 1 => Awaited::Multi,
             Class::Unwatch => Awaited::Effect(Box::new(Effect::Unwatch)),
             Class::Monitor => Awaited::Effect(Box::new(Effect::Monitor)),
@@ -118,6 +119,7 @@ impl Session {
             | Class::Asking
             | Class::Quit
             | Class::Reset
+            | Class::Unknown { waits: false }
             | Class::Http => Awaited::Plain,
         };
         if !self.admit() {

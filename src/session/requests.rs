@@ -13,7 +13,7 @@ use super::replay::OneShot;
 use super::tap::Secrecy;
 use super::transaction::Transaction;
 use super::{Session, poll_read};
-use crate::command::{self, Class};
+use crate::command::Class;
 use crate::gate::Waiting;
 use crate::resp::request::{self, Limits, Scanner, Step};
 use crate::resp::{encode, inline};
@@ -53,6 +53,9 @@ pub(super) struct Intake {
     pub(super) is_ordinary: bool,
     /// One pass more is held, for a transaction that is too large to be carried.
     pub(super) keeps_pass: bool,
+    /// A command was used that the uplink says has to do with the connection, and that is not known
+    /// here: what it changed cannot be carried.
+    pub(super) unknown: bool,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
     /// Those that nobody answers, and that are not on their way yet.
@@ -107,6 +110,7 @@ impl Intake {
             silence: Silence::No,
             is_ordinary: authenticated,
             keeps_pass: false,
+            unknown: false,
             admitted: 0,
             unanswered: 0,
         }
@@ -318,7 +322,7 @@ impl Session {
             let step = self.intake.scanner.next(input, &mut pos);
             if let Ok(Step::Head { .. }) = step
                 && self.is_fast()
-                && command::class(self.intake.scanner.name()) == Class::Plain
+                && self.class() == Class::Plain
             {
                 self.intake.admitted += 1;
                 self.owed.push_plain(self.intake.scanner.name());
@@ -345,7 +349,7 @@ impl Session {
                         from = start;
                         self.unsubscribe_late();
                     }
-                    let class = command::class(self.intake.scanner.name());
+                    let class = self.class();
                     let Some(route) = self.head(class, args) else {
                         self.to_uplink.push(&input[from..start]);
                         self.intake.held.extend_from_slice(&input[start..pos]);
@@ -446,6 +450,12 @@ impl Session {
                 end..end
             }
         }
+    }
+
+    /// What the present request's command means to this uplink.
+    #[inline]
+    fn class(&self) -> Class {
+        self.generation.uplink.commands.class(self.intake.scanner.name())
     }
 
     /// A plain request, like those before it, needs no more than to be counted.
