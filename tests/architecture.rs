@@ -115,6 +115,7 @@ const PURE: &[&str] = &[
     "session/awaited.rs",
     "session/blocking.rs",
     "session/effect.rs",
+    "session/fieldsets.rs",
     "session/ids.rs",
     "session/owed.rs",
     "session/replay.rs",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{FakeUplink, Proxy, config, redis, request};
+use crate::common::{Answer, Client, FakeUplink, Proxy, config, redis, request};
 
 /// Its answers to COMMAND LIST, by category.
 fn list(category: &str) -> Vec<u8> {
@@ -83,4 +83,41 @@ fn a_prediction_names_clients_whose_connection_may_have_what_is_not_known() {
     client.command(&["RESET"]);
     uplink.expect(request(&["RESET"])).send("+RESET\r\n");
     client.expect("+RESET\r\n");
+}
+
+#[test]
+fn what_himport_has_prepared_is_carried() {
+    let (fake, next) = (FakeUplink::bind(), FakeUplink::bind());
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let mut client = proxy.client();
+    let mut uplink: Option<Client> = None;
+    for (line, reply) in [
+        ("HIMPORT PREPARE u name age", "+OK\r\n"),
+        ("HIMPORT PREPARE o id", "+OK\r\n"),
+        ("HIMPORT PREPARE wrong x x", "-ERR duplicate\r\n"),
+        ("HIMPORT SET k u Ada 36", "+OK\r\n"),
+        ("HIMPORT DISCARD o", ":1\r\n"),
+    ] {
+        let args: Vec<&str> = line.split(' ').collect();
+        client.command(&args);
+        let uplink = uplink.get_or_insert_with(|| fake.accept());
+        uplink.expect(request(&args)).send(reply);
+        client.expect(reply);
+    }
+    proxy.rewrite(&config(&next.addr(), json!({})));
+    let mut caller = proxy.begin_cmd("reload");
+    // The reload's own connection to the old one.
+    let side = std::thread::scope(|scope| {
+        scope.spawn(|| fake.accept_side());
+        next.accept_reload();
+        next.accept()
+    });
+    let mut moved = side;
+    moved.expect(request(&["HIMPORT", "PREPARE", "u", "name", "age"])).send("+OK\r\n");
+    moved.expect(request(&["PING"])).send("+PONG\r\n");
+    next.accept().expect(request(&["PING"])).send("+PONG\r\n");
+    Answer::read(&mut caller).expect_ok();
+    client.command(&["HIMPORT", "SET", "k", "u", "Ada", "36"]);
+    moved.expect(request(&["HIMPORT", "SET", "k", "u", "Ada", "36"])).send("+OK\r\n");
+    client.expect("+OK\r\n");
 }

@@ -67,6 +67,8 @@ pub enum Class {
     Eval,
     /// SCRIPT, of which LOAD does the same.
     Script,
+    /// HIMPORT, which prepares names of fields for the connection.
+    Import,
     /// Speaks another protocol afterwards; refused on this listener.
     Replication,
     /// The first line or a header of an HTTP request, which a web page may have made a browser
@@ -116,6 +118,7 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"eval_ro", Class::Eval),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
+    (b"himport", Class::Import),
     (b"host:", Class::Http),
     (b"migrate", Class::Secret),
     (b"monitor", Class::Monitor),

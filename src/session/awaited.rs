@@ -28,7 +28,7 @@ pub(super) enum Awaited {
     Exec(Box<Executed>),
     /// The uplink was told to discard the transaction: the client must be told that it failed.
     Touched,
-    /// `+OK` makes this happen.
+    /// `+OK`, or a number, makes this happen.
     Effect(Box<Effect>),
     /// A map or an array tells the protocol's version; and the client has this name, if any.
     Hello(Option<Box<[u8]>>),
@@ -153,7 +153,8 @@ pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Se
         // An error, or +QUEUED, instead of the confirmations.
         Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => {}
         Awaited::Effect(effect) => {
-            if reply.is_ok() {
+            // HIMPORT DISCARD tells how many there were.
+            if reply.is_ok() || reply.kind == b':' {
                 state.apply(*effect);
             }
         }

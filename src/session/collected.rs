@@ -8,9 +8,10 @@ use super::awaited::{Awaited, Names, Question};
 use super::blocking::{self, Blocked};
 use super::commands::{OK, Route, Silence, Verdict};
 use super::effect::{Effect, effect};
+use super::fieldsets::Change;
 use super::ids;
 use super::replay::OneShot;
-use crate::command::{self, Channel, Class, Timeout};
+use crate::command::{self, Channel, Class, Timeout, words};
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
@@ -111,7 +112,15 @@ impl Session {
     pub(super) fn too_long(&mut self, class: Class) {
         let args = self.intake.scanner.args();
         let in_multi = self.intake.transaction.is_some();
+        let prepares = class == Class::Import
+            && Args::new(self.intake.held()).nth(1).is_some_and(|sub| words::is(sub, "PREPARE"));
         let route = match class {
+            Class::Import if prepares && in_multi => {
+                if !self.admit() {
+                    return self.park(Some((class, args)), &[]);
+                }
+                Route::Discard(Verdict::RefuseInMulti(TOO_LONG))
+            }
             Class::Auth | Class::Hello | Class::Client if !in_multi => {
                 Route::Discard(Verdict::Refuse(TOO_LONG))
             }
@@ -138,6 +147,10 @@ impl Session {
             Class::Watch => {
                 let many = Awaited::Effect(Box::new(Effect::WatchMany));
                 Route::Forward { owed: self.expect(many) }
+            }
+            Class::Import if prepares => {
+                let long = Awaited::Effect(Box::new(Effect::Fieldsets(Change::PrepareLong)));
+                Route::Forward { owed: self.expect(long) }
             }
             _ => Route::Forward { owed: self.expect(Awaited::Plain) },
         };

@@ -105,7 +105,8 @@ impl Session {
             | Class::Subscribe(_)
             | Class::Unsubscribe(_)
             | Class::Eval
-            | Class::Script => return Some(Route::Collect(class)),
+            | Class::Script
+            | Class::Import => return Some(Route::Collect(class)),
             Class::Secret => Awaited::Secret,
             Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
             Class::Multi if args == 1 => Awaited::Multi,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fieldsets;
 use super::ids;
 use super::state::Tracking;
 use crate::command::{Channel, Class};
@@ -20,6 +21,7 @@ pub(super) enum Effect {
     Capabilities(Vec<Box<[u8]>>),
     Track(Box<Tracking>),
     NoTracking,
+    Fieldsets(fieldsets::Change),
     Watch(Vec<Box<[u8]>>),
     /// More keys than were looked at.
     WatchMany,
@@ -41,6 +43,7 @@ impl Effect {
             | Effect::Subscribe(_, names)
             | Effect::Unsubscribe(_, names) => sum(names),
             Effect::Name(text) | Effect::LibName(text) | Effect::LibVer(text) => text.len(),
+            Effect::Fieldsets(change) => change.size(),
             Effect::Track(tracking) => {
                 sum(&tracking.options)
                     + tracking.prefixes.iter().map(|it| it.len() + 32).sum::<usize>()
@@ -75,6 +78,7 @@ pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
         Class::Subscribe(channel) => Some(Effect::Subscribe(channel, owned())),
         Class::Unsubscribe(channel) => Some(Effect::Unsubscribe(channel, owned())),
         Class::Client => client(rest),
+        Class::Import => fieldsets::Change::new(rest).map(Effect::Fieldsets),
         _ => None,
     }
 }

@@ -126,6 +126,11 @@ impl Intake {
         self.is_incomplete() || self.is_in(Route::Forward { owed: false })
     }
 
+    /// What there is of a request that is collected.
+    pub(super) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     /// Takes those that nobody answers, and that are on their way now.
     pub(super) fn take_unanswered(&mut self) -> u32 {
         let incomplete = u32::from(self.is_in(Route::Forward { owed: false }));
