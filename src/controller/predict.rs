@@ -11,6 +11,10 @@ use crate::config::Fault;
 use crate::generation::Readiness;
 use crate::session::{Order, Prospect, marks};
 
+/// Why a client may lose something.
+const UNKNOWN: &str = "has used a command that the proxy does not know, and that has to do with the \
+     connection: what it changed there is lost";
+
 /// What a reload would do, as things are.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
@@ -22,6 +26,8 @@ pub struct Prediction {
     moved: usize,
     carrying: Carried,
     closed: Vec<Closed>,
+    /// Clients that would be moved, and that may lose something that the proxy does not know.
+    uncertain: Vec<Closed>,
     /// Commands that wait, and would be waited for.
     waited_for: usize,
     /// The present uplink's user may use CLIENT UNBLOCK.
@@ -84,6 +90,8 @@ impl Controller {
         let prospects = self.prospects().await;
         let moving = || prospects.iter().filter(|it| uplink_changes && it.connected);
         let closed: Vec<Closed> = moving().filter_map(Closed::of).collect();
+        let uncertain = moving().filter(|it| it.unknown && it.closed_for.is_none());
+        let uncertain = uncertain.map(|it| Closed::named(it, UNKNOWN)).collect();
         let mut prediction = Prediction {
             uplink: generation.uplink.config.addr.to_string(),
             uplink_changes,
@@ -91,6 +99,7 @@ impl Controller {
             moved: moving().count() - closed.len(),
             carrying: self.carried(),
             closed,
+            uncertain,
             waited_for: moving().filter(|it| it.waits).count(),
             may_unblock: true,
             may_list: true,
@@ -137,7 +146,10 @@ impl Controller {
 
 impl Closed {
     fn of(prospect: &Prospect) -> Option<Closed> {
-        let reason = prospect.closed_for?;
-        Some(Closed { client: prospect.client.to_string(), reason })
+        prospect.closed_for.map(|reason| Closed::named(prospect, reason))
+    }
+
+    fn named(prospect: &Prospect, reason: &'static str) -> Closed {
+        Closed { client: prospect.client.to_string(), reason }
     }
 }

@@ -169,6 +169,7 @@ pub(super) struct Prediction {
     pub(super) moved: u64,
     pub(super) waited_for: u64,
     pub(super) closed: Vec<Closed>,
+    pub(super) uncertain: Vec<Closed>,
     pub(super) may_unblock: bool,
     pub(super) may_list: bool,
     pub(super) exact_messages: bool,

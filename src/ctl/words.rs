@@ -144,6 +144,7 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
         format!("of {clients}, {} would be moved and {closed} closed", it.moved),
     ];
     lines.extend(it.closed.iter().map(self::closed));
+    lines.extend(it.uncertain.iter().map(uncertain));
     if it.waited_for > 0 {
         let waited_for = count(it.waited_for, "command");
         lines.push(format!("{waited_for} would be waited for, which cannot be interrupted"));
@@ -161,6 +162,10 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
 
 fn closed(it: &Closed) -> String {
     format!("  closed: {}: {}", it.client, it.reason)
+}
+
+fn uncertain(it: &Closed) -> String {
+    format!("  uncertain: {}: {}", it.client, it.reason)
 }
 
 fn result(it: &Record) -> String {

@@ -23,8 +23,9 @@ pub struct Limits {
 impl Limits {
     /// Before AUTH, as in Redis.
     pub const UNAUTHENTICATED: Limits = Limits { args: 10, bulk: 16 * 1024 };
-    /// What Redis 7 allows.
-    pub const FULL: Limits = Limits { args: i32::MAX as u32, bulk: 512 * 1024 * 1024 };
+    /// What may be forwarded: how large a bulk string may be is for the uplink to say, whose
+    /// `proto-max-bulk-len` may be changed at any time. Nothing of it is held here.
+    pub const FULL: Limits = Limits { args: i32::MAX as u32, bulk: i64::MAX as u64 };
 }
 
 /// The client broke the protocol, or a limit of it. Nothing after this can be trusted.
@@ -39,7 +40,7 @@ pub enum Error {
     /// A bulk string does not begin with `$`.
     #[error("expected '$', got '{}'", printable(*.0))]
     NotABulk(u8),
-    /// The number after `$` is none, or over the limit.
+    /// The number after `$` is none, or negative, or has more than 18 digits.
     #[error("invalid bulk length")]
     BulkLength,
     /// Over [`Limits::UNAUTHENTICATED`].
@@ -157,6 +158,11 @@ impl Scanner {
     /// The number of arguments of the present frame, the name included.
     pub fn args(&self) -> u32 {
         self.args
+    }
+
+    /// Bytes of the present bulk string that were announced, and are still to come.
+    pub fn bulk_left(&self) -> u64 {
+        self.bulk_left
     }
 
     /// Where in the input the present (or just ended) frame began; 0 if in an earlier input.
@@ -366,9 +372,6 @@ impl Scanner {
 
     fn accept_bulk(&mut self, len: i64) -> Result<(), Error> {
         let len = u64::try_from(len).map_err(|_| Error::BulkLength)?;
-        if len > Limits::FULL.bulk {
-            return Err(Error::BulkLength);
-        }
         if len > self.limits.bulk {
             return Err(Error::UnauthenticatedBulkLength);
         }

@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::command::words;
 use crate::config::Login;
 use crate::resp::encode;
 
@@ -55,8 +56,7 @@ pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'st
     let Some((version, mut options)) = args.get(1..).and_then(<[_]>::split_first) else {
         return Ok(plain(args));
     };
-    let version = std::str::from_utf8(version).ok().and_then(|text| text.parse::<i64>().ok());
-    match version {
+    match words::integer(version) {
         None => return Err("ERR Protocol version is not an integer or out of range"),
         Some(2 | 3) => {}
         Some(_) => return Err("NOPROTO unsupported protocol version"),
@@ -143,6 +143,9 @@ mod tests {
         let login = login(None);
         for (line, text) in [
             ("HELLO x", "ERR Protocol version is not an integer or out of range"),
+            ("HELLO +3", "ERR Protocol version is not an integer or out of range"),
+            ("HELLO 03", "ERR Protocol version is not an integer or out of range"),
+            ("HELLO -3", "NOPROTO unsupported protocol version"),
             ("HELLO 4", "NOPROTO unsupported protocol version"),
             ("HELLO 4 AUTH default wrong", "NOPROTO unsupported protocol version"),
             ("HELLO 3 FOO", HELLO_SYNTAX),

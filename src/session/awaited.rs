@@ -35,7 +35,7 @@ pub(super) enum Awaited {
     Discard,
     /// The uplink was told to discard the transaction: the client must be told that it failed.
     Touched,
-    /// `+OK` makes this happen.
+    /// `+OK`, or a number, makes this happen.
     Effect(Box<Effect>),
     /// HELLO: a map or an array tells the protocol's version; and the client has this name, if any.
     Hello(Option<Box<[u8]>>),
@@ -158,7 +158,7 @@ impl Awaited {
         let names = args.get(1..).unwrap_or_default();
         let awaited = match class {
             Class::Secret => Awaited::Secret,
-            Class::Wait => Awaited::Waiting,
+            Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
             Class::Subscribe(_) if names.is_empty() => Awaited::Plain,
             Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::of(names)),
             Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::of(names)),
@@ -328,7 +328,8 @@ pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Se
             _ => Settled::Fault,
         },
         Awaited::Effect(effect) => {
-            if reply.is_ok() {
+            // HIMPORT DISCARD tells how many there were.
+            if reply.is_ok() || reply.kind == b':' {
                 state.apply(*effect);
             }
             Settled::Answered

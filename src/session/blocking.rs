@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::command::Timeout;
+use crate::command::grammar::Read;
+use crate::command::{Timeout, words};
 use crate::resp::{Args, encode};
 
 /// The error by which a command that was interrupted is known.
@@ -112,7 +113,7 @@ pub(super) fn with_time_left(frame: &[u8], timeout: Timeout, left: Duration) -> 
         return None;
     }
     let text = match timeout {
-        Timeout::First | Timeout::Last => format!("{}.{:03}", millis / 1000, millis % 1000),
+        Timeout::At(_) | Timeout::Last => format!("{}.{:03}", millis / 1000, millis % 1000),
         Timeout::Block => millis.to_string(),
     };
     let mut args: Vec<&[u8]> = Args::new(frame).collect();
@@ -124,29 +125,30 @@ pub(super) fn with_time_left(frame: &[u8], timeout: Timeout, left: Duration) -> 
 /// Where the timeout is.
 fn place(timeout: Timeout, args: &[&[u8]]) -> Option<usize> {
     let at = match timeout {
-        Timeout::First => 1,
+        Timeout::At(at) => at,
         Timeout::Last => args.len().checked_sub(1)?,
-        Timeout::Block => args.iter().position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))? + 1,
+        Timeout::Block => Read::new(args)?.block?,
     };
     (at > 0 && at < args.len()).then_some(at)
 }
 
+/// For how long the server lets it wait, 0 for ever; `None` if the server does not take the number.
 fn wait(timeout: Timeout, args: &[&[u8]]) -> Option<Duration> {
-    let text = std::str::from_utf8(args.get(place(timeout, args)?)?).ok()?;
-    match timeout {
-        Timeout::First | Timeout::Last => Duration::try_from_secs_f64(text.parse().ok()?).ok(),
-        Timeout::Block => text.parse().ok().map(Duration::from_millis),
-    }
+    let number = args[place(timeout, args)?];
+    let millis = match timeout {
+        Timeout::At(_) | Timeout::Last => words::seconds(number)?,
+        Timeout::Block => u64::try_from(words::integer(number)?).ok()?,
+    };
+    Some(Duration::from_millis(millis))
 }
 
-/// Where an XREAD says `$`, and of which stream.
+/// Where an XREAD begins after what is there already, and of which stream: `$`. A `+` that has to
+/// wait found an empty stream, so it means the same then.
 pub(super) fn new_entries<'a>(args: &[&'a [u8]]) -> Vec<(usize, &'a [u8])> {
-    let Some(at) = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS")) else {
-        return Vec::new();
-    };
-    let count = (args.len() - at - 1) / 2;
-    let ids = at + 1 + count..args.len();
-    ids.filter(|id| args[*id] == b"$").map(|id| (id, args[id - count])).collect()
+    let is_read = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"XREAD"));
+    let Some(read) = Read::new(args).filter(|_| is_read) else { return Vec::new() };
+    let is_new = |at: usize| matches!(words::until_nul(args[at]), b"$" | b"+");
+    read.positions().filter(|(at, _)| is_new(*at)).map(|(at, key)| (at, args[key])).collect()
 }
 
 /// What `$` means, by the answer to an XINFO STREAM that was sent ahead.
@@ -197,12 +199,20 @@ mod tests {
         let left = Duration::from_micros(1_234_567);
         for (line, timeout, wanted) in [
             ("BLPOP a b 0.5", Timeout::Last, "BLPOP a b 1.234"),
-            ("BLMPOP 3 1 a LEFT", Timeout::First, "BLMPOP 1.234 1 a LEFT"),
+            ("BLMPOP 3 1 a LEFT", Timeout::At(1), "BLMPOP 1.234 1 a LEFT"),
             (
                 "XREAD COUNT 2 block 9 STREAMS s 0",
                 Timeout::Block,
                 "XREAD COUNT 2 block 1234 STREAMS s 0",
             ),
+            (
+                "XREADGROUP GROUP block 100000 BLOCK 0 BLOCK 9 STREAMS s >",
+                Timeout::Block,
+                "XREADGROUP GROUP block 100000 BLOCK 0 BLOCK 1234 STREAMS s >",
+            ),
+            ("BLMOVEM a b LEFT LEFT 0 COUNT 2 OBO", Timeout::At(5), {
+                "BLMOVEM a b LEFT LEFT 1.234 COUNT 2 OBO"
+            }),
         ] {
             let asked = with_time_left(&frame(line), timeout, left).expect("time is left");
             assert_eq!(text(&asked), wanted);
@@ -224,6 +234,11 @@ mod tests {
             until("XREAD BLOCK 7 STREAMS a 0", Timeout::Block),
             Some(Some(Duration::from_millis(7)))
         );
+        for (line, millis) in [("BLPOP a 0x1", 1000), ("BLPOP a 1e-1", 100), ("BLPOP a .0001", 1)] {
+            let wait = Some(Some(Duration::from_millis(millis)));
+            assert_eq!(until(line, Timeout::Last), wait, "{line}");
+        }
+        assert_eq!(until("BLPOP a -0.0001", Timeout::Last), Some(None), "as Redis has it");
         for wrong in ["BLPOP a -1", "BLPOP a x", "BLPOP", "BLPOP a nan"] {
             assert_eq!(until(wrong, Timeout::Last), None, "{wrong}");
         }
@@ -236,6 +251,12 @@ mod tests {
             Blocked::new(&frame(line), Timeout::Block, Instant::now()).expect("valid");
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         assert_eq!(new_entries(&args), [(7, &b"a"[..]), (9, b"c")]);
+        for none in ["BLPOP streams a $ 5", "XREADGROUP GROUP g c BLOCK 0 STREAMS s $"] {
+            let args: Vec<&[u8]> = none.split(' ').map(str::as_bytes).collect();
+            assert_eq!(new_entries(&args), [], "{none}");
+        }
+        let last: Vec<&[u8]> = "XREAD BLOCK 0 STREAMS $ +".split(' ').map(str::as_bytes).collect();
+        assert_eq!(new_entries(&last), [(5, &b"$"[..])]);
         assert!(!blocked.can_be_repeated());
         blocked.resolve(7, position(b"-ERR no such key\r\n"));
         let info = b"*4\r\n$6\r\nlength\r\n:1\r\n$17\r\nlast-generated-id\r\n$3\r\n7-2\r\n";

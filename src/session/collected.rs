@@ -24,6 +24,10 @@ impl Session {
     /// A request whose arguments matter is complete; false if the gate is shut to it.
     pub(super) fn collected(&mut self, class: Class, frame: &[u8]) -> bool {
         let args: Vec<&[u8]> = Args::new(frame).collect();
+        self.intake.unknown |= class == Class::Client
+            && args
+                .get(1)
+                .is_some_and(|it| self.generation.uplink.commands.is_unknown_of_client(it));
         let taken = match class {
             Class::Reset if args.len() == 1 => self.reset(frame),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
@@ -276,6 +280,7 @@ impl Session {
         self.intake.transaction = None;
         self.intake.one_shot = None;
         self.intake.silence = Silence::No;
+        self.intake.unknown = false;
         let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);

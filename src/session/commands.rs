@@ -5,12 +5,13 @@ use super::auth;
 use super::awaited::{Awaited, Names};
 use super::close::Reason;
 use super::effect::Effect;
+use super::fieldsets::Change;
 use super::orders::Marker;
 use super::owed::Audience;
 use super::replay::{self, OneShot};
 use super::tap::Secrecy;
 use super::transaction::{Fate, Transaction};
-use crate::command::Class;
+use crate::command::{Class, words};
 use crate::resp::encode;
 
 pub(super) const OK: &[u8] = b"+OK\r\n";
@@ -68,12 +69,18 @@ fn unsupported(name: &[u8]) -> &'static str {
     }
 }
 
+/// The subcommand of HIMPORT that changes the connection.
+fn prepares(sub: &[u8]) -> bool {
+    words::is(sub, "PREPARE")
+}
+
 impl Session {
     /// Decides what becomes of a whole request; `None` if the gate is shut to it.
     pub(super) fn head(&mut self, class: Class, args: u32) -> Option<Route> {
         if let Some(route) = self.answered_here(class, args) {
             return Some(route);
         }
+        self.intake.unknown |= matches!(class, Class::Unknown { .. });
         if self.intake.transaction.is_some() {
             return self.head_in_multi(class, args);
         }
@@ -90,9 +97,10 @@ impl Session {
             | Class::Publish
             | Class::Eval
             | Class::Script
+            | Class::Import
             | Class::Reset => return Some(Route::Held(class, args)),
             Class::Secret => Awaited::Secret,
-            Class::Wait => Awaited::Waiting,
+            Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
             Class::Multi if args == 1 => Awaited::Multi,
             Class::Unwatch => Awaited::effect(Effect::Unwatch),
             Class::Monitor => Awaited::effect(Effect::Monitor),
@@ -104,6 +112,7 @@ impl Session {
             | Class::Asking
             | Class::Quit
             | Class::Replication
+            | Class::Unknown { waits: false }
             | Class::Http => Awaited::Plain,
         };
         if !self.admit() {
@@ -162,6 +171,7 @@ impl Session {
             Class::Auth | Class::Hello | Class::Client => Some(TOO_LONG),
             Class::Subscribe(_) | Class::Unsubscribe(_) if in_multi => Some(TOO_LONG),
             Class::Publish if self.intake.begins_with(Marker::is_own) => Some(NOT_YOURS),
+            Class::Import if in_multi && self.intake.begins_with(prepares) => Some(TOO_LONG),
             Class::Replication => Some(unsupported(self.intake.scanner.name())),
             _ => None,
         };
@@ -182,8 +192,13 @@ impl Session {
             Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::unknown(args - 1)),
             Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::unknown(args - 1)),
             // It may have BLOCK, further on.
-            Class::Read | Class::Blocking(_) | Class::Wait => Awaited::Waiting,
+            Class::Read | Class::Blocking(_) | Class::Wait | Class::Unknown { waits: true } => {
+                Awaited::Waiting
+            }
             Class::Watch => Awaited::effect(Effect::WatchMany),
+            Class::Import if self.intake.begins_with(prepares) => {
+                Awaited::effect(Effect::Fieldsets(Change::PrepareLong))
+            }
             Class::Secret => Awaited::Secret,
             _ => Awaited::Plain,
         };

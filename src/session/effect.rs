@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fieldsets;
 use super::ids;
 use super::state::Tracking;
 use crate::command::Class;
@@ -20,6 +21,7 @@ pub(super) enum Effect {
     Capabilities(Vec<Box<[u8]>>),
     Track(Box<Tracking>),
     NoTracking,
+    Fieldsets(fieldsets::Change),
     Watch(Vec<Box<[u8]>>),
     /// More keys than were looked at.
     WatchMany,
@@ -34,6 +36,7 @@ impl Effect {
         let own = match self {
             Effect::Watch(names) | Effect::Capabilities(names) => sum(names),
             Effect::Name(text) | Effect::LibName(text) | Effect::LibVer(text) => text.len(),
+            Effect::Fieldsets(change) => change.size(),
             Effect::Track(tracking) => {
                 sum(&tracking.options)
                     + tracking.prefixes.iter().map(|it| it.len() + 32).sum::<usize>()
@@ -58,7 +61,7 @@ pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
     let owned = || rest.iter().map(|arg| Box::from(*arg)).collect();
     match class {
         Class::Select => match rest {
-            [db] => std::str::from_utf8(db).ok()?.parse().ok().map(Effect::Select),
+            [db] => ids::number(db).and_then(|db| u32::try_from(db).ok()).map(Effect::Select),
             _ => None,
         },
         Class::Watch => Some(Effect::Watch(owned())),
@@ -66,6 +69,7 @@ pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
         Class::Readonly(on) => Some(Effect::Readonly(on)),
         Class::Monitor => Some(Effect::Monitor),
         Class::Client => client(rest),
+        Class::Import => fieldsets::Change::new(rest).map(Effect::Fieldsets),
         _ => None,
     }
 }
@@ -128,7 +132,9 @@ mod tests {
             effect(class, &args)
         };
         assert_eq!(of(Class::Select, "SELECT 7"), Some(Effect::Select(7)));
-        assert_eq!(of(Class::Select, "SELECT x"), None);
+        for wrong in ["SELECT x", "SELECT +7", "SELECT 07", "SELECT -1", "SELECT 4294967296"] {
+            assert_eq!(of(Class::Select, wrong), None, "{wrong}");
+        }
         assert_eq!(of(Class::Client, "CLIENT no-evict on"), Some(Effect::NoEvict(true)));
         assert_eq!(of(Class::Client, "CLIENT LIST"), None);
         assert_eq!(of(Class::Client, "CLIENT"), None);
@@ -140,5 +146,8 @@ mod tests {
         assert_eq!(tracking.redirect, Some(7));
         assert!(tracking.has("BCAST") && tracking.has("NOLOOP") && !tracking.has("OPTIN"));
         assert_eq!(tracking.prefixes.len(), 2);
+        let on = of(Class::Client, "CLIENT TRACKING on REDIRECT 5 PREFIX redirect PREFIX 7 BCAST");
+        let Some(Effect::Track(tracking)) = on else { panic!("{on:?}") };
+        assert_eq!((tracking.redirect, tracking.prefixes.len()), (Some(5), 2));
     }
 }

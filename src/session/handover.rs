@@ -73,6 +73,7 @@ impl Session {
             connected: self.is_connected(),
             closed_for: self.uncarried().filter(|_| self.is_connected()),
             waits: self.owed.is_blocked() && !self.can_be_interrupted(),
+            unknown: self.intake.unknown,
         }
     }
 

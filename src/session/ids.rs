@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::command::{grammar, words};
 use crate::resp::encode;
 
 /// Between the ids of one uplink and those of the next.
@@ -191,10 +192,12 @@ impl Ids {
         if uplink == At::Present && self.are_the_uplinks() {
             return None;
         }
+        let is_client = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"CLIENT"));
+        let ids = if is_client { grammar::client_ids(args) } else { Vec::new() };
         let replaced: Vec<Option<Vec<u8>>> = (0..args.len())
             .map(|at| {
                 // The uplink has words for a number that can be nobody's.
-                let id = number(args[at]).filter(|id| *id > 0 && names_id(args, at))?;
+                let id = number(args[at]).filter(|id| *id > 0 && ids.contains(&at))?;
                 let there = match uplink {
                     At::Present => self.present(id),
                     At::Next => self.next(id),
@@ -314,32 +317,9 @@ pub(super) fn place(args: &[&[u8]]) -> Option<Place> {
     }
 }
 
-/// Whether the argument at this place of a CLIENT request is an id.
-fn names_id(args: &[&[u8]], at: usize) -> bool {
-    let is = |at: usize, name: &str| {
-        args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    if at < 2 {
-        return false;
-    }
-    if is(1, "UNBLOCK") {
-        return at == 2;
-    }
-    if is(1, "TRACKING") {
-        return is(at - 1, "REDIRECT");
-    }
-    // One or more of them.
-    (is(1, "KILL") || is(1, "LIST")) && {
-        let numbers = args[..at].iter().rev().take_while(|arg| number(arg).is_some()).count();
-        is(at - numbers - 1, "ID")
-    }
-}
-
+/// A whole number that may be an id.
 pub(super) fn number(text: &[u8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    words::integer(text).and_then(|number| u64::try_from(number).ok())
 }
 
 #[cfg(test)]
@@ -375,6 +355,15 @@ mod tests {
             ),
             ("CLIENT KILL ID 6", format!("CLIENT KILL ID {NOBODY}")),
             ("CLIENT SETNAME 5", "CLIENT SETNAME 5".to_owned()),
+            ("CLIENT KILL USER id ID 5", "CLIENT KILL USER id ID 90".to_owned()),
+            ("CLIENT KILL USER id NOT-ID 5 6", format!("CLIENT KILL USER id NOT-ID 90 {NOBODY}")),
+            ("CLIENT LIST NAME id ID 05", "CLIENT LIST NAME id ID 05".to_owned()),
+            (
+                "CLIENT TRACKING ON REDIRECT 5 PREFIX redirect PREFIX 7 BCAST",
+                "CLIENT TRACKING ON REDIRECT 90 PREFIX redirect PREFIX 7 BCAST".to_owned(),
+            ),
+            ("LPUSH list id 5", "LPUSH list id 5".to_owned()),
+            ("SET unblock 5", "SET unblock 5".to_owned()),
         ] {
             assert_eq!(request(&ids, line), there);
         }

@@ -34,6 +34,7 @@ mod close;
 mod collected;
 mod commands;
 mod effect;
+mod fieldsets;
 mod handover;
 mod ids;
 mod last;

@@ -87,6 +87,8 @@ pub struct Prospect {
     pub closed_for: Option<&'static str>,
     /// A command that waits could not be interrupted.
     pub waits: bool,
+    /// It has used a command that has to do with the connection, and that is not known here.
+    pub unknown: bool,
 }
 
 /// New uplink connections, on their way.

@@ -98,6 +98,7 @@ fn changes(script: &mut Script, told: &Carried, before: &Extras, state: &Carried
             script.ask(&format!("CLIENT {name}"), &[on], Answer::NoError);
         }
     }
+    after.fieldsets.tell(script, &before.fieldsets);
     for name in after.capabilities.difference(&before.capabilities) {
         script.ask("CLIENT CAPA", &[&name[..]], Answer::Anything);
     }

@@ -13,7 +13,7 @@ use super::replay::OneShot;
 use super::tap::Secrecy;
 use super::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
-use crate::command::{self, Class};
+use crate::command::Class;
 use crate::resp::request::{self, Limits, Scanner, Step};
 use crate::resp::{Args, encode, inline};
 
@@ -60,6 +60,9 @@ pub(super) struct Intake {
     pub(super) is_ordinary: bool,
     /// One pass more is held, for a transaction that is too large to be carried.
     pub(super) keeps_pass: bool,
+    /// A command was used that the uplink says has to do with the connection, and that is not known
+    /// here: what it changed cannot be carried.
+    pub(super) unknown: bool,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
 }
@@ -95,6 +98,7 @@ impl Intake {
             silence: Silence::No,
             is_ordinary: authenticated,
             keeps_pass: false,
+            unknown: false,
             admitted: 0,
         }
     }
@@ -279,7 +283,7 @@ impl Session {
             let step = self.intake.scanner.next(input, &mut pos);
             if let Ok(Step::Head { .. }) = step
                 && self.is_fast()
-                && command::class(self.intake.scanner.name()) == Class::Plain
+                && self.class() == Class::Plain
             {
                 self.intake.admitted += 1;
                 self.owed.push_plain(self.intake.scanner.name());
@@ -301,7 +305,7 @@ impl Session {
             match step {
                 Step::More => break,
                 Step::Head { args } => {
-                    let class = command::class(self.intake.scanner.name());
+                    let class = self.class();
                     self.intake.route = Route::Held(class, args);
                     self.intake.scanner.report_end();
                 }
@@ -443,7 +447,9 @@ impl Session {
     /// A request that is too long to be held goes up from now on as it comes, unless the gate is shut.
     fn stream_long(&mut self) {
         let Route::Held(class, args) = self.intake.route else { return };
-        if self.intake.held.len() <= self.intake.room() || self.intake.scanner.undecided() {
+        // What is announced need not come: the uplink may refuse it at once.
+        let announced = self.intake.held.len() as u64 + self.intake.scanner.bulk_left();
+        if announced <= self.intake.room() as u64 || self.intake.scanner.undecided() {
             return;
         }
         self.unsubscribe_late();
@@ -457,6 +463,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What the present request's command means to this uplink.
+    #[inline]
+    fn class(&self) -> Class {
+        self.generation.uplink.commands.class(self.intake.scanner.name())
     }
 
     /// A plain request, like those before it, needs no more than to be counted.

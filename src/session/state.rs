@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::awaited::Confirmed;
 use super::effect::Effect;
+use super::fieldsets::Fieldsets;
 use crate::command::Channel;
 
 /// Bytes of names of channels that are remembered for one client.
@@ -79,6 +80,7 @@ pub(super) struct Extras {
     pub(super) import_source: bool,
     pub(super) capabilities: BTreeSet<Box<[u8]>>,
     pub(super) tracking: Option<Tracking>,
+    pub(super) fieldsets: Fieldsets,
     pub(super) channels: BTreeSet<(Channel, Box<[u8]>)>,
     /// Bytes of their names.
     channel_bytes: usize,
@@ -136,6 +138,8 @@ impl State {
             Some("more subscriptions than are remembered")
         } else if self.prefixes_unknown {
             Some("more prefixes to track than are remembered")
+        } else if self.extras().is_some_and(|extras| extras.fieldsets.are_too_many()) {
+            Some("more HIMPORT fieldsets than are remembered")
         } else {
             None
         }
@@ -269,6 +273,7 @@ impl State {
                 self.prefixes_unknown = false;
                 self.change(|extras| extras.tracking = None);
             }
+            Effect::Fieldsets(change) => self.change(|extras| extras.fieldsets.apply(change)),
             Effect::Watch(keys) => self.watch(keys),
             Effect::WatchMany => self.watch_many(),
             Effect::Unwatch => {

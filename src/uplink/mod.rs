@@ -11,9 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 pub use self::script::{Answer, Heard, Script};
+use crate::command::{Commands, Listed, STATEFUL};
 use crate::config::{Fault, Uplink};
 use crate::dial;
-use crate::resp::{encode, reply};
+use crate::resp::{Args, encode, reply};
 use crate::tls;
 use crate::transport::Stream;
 
@@ -69,6 +70,8 @@ const WITHOUT_MASTER: &str = "-MASTERDOWN";
 pub struct Dialler {
     /// What the file says.
     pub config: Uplink,
+    /// What commands mean there; learnt by the first look whether it serves.
+    pub commands: Commands,
     tls: Option<dial::Tls>,
     time_limit: Duration,
 }
@@ -85,7 +88,7 @@ impl Dialler {
                 Some(tls)
             }
         };
-        Ok(Dialler { config: uplink, tls, time_limit })
+        Ok(Dialler { config: uplink, commands: Commands::default(), tls, time_limit })
     }
 
     /// The proxy's own AUTH, needed again after a RESET.
@@ -139,16 +142,40 @@ impl Dialler {
 
     /// Connects as for a client, and asks whether the uplink is ready to serve.
     pub async fn verify(&self) -> Result<(), Fault> {
-        self.verified().await.map(drop)
+        let mut fresh = self.verified().await?;
+        self.learn(&mut fresh).await;
+        Ok(())
     }
 
     /// The same; tells whether commands that wait for data could be interrupted.
     pub async fn verify_rights(&self) -> Result<bool, Fault> {
         let mut fresh = self.verified().await?;
+        self.learn(&mut fresh).await;
         let asked = timeout(self.time_limit, fresh.ask(&[unblock(0)])).await;
         // Whoever does not answer has not said no.
         let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
         Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
+    }
+
+    /// Asks which commands may wait, and which have to do with the connection, so that those are known
+    /// that the table does not know. A server that does not tell (before Redis 7, or without the
+    /// right to COMMAND LIST) has the table's meanings.
+    async fn learn(&self, fresh: &mut Fresh) {
+        if self.commands.are_learnt() {
+            return;
+        }
+        let list = |category| encode::request(["COMMAND", "LIST", "FILTERBY", "ACLCAT", category]);
+        let questions: Vec<_> = STATEFUL.into_iter().chain(["blocking"]).map(list).collect();
+        let answers = match timeout(self.time_limit, fresh.ask(&questions)).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let mut listed = Listed::default();
+        if let Some((blocking, stateful)) = answers.split_last() {
+            listed.blocking = Args::new(blocking).collect();
+            listed.stateful = stateful.iter().flat_map(|answer| Args::new(answer)).collect();
+        }
+        self.commands.learn(&listed);
     }
 
     /// Connects as for a client; the uplink may be loading its data yet.

@@ -41,7 +41,12 @@ impl FakeUplink {
     /// A reload verifies it, and connects to it with a connection of its own, which may do nothing.
     pub fn accept_reload(&self) {
         let ping = "*1\r\n$4\r\nPING\r\n";
-        self.accept().expect(ping).send("+PONG\r\n").expect_closed();
+        let mut verified = self.accept();
+        verified.expect(ping).send("+PONG\r\n");
+        // What commands it has.
+        while verified.try_request().is_some() {
+            verified.send("-NOPERM\r\n");
+        }
         self.accept_side();
     }
 

@@ -1,4 +1,14 @@
 //! Which commands the proxy must know, and why. One table; all others are [`Class::Plain`].
+//!
+//! - [`grammar`]: where options, names and numbers stand among a command's arguments
+//! - [`words`]: how Redis reads those
+//! - [`Commands`]: the table with what the uplink knows better
+
+pub mod grammar;
+mod learnt;
+pub mod words;
+
+pub use self::learnt::{Commands, Listed, STATEFUL};
 
 /// What a command means to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +41,16 @@ pub enum Class {
     Blocking(Timeout),
     /// Blocking if it has a BLOCK option.
     Read,
-    /// Waits for replicas or for the disk; under `blocking_time_limit_ms`. What it waits for are
-    /// writes that were made on this very connection.
+    /// May wait, and cannot be interrupted: for replicas or for the disk, where what it waits for are
+    /// writes that were made on this very connection; or for something that only the uplink knows.
+    /// Under `blocking_time_limit_ms`.
     Wait,
+    /// Not in the table; the uplink says that it has to do with the connection, and, with `waits`,
+    /// that it may wait.
+    Unknown {
+        /// As [`Class::Wait`].
+        waits: bool,
+    },
     /// Answered by one confirmation for each argument.
     Subscribe(Channel),
     /// Answered by one confirmation for each argument, or for each subscription.
@@ -52,6 +69,8 @@ pub enum Class {
     Eval,
     /// SCRIPT, of which LOAD does the same.
     Script,
+    /// HIMPORT, which prepares names of fields for the connection.
+    Import,
     /// Speaks another protocol afterwards; refused on this listener.
     Replication,
     /// The first line or a header of an HTTP request, which a web page may have made a browser
@@ -62,8 +81,8 @@ pub enum Class {
 /// Where a blocking command says for how long it may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// The first argument after the name; seconds.
-    First,
+    /// The argument at this place, of which the name's is 0; seconds.
+    At(usize),
     /// The last argument; seconds.
     Last,
     /// Behind BLOCK; milliseconds.
@@ -85,12 +104,13 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"acl", Class::Secret),
     (b"asking", Class::Asking),
     (b"auth", Class::Auth),
-    (b"blmove", Class::Blocking(Timeout::Last)),
-    (b"blmpop", Class::Blocking(Timeout::First)),
+    (b"blmove", Class::Blocking(Timeout::At(5))),
+    (b"blmovem", Class::Blocking(Timeout::At(5))),
+    (b"blmpop", Class::Blocking(Timeout::At(1))),
     (b"blpop", Class::Blocking(Timeout::Last)),
     (b"brpop", Class::Blocking(Timeout::Last)),
-    (b"brpoplpush", Class::Blocking(Timeout::Last)),
-    (b"bzmpop", Class::Blocking(Timeout::First)),
+    (b"brpoplpush", Class::Blocking(Timeout::At(3))),
+    (b"bzmpop", Class::Blocking(Timeout::At(1))),
     (b"bzpopmax", Class::Blocking(Timeout::Last)),
     (b"bzpopmin", Class::Blocking(Timeout::Last)),
     (b"client", Class::Client),
@@ -100,6 +120,7 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"eval_ro", Class::Eval),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
+    (b"himport", Class::Import),
     (b"host:", Class::Http),
     (b"migrate", Class::Secret),
     (b"monitor", Class::Monitor),
@@ -142,24 +163,40 @@ const LENGTHS: [u32; 26] = {
     lengths
 };
 
-/// `name` is in lower case and shorter than 32 bytes.
+/// For each first letter, where in the table its names begin; after the last, its end.
+const BEGINS: [usize; 27] = {
+    let mut begins = [TABLE.len(); 27];
+    let mut at = TABLE.len();
+    while at > 0 {
+        at -= 1;
+        begins[(TABLE[at].0[0] - b'a') as usize] = at;
+    }
+    let mut letter = 26;
+    while letter > 0 {
+        letter -= 1;
+        if begins[letter] > begins[letter + 1] {
+            begins[letter] = begins[letter + 1];
+        }
+    }
+    begins
+};
+
+/// What a command means, by the table alone. `name` is in lower case and shorter than 32 bytes.
 #[inline]
 pub fn class(name: &[u8]) -> Class {
-    let Some(letter) = name.first().and_then(|b| b.checked_sub(b'a')) else { return Class::Plain };
-    match LENGTHS.get(usize::from(letter)) {
-        Some(lengths) if lengths >> name.len() & 1 == 1 => in_table(name),
-        _ => Class::Plain,
-    }
+    if learnt::is_among(&LENGTHS, name) { in_table(name) } else { Class::Plain }
 }
 
 fn in_table(name: &[u8]) -> Class {
-    TABLE.iter().find(|(known, _)| *known == name).map_or(Class::Plain, |(_, class)| *class)
+    let letter = usize::from(name[0] - b'a');
+    let names = &TABLE[BEGINS[letter]..BEGINS[letter + 1]];
+    names.iter().find(|(known, _)| *known == name).map_or(Class::Plain, |(_, class)| *class)
 }
 
-/// Whether an XREAD or XREADGROUP, given whole, may wait.
+/// Whether an XREAD or XREADGROUP may wait. One with options that are not known here may.
 pub fn blocks<'a>(args: impl Iterator<Item = &'a [u8]>) -> bool {
-    args.take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"))
-        .any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
+    let args: Vec<&[u8]> = args.collect();
+    grammar::Read::new(&args).is_none_or(|read| read.block.is_some())
 }
 
 #[cfg(test)]
@@ -174,6 +211,13 @@ mod tests {
     }
 
     #[test]
+    fn the_table_is_in_order() {
+        // But for the marks of HTTP, which are no words.
+        assert!(TABLE.is_sorted_by_key(|(name, _)| name[0]));
+        assert_eq!((BEGINS[0], BEGINS[26]), (0, TABLE.len()));
+    }
+
+    #[test]
     fn other_names_are_plain() {
         for name in ["", "get", "set", "ping", "auths", "aut", "AUTH", "\u{7f}", "{", "0auth"] {
             assert_eq!(class(name.as_bytes()), Class::Plain, "{name}");
@@ -181,10 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn xread_waits_only_with_block_before_streams() {
+    fn xread_waits_only_with_the_option_block() {
         let blocks = |line: &str| blocks(line.split(' ').map(str::as_bytes));
         assert!(blocks("XREAD COUNT 1 block 0 STREAMS s $"));
         assert!(blocks("XREADGROUP GROUP g c BLOCK 5 STREAMS s >"));
         assert!(!blocks("XREAD COUNT 1 STREAMS block 0"));
+        assert!(!blocks("XREADGROUP GROUP block 1 STREAMS s >"));
+        assert!(blocks("XREAD LATER 7 BLOCK 0 STREAMS s 0"), "an option of a later server");
     }
 }
