@@ -48,6 +48,8 @@ pub enum Class {
     Readonly(bool),
     /// Brings a script, which the server remembers.
     Eval,
+    /// Calls a script that the server remembers.
+    CallScript,
     /// SCRIPT, of which LOAD does the same.
     Script,
     /// Speaks another protocol afterwards; refused on this listener.
@@ -96,6 +98,8 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"discard", Class::Discard),
     (b"eval", Class::Eval),
     (b"eval_ro", Class::Eval),
+    (b"evalsha", Class::CallScript),
+    (b"evalsha_ro", Class::CallScript),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
     (b"host:", Class::Http),

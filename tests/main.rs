@@ -28,6 +28,7 @@ mod raw_listener;
 mod reloads;
 mod resp_replies;
 mod resp_requests;
+mod scripts;
 mod stop;
 mod switch_faults;
 mod switches;

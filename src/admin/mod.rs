@@ -36,7 +36,7 @@ use tracing::{debug, error, info};
 use self::callers::{Caller, Callers};
 use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::Fault;
-use crate::controller::{By, Controller, Error, NotDone, Report, State};
+use crate::controller::{By, Controller, Error, NotDone, Record, Report, State};
 use crate::listener::{Accepted, Bound, Listener};
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
@@ -240,6 +240,12 @@ impl Desk {
                 let prediction = self.controller.predict().await.map_err(not_carried_out)?;
                 return Ok(vec![("prediction", json!(prediction))]);
             }
+            Command::Reload { dry_run: false } => {
+                let done = self.controller.clone().reload(By::Http).await;
+                let told = done.map_err(|not| not_carried_out(not.error))?;
+                let told = Some(told).filter(Record::is_worth_telling);
+                return Ok(told.map(|record| ("reload", json!(record))).into_iter().collect());
+            }
             Command::Switch { dry_run: true, options } => {
                 let report = self.controller.check_switch(&options).await;
                 return would_switch(report.map_err(not_carried_out)?);
@@ -252,7 +258,6 @@ impl Desk {
             Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
             Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
             Command::Unpause => self.controller.unpause(),
-            Command::Reload { dry_run: false } => self.controller.clone().reload(By::Http).await,
             Command::TerminateRawConnections => {
                 self.reception.raw().terminate();
                 Ok(())

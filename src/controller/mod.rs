@@ -10,6 +10,7 @@
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod loading;
 mod predict;
 mod reload;
 mod server;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use self::predict::{Carried, Prediction};
-pub use self::reload::{By, Record, Reloading, Stage};
+pub use self::reload::{By, NotReloaded, Record, Reloading, Stage};
 pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
 use crate::config::{self, Fault};
 use crate::gate::Hold;

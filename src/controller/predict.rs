@@ -32,6 +32,10 @@ pub struct Prediction {
     exact_messages: bool,
     /// The new uplink is a replica of the present one: it would be waited for.
     replica: bool,
+    /// Scripts that clients call by their hashes, that the present uplink knows, and that neither the
+    /// proxy nor the new one does. How often they were called.
+    unknown_scripts: usize,
+    unknown_script_calls: u64,
 }
 
 /// How many sessions have what.
@@ -96,6 +100,8 @@ impl Controller {
             may_list: true,
             exact_messages: true,
             replica: false,
+            unknown_scripts: 0,
+            unknown_script_calls: 0,
         };
         if !uplink_changes {
             return Ok(prediction);
@@ -118,6 +124,12 @@ impl Controller {
         (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
         (prediction.exact_messages, prediction.replica) =
             (sides.has_exact_messages(), sides.is_replica());
+        let unknown = self.shared.scripts.unknown();
+        let shas: Vec<String> = unknown.iter().map(|(sha, _)| sha.text()).collect();
+        let missed = sides.missed(&shas, generation.settings.connect_time_limit).await;
+        let missed = || unknown.iter().zip(&missed).filter(|(_, missed)| **missed);
+        prediction.unknown_scripts = missed().count();
+        prediction.unknown_script_calls = missed().map(|((_, calls), _)| calls).sum();
         Ok(prediction)
     }
 

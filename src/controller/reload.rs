@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::predict::Closed;
 use super::sides::Sides;
@@ -73,6 +73,7 @@ pub struct Record {
     moved: Moved,
     faults: Vec<String>,
     held_up_by: Vec<HeldUp>,
+    warnings: Vec<String>,
     /// All of it in a line; empty if it succeeded.
     #[serde(skip)]
     pub(super) error: String,
@@ -102,16 +103,39 @@ pub(super) struct Done {
     pub(super) pause: Option<Duration>,
     pub(super) moved: Moved,
     pub(super) held_up_by: Vec<Running>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A reload that was not done.
+#[derive(Debug)]
+pub struct NotReloaded {
+    /// Why.
+    pub error: Error,
+    /// What became of it, if it began.
+    pub record: Option<Box<Record>>,
+}
+
+impl From<Error> for NotReloaded {
+    fn from(error: Error) -> Self {
+        NotReloaded { error, record: None }
+    }
+}
+
+impl Record {
+    /// There is more to be told than that it is done.
+    pub fn is_worth_telling(&self) -> bool {
+        !self.warnings.is_empty()
+    }
 }
 
 impl Controller {
     /// Puts the configuration file in force. Goes on if the caller does not wait for it.
-    pub async fn reload(self: Arc<Self>, by: By) -> Result<(), Error> {
+    pub async fn reload(self: Arc<Self>, by: By) -> Result<Record, NotReloaded> {
         self.not_stopping()?;
         let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
         let busy = self.begin(Change::Reload(reloading))?;
         let running = tokio::spawn(async move { busy.0.run(by).await });
-        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string())))
+        running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string()).into()))
     }
 
     /// The reload that is running.
@@ -127,7 +151,7 @@ impl Controller {
         lock(&self.history).iter().cloned().collect()
     }
 
-    async fn run(&self, by: By) -> Result<(), Error> {
+    async fn run(&self, by: By) -> Result<Record, NotReloaded> {
         let begun = Instant::now();
         notify::reloading();
         let mut done = Done::default();
@@ -136,8 +160,11 @@ impl Controller {
             () = self.shared.stop.begun() => Err(stopping()),
             result = self.steps(by, &mut done) => result,
         };
-        self.record(by, begun.elapsed(), done, &result);
-        result
+        let record = self.record(by, begun.elapsed(), done, &result);
+        match result {
+            Ok(()) => Ok(record),
+            Err(error) => Err(NotReloaded { error, record: Some(Box::new(record)) }),
+        }
     }
 
     async fn steps(&self, by: By, done: &mut Done) -> Result<(), Error> {
@@ -235,7 +262,7 @@ impl Controller {
         }
     }
 
-    fn record(&self, by: By, duration: Duration, done: Done, result: &Result<(), Error>) {
+    fn record(&self, by: By, duration: Duration, done: Done, result: &Result<(), Error>) -> Record {
         let generation = self.shared.current.load();
         let (label, faults) = match result {
             Ok(()) => ("done", Vec::new()),
@@ -260,6 +287,7 @@ impl Controller {
             moved: done.moved,
             faults,
             held_up_by,
+            warnings: done.warnings,
             error: result.as_ref().err().map(Error::to_string).unwrap_or_default(),
         };
         self.shared.metrics.reloads.get_or_create(&Outcome { result: label }).inc();
@@ -280,7 +308,11 @@ impl Controller {
             }
             Err(why) => error!(%why, "the reload is cancelled"),
         }
-        remember(&self.history, record);
+        for warning in &record.warnings {
+            warn!(warning, "at the reload");
+        }
+        remember(&self.history, record.clone());
+        record
     }
 }
 

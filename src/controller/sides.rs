@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
+use super::loading::Loading;
 use super::server::{Info, Replication};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
@@ -16,7 +17,7 @@ use crate::resp::encode;
 use crate::session::{Interrupt, Marker, Watching};
 use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
 
-/// Ids that are asked about at once, and scripts that are loaded at once.
+/// Ids that are asked about at once.
 const BATCH: usize = 200;
 
 /// Both of them, and what they may do.
@@ -34,8 +35,8 @@ pub(super) struct Sides {
     pub(super) may_unblock: bool,
     /// And CLIENT LIST.
     pub(super) may_list: bool,
-    /// Scripts up to this stamp were loaded.
-    scripts: u64,
+    /// What went by is loaded there.
+    pub(super) loading: Loading,
 }
 
 /// Who replicates whom.
@@ -54,7 +55,10 @@ enum Relation {
 
 impl Sides {
     /// Connects, and finds out what is allowed.
-    pub(super) async fn open(before: &Generation, generation: &Generation) -> Result<Self, Fault> {
+    pub(super) async fn open(
+        before: &Generation,
+        generation: &Arc<Generation>,
+    ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
         let hello = || {
             let mut script = Script::default();
@@ -104,7 +108,7 @@ impl Sides {
             relation,
             may_unblock,
             may_list,
-            scripts: 0,
+            loading: Loading::new(generation.clone()),
         };
         let marker = Marker::new();
         let can_mark = timeout(limit, sides.can_mark(&marker)).await;
@@ -190,22 +194,6 @@ impl Sides {
         }
     }
 
-    /// Loads the scripts that it has not loaded yet, by what `since` says.
-    pub(super) async fn load_scripts(
-        &mut self,
-        since: impl Fn(u64) -> (Vec<Box<[u8]>>, u64),
-    ) -> io::Result<()> {
-        let (scripts, stamp) = since(self.scripts);
-        for some in scripts.chunks(BATCH) {
-            let load = |script: &[u8]| encode::request([b"SCRIPT", &b"LOAD"[..], script]);
-            let requests: Vec<_> = some.iter().map(|script| load(script)).collect();
-            // One that is refused would have been refused there, too.
-            self.new.ask(&requests).await?;
-        }
-        self.scripts = stamp;
-        Ok(())
-    }
-
     /// Publishes the mark so that it comes to all who wait for it. Where it comes to both uplinks,
     /// waits until it is at the new one: what was published before it is there, too.
     pub(super) async fn publish_mark(&mut self) -> io::Result<()> {
@@ -223,6 +211,25 @@ impl Sides {
             self.new.send(&marker.publish()).await?;
         }
         self.new.await_frame(&marker.message(true)).await
+    }
+
+    /// Of each of these scripts, whether clients will miss it: the old uplink knows it, as far as it
+    /// tells, and the new one does not.
+    pub(super) async fn missed(&mut self, shas: &[String], limit: Duration) -> Vec<bool> {
+        if shas.is_empty() {
+            return Vec::new();
+        }
+        let words = ["SCRIPT", "EXISTS"].into_iter().chain(shas.iter().map(String::as_str));
+        let request = encode::request(words.collect::<Vec<_>>());
+        let is_known = async |side: Option<&mut Fresh>| -> Option<Vec<bool>> {
+            let asked = timeout(limit, side?.ask(std::slice::from_ref(&request))).await;
+            let answer = asked.ok()?.ok()?.concat();
+            let mut lines = answer.strip_prefix(b"*")?.split(|byte| *byte == b'\n').skip(1);
+            Some(shas.iter().map(|_| lines.next() == Some(b":1\r")).collect())
+        };
+        let old = is_known(self.old.as_mut()).await.unwrap_or_else(|| vec![true; shas.len()]);
+        let new = is_known(Some(&mut self.new)).await.unwrap_or_else(|| vec![false; shas.len()]);
+        old.iter().zip(new).map(|(old, new)| *old && !new).collect()
     }
 
     /// How many databases the new uplink has, if it tells.

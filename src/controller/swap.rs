@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::reload::Done;
 use super::sides::Sides;
@@ -88,6 +88,7 @@ impl Controller {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
+        sides.loading.ahead(&self.shared).await;
         let preparation =
             Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related());
         let failed = || preparation.fault().is_some();
@@ -101,14 +102,8 @@ impl Controller {
             ))
         });
         if fault.is_none() {
-            let limit = generation.settings.connect_time_limit;
-            let loading =
-                timeout(limit, sides.load_scripts(|stamp| self.shared.scripts.since(stamp)));
-            if !matches!(loading.await, Ok(Ok(()))) {
-                fault = Some(Fault::new(format!("could not load scripts at uplink: {addr}")));
-            }
-        }
-        if fault.is_none() {
+            // That may have taken a while.
+            sides.loading.ahead(&self.shared).await;
             // It may have died since it was verified.
             fault = generation.uplink.verify().await.err();
         }
@@ -149,6 +144,7 @@ impl Controller {
             self.abandon().await;
             return Err(why);
         }
+        done.warnings.extend(sides.loading.warnings());
         self.exchange(swap, held, done);
         Ok(())
     }
@@ -181,6 +177,7 @@ impl Controller {
     pub(super) fn exchange(&self, swap: &Swap<'_>, held: Held, done: &mut Done) {
         self.reception.retire(swap.sockets, swap.before);
         self.shared.ids.exchange();
+        self.shared.scripts.moved();
         self.shared.current.exchange(swap.preparation.generation().clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
@@ -250,10 +247,7 @@ impl Controller {
             self.tell_last(swap, &finish, deadline, last, order).await?;
         }
         sides.ask_watched(finish.take_watching(), deadline).await;
-        let scripts = sides.load_scripts(|stamp| self.shared.scripts.since(stamp));
-        if !matches!(timeout_at(deadline, scripts).await, Ok(Ok(()))) {
-            return Err(refused(Fault::new(format!("could not load scripts at uplink: {addr}"))));
-        }
+        sides.loading.rest(&self.shared, deadline).await;
         // What was written to a master reaches its replica before this does.
         if sides.marker.is_some() && (preparation.is_listened() || sides.is_replica()) {
             preparation.published();

@@ -63,7 +63,9 @@ pub(super) struct Reload {
     pub(super) pause_ms: Option<f64>,
     pub(super) sessions_moved: u64,
     pub(super) sessions_closed: u64,
+    pub(super) closed: Vec<Closed>,
     pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A switch that is running.
@@ -159,6 +161,8 @@ pub(super) struct Prediction {
     pub(super) may_list: bool,
     pub(super) exact_messages: bool,
     pub(super) replica: bool,
+    pub(super) unknown_scripts: u64,
+    pub(super) unknown_script_calls: u64,
 }
 
 impl Info {

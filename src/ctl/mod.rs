@@ -137,11 +137,11 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
         }
         Action::Reload(_) => {
             let answer = ask(&[cmd("reload")], None).await?;
-            let line = match answer.status {
+            let lines = match answer.status {
                 StatusCode::OK => reloaded(place).await,
-                _ => String::new(),
+                _ => Vec::new(),
             };
-            Ok(Ended::of(answer, |_| vec![line]))
+            Ok(Ended::of(answer, |_| lines))
         }
         Action::Switch(switch) => switch::run(place, switch, ctl.json).await,
         Action::CancelSwitch => {
@@ -167,10 +167,10 @@ fn status(answer: Answer) -> Result<Ended, Error> {
 }
 
 /// What the reload did, if it can still be found out.
-async fn reloaded(place: &Place) -> String {
+async fn reloaded(place: &Place) -> Vec<String> {
     let info = Line::new(place).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
-    let line = info.and_then(|info| info.reloads.first().map(words::reload));
-    line.unwrap_or_else(|| "reloaded".to_owned())
+    let lines = info.and_then(|info| info.reloads.first().map(words::reload_lines));
+    lines.unwrap_or_else(|| vec!["reloaded".to_owned()])
 }
 
 impl Ended {

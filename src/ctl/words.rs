@@ -106,6 +106,14 @@ pub(super) fn reload(it: &Reload) -> String {
     format!("done in {took}{held}{moved}; uplink {uplink}, generation {generation}")
 }
 
+/// And, each on a line of its own, who was closed, and what was not as it should be.
+pub(super) fn reload_lines(it: &Reload) -> Vec<String> {
+    let mut lines = vec![reload(it)];
+    lines.extend(it.closed.iter().map(closed));
+    lines.extend(it.warnings.iter().map(|text| format!("warning: {text}")));
+    lines
+}
+
 /// What a reload would do.
 pub(super) fn prediction(it: &Prediction) -> Vec<String> {
     let clients = count(it.clients, "client");
@@ -131,6 +139,13 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
     }
     if !it.exact_messages {
         lines.push("messages of publishers elsewhere may be lost or doubled".to_owned());
+    }
+    if it.unknown_scripts > 0 {
+        let (scripts, calls) =
+            (count(it.unknown_scripts, "script"), count(it.unknown_script_calls, "time"));
+        lines.push(format!(
+            "{scripts}, called by EVALSHA {calls}, would be NOSCRIPT: the proxy has not seen what they are"
+        ));
     }
     lines
 }

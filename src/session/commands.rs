@@ -112,6 +112,7 @@ impl Session {
             Class::Monitor => Awaited::Effect(Box::new(Effect::Monitor)),
             Class::Readonly(on) => Awaited::Effect(Box::new(Effect::Readonly(on))),
             Class::Plain
+            | Class::CallScript
             | Class::Multi
             | Class::Exec
             | Class::Discard

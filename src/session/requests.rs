@@ -346,6 +346,9 @@ impl Session {
                         self.unsubscribe_late();
                     }
                     let class = command::class(self.intake.scanner.name());
+                    if class == Class::CallScript && self.intake.authenticated {
+                        self.note_call(&input[pos..]);
+                    }
                     let Some(route) = self.head(class, args) else {
                         self.to_uplink.push(&input[from..start]);
                         self.intake.held.extend_from_slice(&input[start..pos]);
@@ -388,6 +391,15 @@ impl Session {
             }
         }
         Ok(self.rest(input, from))
+    }
+
+    /// An EVALSHA begins, of which this is what comes after its name. A hash that is cut in two, by the
+    /// way that input happens to come, is passed over: it only matters how often each is used.
+    fn note_call(&self, rest: &[u8]) {
+        const DIGITS: usize = 40;
+        if let Some(sha) = rest.strip_prefix(b"$40\r\n").and_then(|rest| rest.get(..DIGITS)) {
+            self.shared.scripts.called(sha);
+        }
     }
 
     /// A request that was not just passed on ends at `pos`. False if no more may be taken in.

@@ -239,6 +239,7 @@ impl<'a> Run<'a> {
             // Who has an open transaction begins it again with its next request.
             warn!(%why, "open transactions were not carried over ahead");
         }
+        self.progress.warnings.extend(sides.loading.warnings());
         controller.exchange(&swap, held, &mut self.progress.done);
         self.switching.stage(Stage::Resumed, "clients take the new uplink");
         let ways = pair.ways_back(&copied.old.replicas);
