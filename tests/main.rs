@@ -16,6 +16,7 @@ mod configuration;
 mod ctl;
 mod handover_faults;
 mod handovers;
+mod held_up;
 mod listeners;
 mod log_messages;
 mod page;

@@ -392,7 +392,7 @@ impl Controller {
     async fn reload_again(self: Arc<Self>) {
         if lock(&self.change).is_none() && self.again.swap(false, Ordering::SeqCst) {
             // What comes of it is in the log, and in the status for systemd.
-            let _ = self.reload(By::Signal).await;
+            let _ = self.reload(By::Signal, false).await;
         }
     }
 }

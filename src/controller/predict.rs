@@ -4,8 +4,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::reload::HeldUp;
 use super::sides::Sides;
-use super::swap::{few_descriptors, refused};
+use super::swap::{few_descriptors, given_up_for, held_up, refused};
 use super::{ASKING, Controller, Error, WOKEN};
 use crate::config::Fault;
 use crate::generation::Readiness;
@@ -22,6 +23,11 @@ pub struct Prediction {
     moved: usize,
     carrying: Carried,
     closed: Vec<Closed>,
+    /// Requests for which the reload would be cancelled, before anybody is held.
+    held_up_by: Vec<HeldUp>,
+    /// Why it would be, in a line; `None` if it would not.
+    #[serde(skip)]
+    pub cancelled: Option<Error>,
     /// Commands that wait, and would be waited for.
     waited_for: usize,
     /// The present uplink's user may use CLIENT UNBLOCK.
@@ -78,8 +84,8 @@ impl Controller {
     }
 
     /// Verifies the configuration file as a reload would, and says what that would do. Nothing is
-    /// changed.
-    pub async fn predict(&self) -> Result<Prediction, Error> {
+    /// changed. With `force`, clients that would hold it up would be closed.
+    pub async fn predict(&self, force: bool) -> Result<Prediction, Error> {
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // They were bound to see whether they can be.
@@ -95,6 +101,8 @@ impl Controller {
             moved: moving().count() - closed.len(),
             carrying: self.carried(),
             closed,
+            held_up_by: Vec::new(),
+            cancelled: None,
             waited_for: moving().filter(|it| it.waits).count(),
             may_unblock: true,
             may_list: true,
@@ -130,6 +138,18 @@ impl Controller {
         let missed = || unknown.iter().zip(&missed).filter(|(_, missed)| **missed);
         prediction.unknown_scripts = missed().count();
         prediction.unknown_script_calls = missed().map(|((_, calls), _)| calls).sum();
+        let limit = before.settings.pause_time_limit;
+        let in_the_way = self.in_the_way(limit, &sides).await;
+        if force {
+            let (reason, count) = (given_up_for(&sides), in_the_way.len());
+            let closed =
+                in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
+            prediction.closed.extend(closed);
+            prediction.moved = prediction.moved.saturating_sub(count);
+        } else if !in_the_way.is_empty() {
+            prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
+            prediction.cancelled = Some(held_up("reload", limit, &before, &sides, &in_the_way));
+        }
         Ok(prediction)
     }
 

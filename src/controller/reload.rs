@@ -90,8 +90,9 @@ pub(super) struct Moved {
     closed: Vec<Closed>,
 }
 
+/// A request that is in the way.
 #[derive(Debug, Clone, Serialize)]
-struct HeldUp {
+pub(super) struct HeldUp {
     command: String,
     client: String,
     seconds: f64,
@@ -129,12 +130,14 @@ impl Record {
 }
 
 impl Controller {
-    /// Puts the configuration file in force. Goes on if the caller does not wait for it.
-    pub async fn reload(self: Arc<Self>, by: By) -> Result<Record, NotReloaded> {
+    /// Puts the configuration file in force. Goes on if the caller does not wait for it. With `force`,
+    /// clients that hold it up are closed, and what speaks against the new uplink is a warning, where
+    /// it is for an operator to know better.
+    pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<Record, NotReloaded> {
         self.not_stopping()?;
         let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
         let busy = self.begin(Change::Reload(reloading))?;
-        let running = tokio::spawn(async move { busy.0.run(by).await });
+        let running = tokio::spawn(async move { busy.0.run(by, force).await });
         running.await.unwrap_or_else(|why| Err(Error::Failed(why.to_string()).into()))
     }
 
@@ -151,15 +154,17 @@ impl Controller {
         lock(&self.history).iter().cloned().collect()
     }
 
-    async fn run(&self, by: By) -> Result<Record, NotReloaded> {
+    async fn run(&self, by: By, force: bool) -> Result<Record, NotReloaded> {
         let begun = Instant::now();
         notify::reloading();
         let mut done = Done::default();
+        let tally = Tally::begin(&self.shared.moves);
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
-            result = self.steps(by, &mut done) => result,
+            result = self.steps(by, force, &mut done) => result,
         };
+        tally.end(&self.shared.moves, &mut done.moved);
         let record = self.record(by, begun.elapsed(), done, &result);
         match result {
             Ok(()) => Ok(record),
@@ -167,7 +172,7 @@ impl Controller {
         }
     }
 
-    async fn steps(&self, by: By, done: &mut Done) -> Result<(), Error> {
+    async fn steps(&self, by: By, force: bool, done: &mut Done) -> Result<(), Error> {
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // A signal may be about something else, as a renewed certificate.
@@ -180,15 +185,14 @@ impl Controller {
             ))));
         }
         let replaced = generation.uplink_since != before.uplink_since;
-        let tally = Tally::begin(&self.shared.moves);
         if replaced {
             self.stage(Stage::Preparing);
             let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
             let preparation = self.prepare(&generation, &mut sides).await?;
             self.stage(Stage::Pausing);
             let limit = before.settings.pause_time_limit;
-            let swap =
-                Swap { by: "reload", limit, before: &before, sockets: &sockets, preparation };
+            let (before, sockets) = (&before, &sockets);
+            let swap = Swap { by: "reload", limit, force, before, sockets, preparation };
             self.swap(&swap, &mut sides, done).await?;
             *lock(&self.not_reached) = None;
         } else {
@@ -198,7 +202,6 @@ impl Controller {
         }
         self.stage(Stage::Settling);
         self.settle(&generation, sockets).await;
-        tally.end(&self.shared.moves, &mut done.moved);
         Ok(())
     }
 

@@ -25,8 +25,8 @@ const BATCH: usize = 200;
 pub(super) struct Sides {
     /// `None` if it cannot be had: the old uplink may be on its last legs, or full.
     old: Option<Fresh>,
-    /// Nobody is there any more.
-    old_is_gone: bool,
+    /// Why nothing more can be asked there.
+    lost: Option<Lost>,
     new: Fresh,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
@@ -37,6 +37,15 @@ pub(super) struct Sides {
     pub(super) may_list: bool,
     /// What went by is loaded there.
     pub(super) loading: Loading,
+}
+
+/// What became of the old uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// It took the connection, or did not even refuse it, and says nothing.
+    Silent,
+    /// Nobody is there any more.
+    Gone,
 }
 
 /// Who replicates whom.
@@ -69,11 +78,15 @@ impl Sides {
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
         let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
-        let mut old_is_gone = false;
+        let mut lost = None;
         let mut old = match before.uplink.dial(hello()).await {
             Ok(old) => Some(old),
             Err(why) => {
-                old_is_gone = why.is_absence();
+                lost = match (why.is_silence(), why.is_absence()) {
+                    (true, _) => Some(Lost::Silent),
+                    (false, true) => Some(Lost::Gone),
+                    (false, false) => None,
+                };
                 let addr = &before.uplink.config.addr;
                 warn!(%addr, %why, "no connection of the reload's own to the present uplink");
                 None
@@ -84,7 +97,9 @@ impl Sides {
             Some(it) => timeout(limit, replication(it)).await.ok(),
             None => None,
         };
-        old = old.filter(|_| old_says.is_some());
+        if old.is_some() && old_says.is_none() {
+            (old, lost) = (None, Some(Lost::Silent));
+        }
         let Ok(new_says) = timeout(limit, replication(&mut new)).await else {
             return Err(fault(Error::TimeLimit(limit)));
         };
@@ -102,7 +117,7 @@ impl Sides {
         }
         let mut sides = Sides {
             old,
-            old_is_gone,
+            lost,
             new,
             marker: None,
             relation,
@@ -129,7 +144,12 @@ impl Sides {
 
     /// It is no use to ask the old uplink anything.
     pub(super) fn old_is_gone(&self) -> bool {
-        self.old_is_gone
+        self.lost.is_some()
+    }
+
+    /// What is in flight at the old uplink cannot be expected to be answered.
+    pub(super) fn old_is_silent(&self) -> bool {
+        self.lost == Some(Lost::Silent)
     }
 
     /// What is published at the one comes to the other.

@@ -15,7 +15,7 @@ use crate::gate::Hold;
 use crate::generation::Generation;
 use crate::limits;
 use crate::reception::Sockets;
-use crate::session::{Finish, Order, Preparation, marks};
+use crate::session::{Finish, GiveUp, Order, Preparation, Running, marks};
 use crate::transport::Peer;
 
 /// Connections to the new uplink that are made at once.
@@ -24,6 +24,10 @@ const CONNECTS: u32 = 8;
 const FINISHED: u32 = 256;
 /// For how long it is believed that the new uplink lives.
 const FRESH: Duration = Duration::from_millis(100);
+/// For how long running requests are waited for at an uplink that does not answer.
+const SILENT: Duration = Duration::from_millis(100);
+/// For how long it is waited that clients are closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked for commands that wait for data.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -33,6 +37,8 @@ pub(super) struct Swap<'a> {
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
+    /// Whoever holds it up for longer is closed.
+    pub(super) force: bool,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
     pub(super) preparation: Arc<Preparation>,
@@ -58,8 +64,39 @@ impl Held {
 impl Swap<'_> {
     /// Time is over.
     pub(super) fn late(&self, what: &str, more: &str) -> Error {
-        let by = self.by;
-        Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
+        late(self.by, what, more)
+    }
+
+    fn held_up(&self, sides: &Sides, running: &[Running]) -> Error {
+        held_up(self.by, self.limit, self.before, sides, running)
+    }
+}
+
+fn late(by: &str, what: &str, more: &str) -> Error {
+    Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
+}
+
+/// Running requests are in the way.
+pub(super) fn held_up(
+    by: &str,
+    limit: Duration,
+    before: &Generation,
+    sides: &Sides,
+    running: &[Running],
+) -> Error {
+    let (limit, addr) = (limit.as_millis(), &before.uplink.config.addr);
+    let what = match sides.old_is_silent() {
+        true => format!("the present uplink: {addr} does not answer"),
+        false => format!("not paused within {limit} ms"),
+    };
+    late(by, &what, &format!("; still running: {}", named(running)))
+}
+
+/// For a client that is closed so that the others need not wait.
+pub(super) fn given_up_for(sides: &Sides) -> &'static str {
+    match sides.old_is_silent() {
+        true => "a request that the old uplink did not answer",
+        false => "a request that was running for longer than the limit",
     }
 }
 
@@ -149,6 +186,41 @@ impl Controller {
         Ok(())
     }
 
+    /// The running requests that would hold everybody up in vain.
+    pub(super) async fn in_the_way(&self, limit: Duration, sides: &Sides) -> Vec<Running> {
+        let (silent, may_unblock) = (sides.old_is_silent(), sides.may_unblock);
+        let mut running = self.running().await;
+        running.retain(|it| silent || it.is_slow(limit, may_unblock));
+        running
+    }
+
+    /// What cannot succeed is found out while clients are served: requests that have been running for
+    /// longer than anybody may be held for, and requests at an uplink that does not answer.
+    async fn make_way(&self, swap: &Swap<'_>, sides: &Sides, done: &mut Done) -> Result<(), Error> {
+        let in_the_way = self.in_the_way(swap.limit, sides).await;
+        if in_the_way.is_empty() {
+            return Ok(());
+        }
+        if swap.force {
+            let which = match sides.old_is_silent() {
+                true => GiveUp::Running,
+                false => GiveUp::Slow { limit: swap.limit, may_unblock: sides.may_unblock },
+            };
+            self.give_up(which, sides).await;
+            return Ok(());
+        }
+        let why = swap.held_up(sides, &in_the_way);
+        done.held_up_by = in_the_way;
+        self.abandon().await;
+        Err(why)
+    }
+
+    async fn give_up(&self, which: GiveUp, sides: &Sides) {
+        let reason = given_up_for(sides);
+        let order = |permit| Order::GiveUp(which, reason, permit);
+        self.shared.roster.tell_each(WOKEN, || false, order).await;
+    }
+
     /// Shuts the gate, and waits until nothing is in flight.
     pub(super) async fn hold(
         &self,
@@ -156,21 +228,28 @@ impl Controller {
         sides: &mut Sides,
         done: &mut Done,
     ) -> Result<Held, Error> {
+        self.make_way(swap, sides, done).await?;
         let was_open = self.shared.gate.is_open();
         let begun = Instant::now();
-        let deadline = begun + swap.limit;
+        let limit = if sides.old_is_silent() { swap.limit.min(SILENT) } else { swap.limit };
         let hold = self.shared.gate.pause();
-        if self.quiesce(hold.quiesced_by(deadline), sides, deadline).await {
-            return Ok(Held { hold, begun, deadline, was_open });
+        if self.quiesce(hold.quiesced_by(begun + limit), sides, begun + limit).await {
+            return Ok(Held { hold, begun, deadline: begun + swap.limit, was_open });
         }
         let running = self.running().await;
+        if swap.force {
+            self.give_up(GiveUp::Running, sides).await;
+            let now = Instant::now();
+            if hold.quiesced_by(now + CLOSED_WITHIN).await {
+                // The others have the whole time for what is left to be done.
+                return Ok(Held { hold, begun, deadline: now + swap.limit, was_open });
+            }
+        }
         drop(hold);
         self.abandon().await;
-        let names = named(&running);
+        let why = swap.held_up(sides, &running);
         done.held_up_by = running;
-        let limit = swap.limit.as_millis();
-        Err(swap
-            .late(&format!("not paused within {limit} ms"), &format!("; still running: {names}")))
+        Err(why)
     }
 
     /// The new uplink is in force: from here on, clients use it.

@@ -132,6 +132,15 @@ pub(super) struct Closed {
     pub(super) reason: String,
 }
 
+/// A request that is in the way.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HeldUp {
+    pub(super) command: String,
+    pub(super) client: String,
+    pub(super) seconds: f64,
+}
+
 /// What was found out before a switch.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -157,6 +166,7 @@ pub(super) struct Prediction {
     pub(super) moved: u64,
     pub(super) waited_for: u64,
     pub(super) closed: Vec<Closed>,
+    pub(super) held_up_by: Vec<HeldUp>,
     pub(super) may_unblock: bool,
     pub(super) may_list: bool,
     pub(super) exact_messages: bool,

@@ -128,6 +128,10 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
         format!("of {clients}, {} would be moved and {closed} closed", it.moved),
     ];
     lines.extend(it.closed.iter().map(self::closed));
+    lines.extend(it.held_up_by.iter().map(|it| {
+        let command = it.command.to_ascii_uppercase();
+        format!("  in the way: {command} of {}, running for {}", it.client, seconds(it.seconds))
+    }));
     if it.waited_for > 0 {
         let waited_for = count(it.waited_for, "command");
         lines.push(format!("{waited_for} would be waited for, which cannot be interrupted"));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tracing::warn;
 
 pub use self::script::{Answer, Heard, Script};
 use crate::config::{Fault, Uplink};
@@ -44,6 +45,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Nothing came, not even a refusal.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Error::TimeLimit(_) => true,
+            Error::Dial(dial::Error::Connect { why, .. }) => why.kind() == io::ErrorKind::TimedOut,
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::Login(_)
+            | Error::Setup(_)
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+
     /// There is nobody who could have said anything.
     pub fn is_absence(&self) -> bool {
         match self {
@@ -149,6 +164,22 @@ impl Dialler {
         // Whoever does not answer has not said no.
         let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
         Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
+    }
+
+    /// Connects as for a client to an uplink that is in use, and goes on being so. Only TLS material
+    /// that was read anew can be at fault; that the uplink cannot be reached is told in the log.
+    pub async fn verify_in_use(&self) -> Result<(), Fault> {
+        let Err(why) = self.greet().await else { return Ok(()) };
+        match &why {
+            // Other than that the connection was closed.
+            Error::Dial(dial::Error::Tls(tls)) if tls.kind() == io::ErrorKind::InvalidData => {
+                Err(self.fault(&why))
+            }
+            _ => {
+                warn!(addr = %self.config.addr, %why, "the uplink, which stays, does not serve");
+                Ok(())
+            }
+        }
     }
 
     /// Connects as for a client; the uplink may be loading its data yet.

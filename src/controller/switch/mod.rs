@@ -51,6 +51,8 @@ pub struct Options {
     pub fence: bool,
     /// What the new uplink has may be erased.
     pub force: bool,
+    /// Clients that hold everybody up for longer than the limit are closed.
+    pub force_clients: bool,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             replicate_from: None,
             fence: true,
             force: false,
+            force_clients: false,
         }
     }
 }
