@@ -10,6 +10,7 @@
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod interrupting;
 mod loading;
 mod predict;
 mod reload;
@@ -249,6 +250,7 @@ impl Controller {
                 *none =
                     Some(Pause { hold, since: Instant::now(), until, released: released.clone() });
                 info!(ttl_ms = ttl.map(|ttl| ttl.as_millis()), "paused by an operator");
+                tokio::spawn(self.clone().interrupt_for_pause(released.clone()));
                 if let Some(until) = until {
                     tokio::spawn(self.clone().expire(until, released));
                 }
@@ -259,7 +261,7 @@ impl Controller {
         Ok(())
     }
 
-    /// As [`Controller::pause`], and completes when no request runs any more.
+    /// Like [`Controller::pause`], and completes when no request runs any more.
     pub async fn pause_and_wait(self: &Arc<Self>, ttl: Option<Duration>) -> Result<(), Error> {
         self.pause(ttl)?;
         let limit = self.shared.current.load().settings.pause_time_limit;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
+use super::interrupting::interrupt;
 use super::loading::Loading;
 use super::server::{Info, Replication};
 use crate::config::Fault;
@@ -183,19 +184,12 @@ impl Sides {
         old.tell(quiet).await.is_ok()
     }
 
-    /// Has these commands interrupted, those that wait for longest first, and tells who was.
-    pub(super) async fn interrupt(&mut self, mut commands: Vec<Interrupt>, deadline: Instant) {
+    /// Has these commands interrupted, and tells who was.
+    pub(super) async fn interrupt(&mut self, commands: Vec<Interrupt>, deadline: Instant) {
         let Some(old) = self.old.as_mut().filter(|_| self.may_unblock) else { return };
-        commands.sort_by_key(|command| command.since);
-        let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
-        match timeout_at(deadline, old.ask(&requests)).await {
-            Ok(Ok(answers)) => {
-                for (command, answer) in commands.iter().zip(answers) {
-                    command.ticket.answer(answer == b":1\r\n");
-                }
-            }
-            // What was not answered may yet be carried out: the sessions know that.
-            Ok(Err(_)) | Err(_) => self.old = None,
+        let interrupted = timeout_at(deadline, interrupt(old, commands)).await;
+        if !matches!(interrupted, Ok(Ok(()))) {
+            self.old = None;
         }
     }
 

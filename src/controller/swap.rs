@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::interrupting::LOOK;
 use super::reload::Done;
 use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
@@ -28,8 +29,6 @@ const FRESH: Duration = Duration::from_millis(100);
 const SILENT: Duration = Duration::from_millis(100);
 /// For how long it is waited that clients are closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
-/// How often it is looked for commands that wait for data.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// What is exchanged.
 pub(super) struct Swap<'a> {
@@ -293,16 +292,7 @@ impl Controller {
         if !sides.may_unblock {
             return;
         }
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & marks::BLOCKED > 0;
-        let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_marked(blocked, WOKEN, || false, order);
-        // A busy worker has until the next time.
-        let _ = timeout_at(deadline, asking).await;
-        let mut commands = Vec::new();
-        while let Ok(command) = told.try_recv() {
-            commands.push(command);
-        }
+        let commands = self.blocked(deadline).await;
         if !commands.is_empty() {
             sides.interrupt(commands, deadline).await;
         }
