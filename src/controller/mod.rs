@@ -10,6 +10,7 @@
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod following;
 mod interrupting;
 mod loading;
 mod predict;

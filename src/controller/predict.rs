@@ -42,6 +42,7 @@ pub struct Prediction {
     /// proxy nor the new one does. How often they were called.
     unknown_scripts: usize,
     unknown_script_calls: u64,
+    warnings: Vec<String>,
 }
 
 /// How many sessions have what.
@@ -110,12 +111,13 @@ impl Controller {
             replica: false,
             unknown_scripts: 0,
             unknown_script_calls: 0,
+            warnings: Vec::new(),
         };
         if !uplink_changes {
             return Ok(prediction);
         }
         few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
-        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
         let deepest = moving().max_by_key(|it| it.db);
         let databases = sides.databases(generation.settings.connect_time_limit).await;
         if let (Some(deepest), Some(databases)) = (deepest, databases)
@@ -132,6 +134,7 @@ impl Controller {
         (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
         (prediction.exact_messages, prediction.replica) =
             (sides.has_exact_messages(), sides.is_replica());
+        prediction.warnings.extend(sides.warning().cloned());
         let unknown = self.shared.scripts.unknown();
         let shas: Vec<String> = unknown.iter().map(|(sha, _)| sha.text()).collect();
         let missed = sides.missed(&shas, generation.settings.connect_time_limit).await;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
+use super::following::Following;
 use super::predict::Closed;
 use super::sides::Sides;
 use super::swap::{Swap, refused};
@@ -187,13 +188,20 @@ impl Controller {
         let replaced = generation.uplink_since != before.uplink_since;
         if replaced {
             self.stage(Stage::Preparing);
-            let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+            let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
+            done.warnings.extend(sides.warning().cloned());
+            let mut following = Following::of(by, &before, &generation, &sides).await?;
             let preparation = self.prepare(&generation, &mut sides).await?;
+            // That may have taken a while.
+            if let Err(why) = following.closely(&mut sides).await {
+                self.abandon().await;
+                return Err(why);
+            }
             self.stage(Stage::Pausing);
             let limit = before.settings.pause_time_limit;
             let (before, sockets) = (&before, &sockets);
             let swap = Swap { by: "reload", limit, force, before, sockets, preparation };
-            self.swap(&swap, &mut sides, done).await?;
+            self.swap(&swap, &mut sides, &mut following, done).await?;
             *lock(&self.not_reached) = None;
         } else {
             self.reception.retire(&sockets, &before);

@@ -20,6 +20,8 @@ use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
 
 /// Ids that are asked about at once.
 const BATCH: usize = 200;
+/// How long a message may take from the old uplink to a new one that is its replica.
+const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Both of them, and what they may do.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Sides {
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
     relation: Relation,
+    /// What an operator should know of the new uplink's role.
+    warning: Option<String>,
     /// The old uplink's user may use CLIENT UNBLOCK.
     pub(super) may_unblock: bool,
     /// And CLIENT LIST.
@@ -57,17 +61,17 @@ enum Relation {
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
-    /// The new one is a replica to which nothing comes.
-    Broken,
     /// The other way round.
     OldFollowsNew,
 }
 
 impl Sides {
-    /// Connects, and finds out what is allowed.
+    /// Connects, and finds out what is allowed. A replica that is cut off from its master, or whose
+    /// master may be the very uplink that does not answer, is refused without `force`.
     pub(super) async fn open(
         before: &Generation,
         generation: &Arc<Generation>,
+        force: bool,
     ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
         let hello = || {
@@ -104,12 +108,26 @@ impl Sides {
         let Ok(new_says) = timeout(limit, replication(&mut new)).await else {
             return Err(fault(Error::TimeLimit(limit)));
         };
-        let relation = relation(old_says.flatten(), new_says);
-        if relation == Relation::Broken {
-            return Err(Fault::new(format!(
-                "uplink: {addr} is a replica, and its link to its master is not up"
-            )));
+        let old_says = old_says.flatten();
+        let is_replica = new_says.as_ref().is_some_and(|(_, new)| !new.is_master);
+        let is_cut_off = new_says.as_ref().is_some_and(|(_, new)| !new.is_master && !new.is_up);
+        let fault = match (is_cut_off, old.is_none() && is_replica) {
+            _ if old_says.as_ref().zip(new_says.as_ref()).is_some_and(|(a, b)| a.0 == b.0) => None,
+            (true, _) => Some("and its link to its master is not up"),
+            (false, true) => Some("and the present uplink, which may be its master, is lost"),
+            (false, false) => None,
+        };
+        if let Some(fault) = fault.filter(|_| !force) {
+            return Err(Fault::new(format!("uplink: {addr} is a replica, {fault}")));
         }
+        let warning = is_replica.then(|| {
+            let fault = fault.map(|fault| format!(", {fault}")).unwrap_or_default();
+            format!(
+                "uplink: {addr} is a replica{fault}: until it is promoted, what clients write there is \
+                 refused (READONLY) or, if it is writable, will be lost"
+            )
+        });
+        let relation = relation(old_says, new_says);
         let rights = timeout(limit, rights(old.as_mut())).await;
         old = old.filter(|_| rights.is_ok());
         let (may_unblock, may_list) = rights.unwrap_or_default();
@@ -122,6 +140,7 @@ impl Sides {
             new,
             marker: None,
             relation,
+            warning,
             may_unblock,
             may_list,
             loading: Loading::new(generation.clone()),
@@ -136,6 +155,11 @@ impl Sides {
     /// written there before.
     pub(super) fn is_replica(&self) -> bool {
         self.relation == Relation::NewFollowsOld
+    }
+
+    /// What an operator should know of the new uplink's role.
+    pub(super) fn warning(&self) -> Option<&String> {
+        self.warning.as_ref()
     }
 
     /// There is no connection to the old uplink.
@@ -246,6 +270,40 @@ impl Sides {
         old.iter().zip(new).map(|(old, new)| *old && !new).collect()
     }
 
+    /// Waits until what is published at the old uplink comes to the new one: a replica that was
+    /// synchronised just now may get nothing for a second.
+    pub(super) async fn rehearse(&mut self) -> Result<(), String> {
+        let (true, true, Some(old)) = (self.is_replica(), self.marker.is_some(), &mut self.old)
+        else {
+            return Ok(());
+        };
+        const WORD: &str = "rehearsal";
+        let (new, channel) = (&mut self.new, format!("{}{WORD}", Marker::PREFIX));
+        let listen = |name: &str| {
+            let mut script = Script::default();
+            let request = encode::request([name, channel.as_str()]);
+            script.repeat(&request, name, Answer::Confirmations(1));
+            script
+        };
+        let len = channel.len();
+        let message = format!(">3\r\n$8\r\nsmessage\r\n${len}\r\n{channel}\r\n$9\r\n{WORD}\r\n");
+        let rehearsed = timeout(REHEARSED_WITHIN, async {
+            new.tell(listen("SSUBSCRIBE")).await.map_err(io::Error::other)?;
+            old.ask(&[encode::request(["SPUBLISH", channel.as_str(), WORD])]).await?;
+            new.await_frame(message.as_bytes()).await?;
+            new.tell(listen("SUNSUBSCRIBE")).await.map_err(io::Error::other)
+        });
+        match rehearsed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(format!("lost an uplink: {why}")),
+            Err(_) => {
+                Err("what is published at the present uplink does not come to its replica, the \
+                           new one"
+                    .to_owned())
+            }
+        }
+    }
+
     /// How many databases the new uplink has, if it tells.
     pub(super) async fn databases(&mut self, limit: Duration) -> Option<u32> {
         let request = encode::request(["CONFIG", "GET", "databases"]);
@@ -309,8 +367,8 @@ fn relation(old: Option<(String, Replication)>, new: Option<(String, Replication
     let (Some((old_run, old)), Some((new_run, new))) = (old, new) else { return Relation::None };
     match (old.is_master, new.is_master) {
         _ if old_run == new_run => Relation::Same,
-        // Whatever it has now may be overwritten as soon as its link is up.
-        (_, false) if !new.is_up => Relation::Broken,
+        // Nothing comes to it.
+        (_, false) if !new.is_up => Relation::None,
         _ if old.history.id != new.history.id => Relation::None,
         (true, false) => Relation::NewFollowsOld,
         (false, true) => Relation::OldFollowsNew,

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::following::Following;
 use super::interrupting::LOOK;
 use super::reload::Done;
 use super::sides::Sides;
@@ -29,6 +30,9 @@ const FRESH: Duration = Duration::from_millis(100);
 const SILENT: Duration = Duration::from_millis(100);
 /// For how long it is waited that clients are closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
+const NOT_CAUGHT_UP: &str =
+    "the new uplink, a replica of the old one, has not caught up with it in time";
 
 /// What is exchanged.
 pub(super) struct Swap<'a> {
@@ -163,10 +167,14 @@ impl Controller {
         &self,
         swap: &Swap<'_>,
         sides: &mut Sides,
+        following: &mut Following,
         done: &mut Done,
     ) -> Result<(), Error> {
         let held = self.hold(swap, sides, done).await?;
         let told = async {
+            // What was written to keys before they are watched there is no touch.
+            let caught_up = timeout_at(held.deadline, following.to_the_end()).await;
+            caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
             let finish = self.finish(swap, sides, &held).await?;
             self.queue(swap, &finish, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
@@ -326,9 +334,7 @@ impl Controller {
                     return Err(refused(Fault::new(format!("lost uplink: {addr}: {why}"))));
                 }
                 Err(_) => {
-                    let what =
-                        "the new uplink, a replica of the old one, has not caught up with it";
-                    return Err(swap.late(&format!("{what} in time"), ""));
+                    return Err(swap.late(NOT_CAUGHT_UP, ""));
                 }
             }
         }

@@ -173,6 +173,7 @@ pub(super) struct Prediction {
     pub(super) replica: bool,
     pub(super) unknown_scripts: u64,
     pub(super) unknown_script_calls: u64,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Info {

@@ -151,6 +151,7 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
             "{scripts}, called by EVALSHA {calls}, would be NOSCRIPT: the proxy has not seen what they are"
         ));
     }
+    lines.extend(it.warnings.iter().map(|text| format!("warning: {text}")));
     lines
 }
 

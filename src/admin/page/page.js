@@ -173,7 +173,8 @@ function predicted(prediction) {
         + (waited_for ? `; ${counted(waited_for, 'command')} would be waited for` : '')
         + (prediction.replica ? '; it is a replica of the present uplink, and would be waited for' : '')
         + (prediction.unknown_scripts ? `; ${counted(prediction.unknown_scripts, 'script')} that the proxy has not seen would be NOSCRIPT` : '')
-        + (prediction.exact_messages ? '.' : '; of what is published past the proxy, subscribers may miss some.');
+        + (prediction.exact_messages ? '.' : '; of what is published past the proxy, subscribers may miss some.')
+        + (prediction.warnings ?? []).map(warning => ` Warning: ${warning}.`).join('');
 }
 
 // ---- Asking ----

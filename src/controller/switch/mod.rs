@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::progress::{Record, Switching};
+pub(super) use self::replication::Pair;
 pub use self::report::Report;
 use self::run::{Progress, Run};
 use super::reload::milliseconds;

@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
-        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        let mut sides = Sides::open(&before, &generation, false).await.map_err(refused)?;
         if sides.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
         }
@@ -300,6 +300,7 @@ impl<'a> Run<'a> {
         let preparation = self.controller.prepare(&generation, &mut sides).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        sides.rehearse().await.map_err(Error::RolledBack)?;
         Ok(Ready { sides, preparation })
     }
 
