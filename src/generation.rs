@@ -98,6 +98,10 @@ pub async fn load(
     if let Some(uplink) = &uplink {
         let verified = match change {
             None => uplink.verify_rights().await,
+            // Whether it answers is no matter: nobody is moved.
+            Some((before, Readiness::Serving)) if before.uplink.config == uplink.config => {
+                uplink.verify_in_use().await.map(|()| true)
+            }
             // It is the uplink before that matters, and that is asked when the time comes.
             Some((_, Readiness::Serving)) => uplink.verify().await.map(|()| true),
             Some((_, Readiness::Reachable)) => uplink.verify_reachable().await.map(|()| true),

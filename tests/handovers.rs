@@ -682,7 +682,8 @@ fn no_message_is_lost_or_doubled_when_the_new_uplink_is_a_replica() {
                 .collect();
             for round in 1..=SWITCHES {
                 let to = if round % 2 == 1 { &switch.two } else { &switch.one };
-                switch.proxy.reload(&config_for(to, switch.tls)).expect_ok();
+                let answer = switch.proxy.reload(&config_for(to, switch.tls));
+                assert_eq!(answer.status, 200, "{answer:?}");
             }
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             let sent = publishers.map(|publisher| publisher.join().unwrap());

@@ -346,3 +346,51 @@ fn commands_during_a_stop_are_refused() {
     uplink.send("$2\r\nok\r\n");
     assert_eq!(client.rest(), "$2\r\nok\r\n");
 }
+
+#[test]
+fn a_pause_interrupts_commands_that_wait_for_data_and_asks_again_when_it_ends() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let (mut waiting, mut short) = (proxy.client(), proxy.client());
+    waiting.command(&["BLPOP", "queue", "0"]);
+    short.command(&["BLPOP", "other", "0.2"]);
+    proxy.shows("active_requests", 2);
+    proxy.cmd("pause&wait=true").expect_ok();
+    assert_eq!(proxy.info()["state_str"], "paused");
+    // Nobody waits for it there.
+    let mut direct = redis.client();
+    assert_eq!(direct.run("RPUSH queue v"), "1");
+    assert_eq!(direct.run("LLEN queue"), "1");
+    // The time goes on.
+    assert_eq!(short.reply(), "nil");
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(waiting.reply(), "[queue, v]");
+    // And again, as often as one likes.
+    waiting.command(&["BLPOP", "queue", "0"]);
+    for _ in 0..10 {
+        proxy.shows("active_requests", 1);
+        proxy.cmd("pause&wait=true").expect_ok();
+        proxy.cmd("unpause").expect_ok();
+    }
+    assert_eq!(direct.run("RPUSH queue w"), "1");
+    assert_eq!(waiting.reply(), "[queue, w]");
+}
+
+#[test]
+fn without_the_right_to_unblock_a_pause_waits_for_commands_that_wait_and_names_them() {
+    let redis = redis();
+    let rights = "ACL SETUSER proxy on >pw ~* &* +@all -client|unblock";
+    assert_eq!(redis.client().run(rights), "OK");
+    let mut config = config("", json!({ "pause_time_limit_ms": 300 }));
+    config["uplink"] = json!({ "addr": redis.addr(), "user": "proxy", "pass": "pw" });
+    let proxy = Proxy::start(&config);
+    let mut waiting = proxy.client();
+    waiting.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    let answer = proxy.cmd("pause&wait=true");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains("still running: BLPOP of"), "{answer:?}");
+    assert_eq!(redis.client().run("RPUSH queue v"), "1");
+    assert_eq!(waiting.reply(), "[queue, v]");
+    proxy.shows("state_str", "paused");
+}

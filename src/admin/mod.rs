@@ -34,7 +34,7 @@ use self::callers::{Caller, Callers};
 use self::probe::Probe;
 use self::routes::{Asset, Command, Refusal, Route};
 use crate::config::{Fault, Listen};
-use crate::controller::{By, Controller, Error, NotDone, Report, State};
+use crate::controller::{By, Controller, Error, NotDone, NotReloaded, Report, State};
 use crate::listener::Bound;
 use crate::log;
 use crate::metrics::as_plain_text;
@@ -187,9 +187,19 @@ impl Desk {
     /// What there is to be told, by its name.
     async fn carry_out(&self, command: Command) -> Result<Vec<(&'static str, Value)>, Refusal> {
         let result = match command {
-            Command::Reload { dry_run: true } => {
-                let prediction = self.controller.predict().await.map_err(not_carried_out)?;
-                return Ok(vec![("prediction", json!(prediction))]);
+            Command::Reload { dry_run: true, force } => {
+                let prediction = self.controller.predict(force).await.map_err(not_carried_out)?;
+                let told = vec![("prediction", json!(prediction))];
+                return match prediction.cancelled {
+                    None => Ok(told),
+                    Some(why) => Err(Refusal { more: told, ..not_carried_out(why) }),
+                };
+            }
+            Command::Reload { dry_run: false, force } => {
+                let done = self.controller.clone().reload(By::Http, force).await;
+                let told = Some(done.map_err(not_reloaded)?);
+                let told = told.filter(|record| force || record.is_worth_telling());
+                return Ok(told.map(|record| ("reload", json!(record))).into_iter().collect());
             }
             Command::Switch { dry_run: true, options } => {
                 let report = self.controller.check_switch(&options).await;
@@ -203,7 +213,6 @@ impl Desk {
             Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
             Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
             Command::Unpause => self.controller.unpause(),
-            Command::Reload { dry_run: false } => self.controller.clone().reload(By::Http).await,
             Command::TerminateRawConnections => {
                 self.reception.raw().terminate();
                 Ok(())
@@ -272,6 +281,12 @@ fn not_carried_out(why: Error) -> Refusal {
     let refusal = Refusal::new(status, why.to_string());
     let Error::Refused(faults) = why else { return refusal };
     Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
+}
+
+fn not_reloaded(why: NotReloaded) -> Refusal {
+    let mut refusal = not_carried_out(why.error);
+    refusal.more.extend(why.record.map(|record| ("reload", json!(record))));
+    refusal
 }
 
 fn not_switched(why: NotDone) -> Refusal {

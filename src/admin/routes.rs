@@ -39,7 +39,7 @@ pub(super) enum Asset {
 pub(super) enum Command {
     Pause { wait: bool, ttl: Option<Duration> },
     Unpause,
-    Reload { dry_run: bool },
+    Reload { dry_run: bool, force: bool },
     Switch { dry_run: bool, options: Options },
     CancelSwitch,
     TerminateRawConnections,
@@ -109,7 +109,7 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Every parameter, and the commands that know it.
-const PARAMETERS: [(&str, &[&str]); 9] = [
+const PARAMETERS: [(&str, &[&str]); 10] = [
     ("wait", &["pause"]),
     ("ttl_ms", &["pause"]),
     ("dry_run", &["reload", "switch"]),
@@ -118,7 +118,8 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
     ("prepared", &["switch"]),
     ("replicate_from", &["switch"]),
     ("fence", &["switch"]),
-    ("force", &["switch"]),
+    ("force", &["reload", "switch"]),
+    ("force_clients", &["switch"]),
 ];
 
 /// Reads a command from the form in `body`, or from the query.
@@ -144,7 +145,10 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
             Command::Pause { wait: given.flag("wait", false)?, ttl: given.duration("ttl_ms")? }
         }
         "unpause" => Command::Unpause,
-        "reload" => Command::Reload { dry_run: given.flag("dry_run", false)? },
+        "reload" => Command::Reload {
+            dry_run: given.flag("dry_run", false)?,
+            force: given.flag("force", false)?,
+        },
         "switch" => {
             Command::Switch { dry_run: given.flag("dry_run", false)?, options: given.options()? }
         }
@@ -188,6 +192,7 @@ impl Given {
                 .map_err(|why| bad(format!("replicate_from: {why}")))?,
             fence: self.flag("fence", default.fence)?,
             force: self.flag("force", default.force)?,
+            force_clients: self.flag("force_clients", default.force_clients)?,
         })
     }
 }
@@ -213,7 +218,10 @@ mod tests {
         assert_eq!(command("", b"cmd=pause"), Ok(pause.clone()));
         assert_eq!(command("cmd=pause", b""), Ok(pause.clone()));
         assert_eq!(command("cmd=unpause", b"cmd=pause"), Ok(pause), "the form counts");
-        assert_eq!(command("", b"cmd=reload&dry_run=true"), Ok(Command::Reload { dry_run: true }));
+        assert_eq!(
+            command("", b"cmd=reload&dry_run=true"),
+            Ok(Command::Reload { dry_run: true, force: false })
+        );
         let ttl = Some(Duration::from_millis(1500));
         assert_eq!(
             command("wait=true", b"cmd=pause&ttl_ms=1500"),
@@ -249,7 +257,8 @@ mod tests {
             ("cmd=pause&wait=yes", "wait: expected true or false"),
             ("cmd=reload&wait=true", "wait is for cmd=pause"),
             ("cmd=pause&dry_run=true", "dry_run is for cmd=reload and cmd=switch"),
-            ("cmd=reload&force=true", "force is for cmd=switch"),
+            ("cmd=pause&force=true", "force is for cmd=reload and cmd=switch"),
+            ("cmd=reload&force_clients=true", "force_clients is for cmd=switch"),
             ("cmd=switch&timeout_ms=soon", "timeout_ms: expected a whole number, at least 1"),
             ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
             ("cmd=switch&replicate_from=a:0", "replicate_from: expected a port"),

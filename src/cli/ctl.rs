@@ -125,6 +125,10 @@ pub struct Reload {
     /// Say what a reload would do, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Close clients that hold it up for longer than the limit; take a replica for the uplink
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `ctl switch`
@@ -153,6 +157,10 @@ pub struct Switch {
     /// What the new Redis has may be erased
     #[arg(long)]
     pub force: bool,
+
+    /// Close clients that hold up everybody for longer than the limit
+    #[arg(long)]
+    pub force_clients: bool,
 
     /// Make the checks, and change nothing
     #[arg(long)]

@@ -67,6 +67,8 @@ pub enum Class {
     Readonly(bool),
     /// Brings a script, which the server remembers.
     Eval,
+    /// Calls a script that the server remembers.
+    CallScript,
     /// SCRIPT, of which LOAD does the same.
     Script,
     /// HIMPORT, which prepares names of fields for the connection.
@@ -118,6 +120,8 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"discard", Class::Discard),
     (b"eval", Class::Eval),
     (b"eval_ro", Class::Eval),
+    (b"evalsha", Class::CallScript),
+    (b"evalsha_ro", Class::CallScript),
     (b"exec", Class::Exec),
     (b"hello", Class::Hello),
     (b"himport", Class::Import),

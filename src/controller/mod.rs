@@ -10,6 +10,9 @@
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod following;
+mod interrupting;
+mod loading;
 mod panics;
 mod predict;
 mod reload;
@@ -31,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use self::predict::{Carried, Prediction};
-pub use self::reload::{By, Record, Reloading, Stage};
+pub use self::reload::{By, NotReloaded, Record, Reloading, Stage};
 pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
 use crate::config::{self, Fault};
 use crate::gate::Hold;
@@ -249,6 +252,7 @@ impl Controller {
                 *none =
                     Some(Pause { hold, since: Instant::now(), until, released: released.clone() });
                 info!(ttl_ms = ttl.map(|ttl| ttl.as_millis()), "paused by an operator");
+                tokio::spawn(self.clone().interrupt_for_pause(released.clone()));
                 if let Some(until) = until {
                     tokio::spawn(self.clone().expire(until, released));
                 }
@@ -259,7 +263,7 @@ impl Controller {
         Ok(())
     }
 
-    /// As [`Controller::pause`], and completes when no request runs any more.
+    /// Like [`Controller::pause`], and completes when no request runs any more.
     pub async fn pause_and_wait(self: &Arc<Self>, ttl: Option<Duration>) -> Result<(), Error> {
         self.pause(ttl)?;
         let limit = self.shared.current.load().settings.pause_time_limit;
@@ -392,7 +396,7 @@ impl Controller {
     async fn reload_again(self: Arc<Self>) {
         if lock(&self.change).is_none() && self.again.swap(false, Ordering::SeqCst) {
             // What comes of it is in the log, and in the status for systemd.
-            let _ = self.reload(By::Signal).await;
+            let _ = self.reload(By::Signal, false).await;
         }
     }
 }

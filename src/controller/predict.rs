@@ -4,8 +4,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::reload::HeldUp;
 use super::sides::Sides;
-use super::swap::{few_descriptors, refused};
+use super::swap::{few_descriptors, given_up_for, held_up, refused};
 use super::{ASKING, Controller, Error, WOKEN};
 use crate::config::Fault;
 use crate::generation::Readiness;
@@ -28,6 +29,11 @@ pub struct Prediction {
     closed: Vec<Closed>,
     /// Clients that would be moved, and that may lose something that the proxy does not know.
     uncertain: Vec<Closed>,
+    /// Requests for which the reload would be cancelled, before anybody is held.
+    held_up_by: Vec<HeldUp>,
+    /// Why it would be, in a line; `None` if it would not.
+    #[serde(skip)]
+    pub cancelled: Option<Error>,
     /// Commands that wait, and would be waited for.
     waited_for: usize,
     /// The present uplink's user may use CLIENT UNBLOCK.
@@ -38,6 +44,11 @@ pub struct Prediction {
     exact_messages: bool,
     /// The new uplink is a replica of the present one: it would be waited for.
     replica: bool,
+    /// Scripts that clients call by their hashes, that the present uplink knows, and that neither the
+    /// proxy nor the new one does. How often they were called.
+    unknown_scripts: usize,
+    unknown_script_calls: u64,
+    warnings: Vec<String>,
 }
 
 /// How many sessions have what.
@@ -80,8 +91,8 @@ impl Controller {
     }
 
     /// Verifies the configuration file as a reload would, and says what that would do. Nothing is
-    /// changed.
-    pub async fn predict(&self) -> Result<Prediction, Error> {
+    /// changed. With `force`, clients that would hold it up would be closed.
+    pub async fn predict(&self, force: bool) -> Result<Prediction, Error> {
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // They were bound to see whether they can be.
@@ -100,17 +111,22 @@ impl Controller {
             carrying: self.carried(),
             closed,
             uncertain,
+            held_up_by: Vec::new(),
+            cancelled: None,
             waited_for: moving().filter(|it| it.waits).count(),
             may_unblock: true,
             may_list: true,
             exact_messages: true,
             replica: false,
+            unknown_scripts: 0,
+            unknown_script_calls: 0,
+            warnings: Vec::new(),
         };
         if !uplink_changes {
             return Ok(prediction);
         }
         few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
-        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
         let deepest = moving().max_by_key(|it| it.db);
         let databases = sides.databases(generation.settings.connect_time_limit).await;
         if let (Some(deepest), Some(databases)) = (deepest, databases)
@@ -127,6 +143,25 @@ impl Controller {
         (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
         (prediction.exact_messages, prediction.replica) =
             (sides.has_exact_messages(), sides.is_replica());
+        prediction.warnings.extend(sides.warning().cloned());
+        let unknown = self.shared.scripts.unknown();
+        let shas: Vec<String> = unknown.iter().map(|(sha, _)| sha.text()).collect();
+        let missed = sides.missed(&shas, generation.settings.connect_time_limit).await;
+        let missed = || unknown.iter().zip(&missed).filter(|(_, missed)| **missed);
+        prediction.unknown_scripts = missed().count();
+        prediction.unknown_script_calls = missed().map(|((_, calls), _)| calls).sum();
+        let limit = before.settings.pause_time_limit;
+        let in_the_way = self.in_the_way(limit, &sides).await;
+        if force {
+            let (reason, count) = (given_up_for(&sides), in_the_way.len());
+            let closed =
+                in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
+            prediction.closed.extend(closed);
+            prediction.moved = prediction.moved.saturating_sub(count);
+        } else if !in_the_way.is_empty() {
+            prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
+            prediction.cancelled = Some(held_up("reload", limit, &before, &sides, &in_the_way));
+        }
         Ok(prediction)
     }
 

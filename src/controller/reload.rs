@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::following::Following;
 use super::panics::{Panicked, broken_off, caught, caught_now, point};
 use super::predict::Closed;
 use super::sides::Sides;
@@ -80,6 +81,7 @@ pub struct Record {
     moved: Moved,
     faults: Vec<String>,
     held_up_by: Vec<HeldUp>,
+    warnings: Vec<String>,
     /// All of it in a line; empty if it succeeded.
     #[serde(skip)]
     pub(super) error: String,
@@ -96,8 +98,9 @@ pub(super) struct Moved {
     closed: Vec<Closed>,
 }
 
+/// A request that is in the way.
 #[derive(Debug, Clone, Serialize)]
-struct HeldUp {
+pub(super) struct HeldUp {
     command: String,
     client: String,
     seconds: f64,
@@ -109,16 +112,41 @@ pub(super) struct Done {
     pub(super) pause: Option<Duration>,
     pub(super) moved: Moved,
     pub(super) held_up_by: Vec<Running>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A reload that was not done.
+#[derive(Debug)]
+pub struct NotReloaded {
+    /// Why.
+    pub error: Error,
+    /// What became of it, if it began.
+    pub record: Option<Box<Record>>,
+}
+
+impl From<Error> for NotReloaded {
+    fn from(error: Error) -> Self {
+        NotReloaded { error, record: None }
+    }
+}
+
+impl Record {
+    /// There is more to be told than that it is done.
+    pub fn is_worth_telling(&self) -> bool {
+        !self.warnings.is_empty()
+    }
 }
 
 impl Controller {
-    /// Puts the configuration file in force. Goes on if the caller does not wait for it.
-    pub async fn reload(self: Arc<Self>, by: By) -> Result<(), Error> {
+    /// Puts the configuration file in force. Goes on if the caller does not wait for it. With `force`,
+    /// clients that hold it up are closed, and what speaks against the new uplink is a warning, where
+    /// it is for an operator to know better.
+    pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<Record, NotReloaded> {
         self.not_stopping()?;
         let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
         let busy = self.begin(Change::Reload(reloading))?;
-        let running = tokio::spawn(async move { busy.0.run(by).await });
-        running.await.unwrap_or_else(|why| Err(broken_off(why)))
+        let running = tokio::spawn(async move { busy.0.run(by, force).await });
+        running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
     }
 
     /// The reload panicked; `before` was in force when it began. What sessions have made ready is let
@@ -154,24 +182,29 @@ impl Controller {
         lock(&self.history).iter().cloned().collect()
     }
 
-    async fn run(&self, by: By) -> Result<(), Error> {
+    async fn run(&self, by: By, force: bool) -> Result<Record, NotReloaded> {
         let begun = Instant::now();
         let before = self.shared.current.number();
         notify::reloading();
         let mut done = Done::default();
+        let tally = Tally::begin(&self.shared.moves);
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
-            result = caught(self.steps(by, &mut done)) => match result {
+            result = caught(self.steps(by, force, &mut done)) => match result {
                 Ok(result) => result,
                 Err(why) => Err(self.end_panicked(before, &why).await),
             },
         };
-        self.record(by, begun.elapsed(), before, done, &result);
-        result
+        tally.end(&self.shared.moves, &mut done.moved);
+        let record = self.record(by, begun.elapsed(), before, done, &result);
+        match result {
+            Ok(()) => Ok(record),
+            Err(error) => Err(NotReloaded { error, record: Some(Box::new(record)) }),
+        }
     }
 
-    async fn steps(&self, by: By, done: &mut Done) -> Result<(), Error> {
+    async fn steps(&self, by: By, force: bool, done: &mut Done) -> Result<(), Error> {
         point("reload:verifying");
         let before = self.shared.current.load();
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
@@ -185,16 +218,28 @@ impl Controller {
             ))));
         }
         let replaced = generation.uplink_since != before.uplink_since;
-        let tally = Tally::begin(&self.shared.moves);
         let exchanged = if replaced {
             self.stage(Stage::Preparing);
-            let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+            let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
+            done.warnings.extend(sides.warning().cloned());
+            let mut following = Following::of(by, &before, &generation, &sides).await?;
             let preparation = self.prepare(&generation, &mut sides).await?;
+            // That may have taken a while.
+            if let Err(why) = following.closely(&mut sides).await {
+                self.abandon().await;
+                return Err(why);
+            }
             self.stage(Stage::Pausing);
             let limit = before.settings.pause_time_limit;
-            let swap =
-                Swap { by: "reload", limit, before: &before, sockets: &sockets, preparation };
-            let exchanged = self.swap(&swap, &mut sides, done).await?;
+            let swap = Swap {
+                by: "reload",
+                limit,
+                force,
+                before: &before,
+                sockets: &sockets,
+                preparation,
+            };
+            let exchanged = self.swap(&swap, &mut sides, &mut following, done).await?;
             *lock(&self.not_reached) = None;
             exchanged
         } else {
@@ -206,7 +251,6 @@ impl Controller {
         // The generation is in force: whatever panics, the rest is done.
         let staged = caught_now(|| self.stage(Stage::Settling));
         let settled = self.settle("reload", &generation, sockets).await;
-        tally.end(&self.shared.moves, &mut done.moved);
         exchanged.and(staged).and(settled).map_err(|why| {
             Error::Failed(format!("{why}; generation {} is in force", generation.number))
         })
@@ -288,7 +332,7 @@ impl Controller {
         before: u64,
         done: Done,
         result: &Result<(), Error>,
-    ) {
+    ) -> Record {
         let generation = self.shared.current.load();
         let (label, faults) = match result {
             Ok(()) => ("done", Vec::new()),
@@ -315,6 +359,7 @@ impl Controller {
             moved: done.moved,
             faults,
             held_up_by,
+            warnings: done.warnings,
             error: result.as_ref().err().map(Error::to_string).unwrap_or_default(),
         };
         self.shared.metrics.reloads.get_or_create(&Outcome { result: label }).inc();
@@ -335,7 +380,11 @@ impl Controller {
             }
             Err(why) => error!(%why, "the reload is {label}"),
         }
-        remember(&self.history, record);
+        for warning in &record.warnings {
+            warn!(warning, "at the reload");
+        }
+        remember(&self.history, record.clone());
+        record
     }
 }
 

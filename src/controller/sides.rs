@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
+use super::interrupting::interrupt;
+use super::loading::Loading;
 use super::server::{Info, Replication};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
@@ -16,26 +18,39 @@ use crate::resp::encode;
 use crate::session::{Interrupt, Marker, Watching};
 use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
 
-/// Ids that are asked about at once, and scripts that are loaded at once.
+/// Ids that are asked about at once.
 const BATCH: usize = 200;
+/// How long a message may take from the old uplink to a new one that is its replica.
+const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Both of them, and what they may do.
 #[derive(Debug)]
 pub(super) struct Sides {
     /// `None` if it cannot be had: the old uplink may be on its last legs, or full.
     old: Option<Fresh>,
-    /// Nobody is there any more.
-    old_is_gone: bool,
+    /// Why nothing more can be asked there.
+    lost: Option<Lost>,
     new: Fresh,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
     relation: Relation,
+    /// What an operator should know of the new uplink's role.
+    warning: Option<String>,
     /// The old uplink's user may use CLIENT UNBLOCK.
     pub(super) may_unblock: bool,
     /// And CLIENT LIST.
     pub(super) may_list: bool,
-    /// Scripts up to this stamp were loaded.
-    scripts: u64,
+    /// What went by is loaded there.
+    pub(super) loading: Loading,
+}
+
+/// What became of the old uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// It took the connection, or did not even refuse it, and says nothing.
+    Silent,
+    /// Nobody is there any more.
+    Gone,
 }
 
 /// Who replicates whom.
@@ -46,15 +61,18 @@ enum Relation {
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
-    /// The new one is a replica to which nothing comes.
-    Broken,
     /// The other way round.
     OldFollowsNew,
 }
 
 impl Sides {
-    /// Connects, and finds out what is allowed.
-    pub(super) async fn open(before: &Generation, generation: &Generation) -> Result<Self, Fault> {
+    /// Connects, and finds out what is allowed. A replica that is cut off from its master, or whose
+    /// master may be the very uplink that does not answer, is refused without `force`.
+    pub(super) async fn open(
+        before: &Generation,
+        generation: &Arc<Generation>,
+        force: bool,
+    ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
         let hello = || {
             let mut script = Script::default();
@@ -65,11 +83,15 @@ impl Sides {
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
         let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
-        let mut old_is_gone = false;
+        let mut lost = None;
         let mut old = match before.uplink.dial(hello()).await {
             Ok(old) => Some(old),
             Err(why) => {
-                old_is_gone = why.is_absence();
+                lost = match (why.is_silence(), why.is_absence()) {
+                    (true, _) => Some(Lost::Silent),
+                    (false, true) => Some(Lost::Gone),
+                    (false, false) => None,
+                };
                 let addr = &before.uplink.config.addr;
                 warn!(%addr, %why, "no connection of the reload's own to the present uplink");
                 None
@@ -80,16 +102,32 @@ impl Sides {
             Some(it) => timeout(limit, replication(it)).await.ok(),
             None => None,
         };
-        old = old.filter(|_| old_says.is_some());
+        if old.is_some() && old_says.is_none() {
+            (old, lost) = (None, Some(Lost::Silent));
+        }
         let Ok(new_says) = timeout(limit, replication(&mut new)).await else {
             return Err(fault(Error::TimeLimit(limit)));
         };
-        let relation = relation(old_says.flatten(), new_says);
-        if relation == Relation::Broken {
-            return Err(Fault::new(format!(
-                "uplink: {addr} is a replica, and its link to its master is not up"
-            )));
+        let old_says = old_says.flatten();
+        let is_replica = new_says.as_ref().is_some_and(|(_, new)| !new.is_master);
+        let is_cut_off = new_says.as_ref().is_some_and(|(_, new)| !new.is_master && !new.is_up);
+        let fault = match (is_cut_off, old.is_none() && is_replica) {
+            _ if old_says.as_ref().zip(new_says.as_ref()).is_some_and(|(a, b)| a.0 == b.0) => None,
+            (true, _) => Some("and its link to its master is not up"),
+            (false, true) => Some("and the present uplink, which may be its master, is lost"),
+            (false, false) => None,
+        };
+        if let Some(fault) = fault.filter(|_| !force) {
+            return Err(Fault::new(format!("uplink: {addr} is a replica, {fault}")));
         }
+        let warning = is_replica.then(|| {
+            let fault = fault.map(|fault| format!(", {fault}")).unwrap_or_default();
+            format!(
+                "uplink: {addr} is a replica{fault}: until it is promoted, what clients write there is \
+                 refused (READONLY) or, if it is writable, will be lost"
+            )
+        });
+        let relation = relation(old_says, new_says);
         let rights = timeout(limit, rights(old.as_mut())).await;
         old = old.filter(|_| rights.is_ok());
         let (may_unblock, may_list) = rights.unwrap_or_default();
@@ -98,13 +136,14 @@ impl Sides {
         }
         let mut sides = Sides {
             old,
-            old_is_gone,
+            lost,
             new,
             marker: None,
             relation,
+            warning,
             may_unblock,
             may_list,
-            scripts: 0,
+            loading: Loading::new(generation.clone()),
         };
         if let Some(marker) = Marker::new() {
             let can_mark = timeout(limit, sides.can_mark(&marker)).await;
@@ -119,6 +158,11 @@ impl Sides {
         self.relation == Relation::NewFollowsOld
     }
 
+    /// What an operator should know of the new uplink's role.
+    pub(super) fn warning(&self) -> Option<&String> {
+        self.warning.as_ref()
+    }
+
     /// There is no connection to the old uplink.
     pub(super) fn old_is_lost(&self) -> bool {
         self.old.is_none()
@@ -126,7 +170,12 @@ impl Sides {
 
     /// It is no use to ask the old uplink anything.
     pub(super) fn old_is_gone(&self) -> bool {
-        self.old_is_gone
+        self.lost.is_some()
+    }
+
+    /// What is in flight at the old uplink cannot be expected to be answered.
+    pub(super) fn old_is_silent(&self) -> bool {
+        self.lost == Some(Lost::Silent)
     }
 
     /// What is published at the one comes to the other.
@@ -160,19 +209,12 @@ impl Sides {
         old.tell(quiet).await.is_ok()
     }
 
-    /// Has these commands interrupted, those that wait for longest first, and tells who was.
-    pub(super) async fn interrupt(&mut self, mut commands: Vec<Interrupt>, deadline: Instant) {
+    /// Has these commands interrupted, and tells who was.
+    pub(super) async fn interrupt(&mut self, commands: Vec<Interrupt>, deadline: Instant) {
         let Some(old) = self.old.as_mut().filter(|_| self.may_unblock) else { return };
-        commands.sort_by_key(|command| command.since);
-        let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
-        match timeout_at(deadline, old.ask(&requests)).await {
-            Ok(Ok(answers)) => {
-                for (command, answer) in commands.iter().zip(answers) {
-                    command.ticket.answer(answer == b":1\r\n");
-                }
-            }
-            // What was not answered may yet be carried out: the sessions know that.
-            Ok(Err(_)) | Err(_) => self.old = None,
+        let interrupted = timeout_at(deadline, interrupt(old, commands)).await;
+        if !matches!(interrupted, Ok(Ok(()))) {
+            self.old = None;
         }
     }
 
@@ -189,22 +231,6 @@ impl Sides {
                 one.untouched.store(true, Ordering::Relaxed);
             }
         }
-    }
-
-    /// Loads the scripts that it has not loaded yet, by what `since` says.
-    pub(super) async fn load_scripts(
-        &mut self,
-        since: impl Fn(u64) -> (Vec<Box<[u8]>>, u64),
-    ) -> io::Result<()> {
-        let (scripts, stamp) = since(self.scripts);
-        for some in scripts.chunks(BATCH) {
-            let load = |script: &[u8]| encode::request([b"SCRIPT", &b"LOAD"[..], script]);
-            let requests: Vec<_> = some.iter().map(|script| load(script)).collect();
-            // One that is refused would have been refused there, too.
-            self.new.ask(&requests).await?;
-        }
-        self.scripts = stamp;
-        Ok(())
     }
 
     /// Publishes the mark so that it comes to all who wait for it. Where it comes to both uplinks,
@@ -224,6 +250,59 @@ impl Sides {
             self.new.send(&marker.publish()).await?;
         }
         self.new.await_frame(&marker.message(true)).await
+    }
+
+    /// Of each of these scripts, whether clients will miss it: the old uplink knows it, as far as it
+    /// tells, and the new one does not.
+    pub(super) async fn missed(&mut self, shas: &[String], limit: Duration) -> Vec<bool> {
+        if shas.is_empty() {
+            return Vec::new();
+        }
+        let words = ["SCRIPT", "EXISTS"].into_iter().chain(shas.iter().map(String::as_str));
+        let request = encode::request(words.collect::<Vec<_>>());
+        let is_known = async |side: Option<&mut Fresh>| -> Option<Vec<bool>> {
+            let asked = timeout(limit, side?.ask(std::slice::from_ref(&request))).await;
+            let answer = asked.ok()?.ok()?.concat();
+            let mut lines = answer.strip_prefix(b"*")?.split(|byte| *byte == b'\n').skip(1);
+            Some(shas.iter().map(|_| lines.next() == Some(b":1\r")).collect())
+        };
+        let old = is_known(self.old.as_mut()).await.unwrap_or_else(|| vec![true; shas.len()]);
+        let new = is_known(Some(&mut self.new)).await.unwrap_or_else(|| vec![false; shas.len()]);
+        old.iter().zip(new).map(|(old, new)| *old && !new).collect()
+    }
+
+    /// Waits until what is published at the old uplink comes to the new one: a replica that was
+    /// synchronised just now may get nothing for a second.
+    pub(super) async fn rehearse(&mut self) -> Result<(), String> {
+        let (true, true, Some(old)) = (self.is_replica(), self.marker.is_some(), &mut self.old)
+        else {
+            return Ok(());
+        };
+        const WORD: &str = "rehearsal";
+        let (new, channel) = (&mut self.new, format!("{}{WORD}", Marker::PREFIX));
+        let listen = |name: &str| {
+            let mut script = Script::default();
+            let request = encode::request([name, channel.as_str()]);
+            script.repeat(&request, name, Answer::Confirmations(1));
+            script
+        };
+        let len = channel.len();
+        let message = format!(">3\r\n$8\r\nsmessage\r\n${len}\r\n{channel}\r\n$9\r\n{WORD}\r\n");
+        let rehearsed = timeout(REHEARSED_WITHIN, async {
+            new.tell(listen("SSUBSCRIBE")).await.map_err(io::Error::other)?;
+            old.ask(&[encode::request(["SPUBLISH", channel.as_str(), WORD])]).await?;
+            new.await_frame(message.as_bytes()).await?;
+            new.tell(listen("SUNSUBSCRIBE")).await.map_err(io::Error::other)
+        });
+        match rehearsed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(format!("lost an uplink: {why}")),
+            Err(_) => {
+                Err("what is published at the present uplink does not come to its replica, the \
+                           new one"
+                    .to_owned())
+            }
+        }
     }
 
     /// How many databases the new uplink has, if it tells.
@@ -289,8 +368,8 @@ fn relation(old: Option<(String, Replication)>, new: Option<(String, Replication
     let (Some((old_run, old)), Some((new_run, new))) = (old, new) else { return Relation::None };
     match (old.is_master, new.is_master) {
         _ if old_run == new_run => Relation::Same,
-        // Whatever it has now may be overwritten as soon as its link is up.
-        (_, false) if !new.is_up => Relation::Broken,
+        // Nothing comes to it.
+        (_, false) if !new.is_up => Relation::None,
         _ if old.history.id != new.history.id => Relation::None,
         (true, false) => Relation::NewFollowsOld,
         (false, true) => Relation::OldFollowsNew,

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::following::Following;
+use super::interrupting::LOOK;
 use super::panics::{Panicked, caught, caught_now, point};
 use super::reload::Done;
 use super::sides::Sides;
@@ -16,7 +18,7 @@ use crate::gate::Hold;
 use crate::generation::Generation;
 use crate::limits;
 use crate::reception::Sockets;
-use crate::session::{Finish, Order, Preparation, marks};
+use crate::session::{Finish, GiveUp, Order, Preparation, Running, marks};
 use crate::transport::Peer;
 
 /// Connections to the new uplink that are made at once.
@@ -25,8 +27,13 @@ const CONNECTS: u32 = 8;
 const FINISHED: u32 = 256;
 /// For how long it is believed that the new uplink lives.
 const FRESH: Duration = Duration::from_millis(100);
-/// How often it is looked for commands that wait for data.
-const LOOK: Duration = Duration::from_millis(5);
+/// For how long running requests are waited for at an uplink that does not answer.
+const SILENT: Duration = Duration::from_millis(100);
+/// For how long it is waited that clients are closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
+const NOT_CAUGHT_UP: &str =
+    "the new uplink, a replica of the old one, has not caught up with it in time";
 
 /// What is exchanged.
 pub(super) struct Swap<'a> {
@@ -34,6 +41,8 @@ pub(super) struct Swap<'a> {
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
+    /// Whoever holds it up for longer is closed.
+    pub(super) force: bool,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
     pub(super) preparation: Arc<Preparation>,
@@ -59,8 +68,39 @@ impl Held {
 impl Swap<'_> {
     /// Time is over.
     pub(super) fn late(&self, what: &str, more: &str) -> Error {
-        let by = self.by;
-        Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
+        late(self.by, what, more)
+    }
+
+    fn held_up(&self, sides: &Sides, running: &[Running]) -> Error {
+        held_up(self.by, self.limit, self.before, sides, running)
+    }
+}
+
+fn late(by: &str, what: &str, more: &str) -> Error {
+    Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
+}
+
+/// Running requests are in the way.
+pub(super) fn held_up(
+    by: &str,
+    limit: Duration,
+    before: &Generation,
+    sides: &Sides,
+    running: &[Running],
+) -> Error {
+    let (limit, addr) = (limit.as_millis(), &before.uplink.config.addr);
+    let what = match sides.old_is_silent() {
+        true => format!("the present uplink: {addr} does not answer"),
+        false => format!("not paused within {limit} ms"),
+    };
+    late(by, &what, &format!("; still running: {}", named(running)))
+}
+
+/// For a client that is closed so that the others need not wait.
+pub(super) fn given_up_for(sides: &Sides) -> &'static str {
+    match sides.old_is_silent() {
+        true => "a request that the old uplink did not answer",
+        false => "a request that was running for longer than the limit",
     }
 }
 
@@ -89,6 +129,7 @@ impl Controller {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
+        sides.loading.ahead(&self.shared).await;
         let preparation =
             Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related());
         let failed = || preparation.fault().is_some();
@@ -102,14 +143,8 @@ impl Controller {
             ))
         });
         if fault.is_none() {
-            let limit = generation.settings.connect_time_limit;
-            let loading =
-                timeout(limit, sides.load_scripts(|stamp| self.shared.scripts.since(stamp)));
-            if !matches!(loading.await, Ok(Ok(()))) {
-                fault = Some(Fault::new(format!("could not load scripts at uplink: {addr}")));
-            }
-        }
-        if fault.is_none() {
+            // That may have taken a while.
+            sides.loading.ahead(&self.shared).await;
             // It may have died since it was verified.
             fault = generation.uplink.verify().await.err();
         }
@@ -133,11 +168,15 @@ impl Controller {
         &self,
         swap: &Swap<'_>,
         sides: &mut Sides,
+        following: &mut Following,
         done: &mut Done,
     ) -> Result<Result<(), Panicked>, Error> {
         let held = self.hold(swap, sides, done).await?;
         let told = caught(async {
             point("reload:telling");
+            // What was written to keys before they are watched there is no touch.
+            let caught_up = timeout_at(held.deadline, following.to_the_end()).await;
+            caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
             let finish = self.finish(swap, sides, &held).await?;
             self.queue(swap, &finish, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
@@ -155,7 +194,43 @@ impl Controller {
             self.abandon().await;
             return Err(why);
         }
+        done.warnings.extend(sides.loading.warnings());
         Ok(self.exchange(swap, held, done))
+    }
+
+    /// The running requests that would hold everybody up in vain.
+    pub(super) async fn in_the_way(&self, limit: Duration, sides: &Sides) -> Vec<Running> {
+        let (silent, may_unblock) = (sides.old_is_silent(), sides.may_unblock);
+        let mut running = self.running().await;
+        running.retain(|it| silent || it.is_slow(limit, may_unblock));
+        running
+    }
+
+    /// What cannot succeed is found out while clients are served: requests that have been running for
+    /// longer than anybody may be held for, and requests at an uplink that does not answer.
+    async fn make_way(&self, swap: &Swap<'_>, sides: &Sides, done: &mut Done) -> Result<(), Error> {
+        let in_the_way = self.in_the_way(swap.limit, sides).await;
+        if in_the_way.is_empty() {
+            return Ok(());
+        }
+        if swap.force {
+            let which = match sides.old_is_silent() {
+                true => GiveUp::Running,
+                false => GiveUp::Slow { limit: swap.limit, may_unblock: sides.may_unblock },
+            };
+            self.give_up(which, sides).await;
+            return Ok(());
+        }
+        let why = swap.held_up(sides, &in_the_way);
+        done.held_up_by = in_the_way;
+        self.abandon().await;
+        Err(why)
+    }
+
+    async fn give_up(&self, which: GiveUp, sides: &Sides) {
+        let reason = given_up_for(sides);
+        let order = |permit| Order::GiveUp(which, reason, permit);
+        self.shared.roster.tell_each(WOKEN, || false, order).await;
     }
 
     /// Shuts the gate, and waits until nothing is in flight.
@@ -165,21 +240,28 @@ impl Controller {
         sides: &mut Sides,
         done: &mut Done,
     ) -> Result<Held, Error> {
+        self.make_way(swap, sides, done).await?;
         let was_open = self.shared.gate.is_open();
         let begun = Instant::now();
-        let deadline = begun + swap.limit;
+        let limit = if sides.old_is_silent() { swap.limit.min(SILENT) } else { swap.limit };
         let hold = self.shared.gate.pause();
-        if self.quiesce(hold.quiesced_by(deadline), sides, deadline).await {
-            return Ok(Held { hold, begun, deadline, was_open });
+        if self.quiesce(hold.quiesced_by(begun + limit), sides, begun + limit).await {
+            return Ok(Held { hold, begun, deadline: begun + swap.limit, was_open });
         }
         let running = self.running().await;
+        if swap.force {
+            self.give_up(GiveUp::Running, sides).await;
+            let now = Instant::now();
+            if hold.quiesced_by(now + CLOSED_WITHIN).await {
+                // The others have the whole time for what is left to be done.
+                return Ok(Held { hold, begun, deadline: now + swap.limit, was_open });
+            }
+        }
         drop(hold);
         self.abandon().await;
-        let names = named(&running);
+        let why = swap.held_up(sides, &running);
         done.held_up_by = running;
-        let limit = swap.limit.as_millis();
-        Err(swap
-            .late(&format!("not paused within {limit} ms"), &format!("; still running: {names}")))
+        Err(why)
     }
 
     /// The new uplink is in force: from here on, clients use it. Whatever panics here, the gate does
@@ -193,6 +275,7 @@ impl Controller {
         let injected = caught_now(|| point(&format!("{}:exchanging", swap.by)));
         let retired = caught_now(|| self.reception.retire(swap.sockets, swap.before));
         let renumbered = caught_now(|| self.shared.ids.exchange());
+        let scripts = caught_now(|| self.shared.scripts.moved());
         self.shared.current.exchange(swap.preparation.generation().clone());
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
@@ -200,7 +283,7 @@ impl Controller {
         if let Some(pause) = done.pause {
             self.shared.metrics.reload_pauses.observe(pause, 1);
         }
-        injected.and(retired).and(renumbered)
+        injected.and(retired).and(renumbered).and(scripts)
     }
 
     /// Waits until nothing is in flight. Commands that wait for data are not waited for: they are
@@ -230,16 +313,7 @@ impl Controller {
         if !sides.may_unblock {
             return;
         }
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & marks::BLOCKED > 0;
-        let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_marked(blocked, WOKEN, || false, order);
-        // A busy worker has until the next time.
-        let _ = timeout_at(deadline, asking).await;
-        let mut commands = Vec::new();
-        while let Ok(command) = told.try_recv() {
-            commands.push(command);
-        }
+        let commands = self.blocked(deadline).await;
         if !commands.is_empty() {
             sides.interrupt(commands, deadline).await;
         }
@@ -263,10 +337,7 @@ impl Controller {
             self.tell_last(swap, &finish, deadline, last, order).await?;
         }
         sides.ask_watched(finish.take_watching(), deadline).await;
-        let scripts = sides.load_scripts(|stamp| self.shared.scripts.since(stamp));
-        if !matches!(timeout_at(deadline, scripts).await, Ok(Ok(()))) {
-            return Err(refused(Fault::new(format!("could not load scripts at uplink: {addr}"))));
-        }
+        sides.loading.rest(&self.shared, deadline).await;
         // What was written to a master reaches its replica before this does.
         if sides.marker.is_some() && (preparation.is_listened() || sides.is_replica()) {
             preparation.published();
@@ -276,9 +347,7 @@ impl Controller {
                     return Err(refused(Fault::new(format!("lost uplink: {addr}: {why}"))));
                 }
                 Err(_) => {
-                    let what =
-                        "the new uplink, a replica of the old one, has not caught up with it";
-                    return Err(swap.late(&format!("{what} in time"), ""));
+                    return Err(swap.late(NOT_CAUGHT_UP, ""));
                 }
             }
         }

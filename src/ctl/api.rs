@@ -65,19 +65,10 @@ pub(super) struct Reload {
     pub(super) pause_ms: Option<f64>,
     pub(super) sessions_moved: u64,
     pub(super) sessions_closed: u64,
+    pub(super) closed: Vec<Closed>,
     pub(super) faults: Vec<String>,
     pub(super) held_up_by: Vec<HeldUp>,
-    pub(super) closed: Vec<Closed>,
     pub(super) warnings: Vec<String>,
-}
-
-/// A request that a reload waited for in vain.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct HeldUp {
-    pub(super) command: String,
-    pub(super) client: String,
-    pub(super) seconds: f64,
 }
 
 /// A switch that is running.
@@ -144,6 +135,15 @@ pub(super) struct Closed {
     pub(super) reason: String,
 }
 
+/// A request that is in the way.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HeldUp {
+    pub(super) command: String,
+    pub(super) client: String,
+    pub(super) seconds: f64,
+}
+
 /// What was found out before a switch.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -170,10 +170,14 @@ pub(super) struct Prediction {
     pub(super) waited_for: u64,
     pub(super) closed: Vec<Closed>,
     pub(super) uncertain: Vec<Closed>,
+    pub(super) held_up_by: Vec<HeldUp>,
     pub(super) may_unblock: bool,
     pub(super) may_list: bool,
     pub(super) exact_messages: bool,
     pub(super) replica: bool,
+    pub(super) unknown_scripts: u64,
+    pub(super) unknown_script_calls: u64,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Info {

@@ -132,19 +132,19 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             let answer = ask(&[cmd("unpause")], Some(TIME_LIMIT)).await?;
             Ok(Ended::of(answer, |_| vec!["requests pass".to_owned()]))
         }
-        Action::Reload(reload) if reload.dry_run => {
-            let fields = [cmd("reload"), ("dry_run", "true".to_owned())];
-            Ok(Ended::of(ask(&fields, None).await?, |answer| {
-                Prediction::of(answer).map_or_else(Vec::new, |it| words::prediction(&it))
-            }))
-        }
-        Action::Reload(_) => {
-            let answer = ask(&[cmd("reload")], None).await?;
-            let line = match answer.status {
-                StatusCode::OK => reloaded(place).await,
-                _ => String::new(),
+        Action::Reload(reload) => {
+            let mut fields = vec![cmd("reload")];
+            let flags = [("dry_run", reload.dry_run), ("force", reload.force)];
+            let given = flags.into_iter().filter(|(_, given)| *given);
+            fields.extend(given.map(|(name, _)| (name, "true".to_owned())));
+            let answer = ask(&fields, None).await?;
+            // Also where it would be cancelled.
+            let lines = match (Prediction::of(&answer.json), answer.status) {
+                (Some(prediction), _) => words::prediction(&prediction),
+                (None, StatusCode::OK) => reloaded(place).await,
+                (None, _) => Vec::new(),
             };
-            Ok(Ended::of(answer, |_| vec![line]))
+            Ok(Ended { lines, ..Ended::of(answer, |_| Vec::new()) })
         }
         Action::Switch(switch) => switch::run(place, switch, ctl.json).await,
         Action::CancelSwitch => {
@@ -170,10 +170,10 @@ fn status(answer: Answer) -> Result<Ended, Error> {
 }
 
 /// What the reload did, if it can still be found out.
-async fn reloaded(place: &Place) -> String {
+async fn reloaded(place: &Place) -> Vec<String> {
     let info = Line::new(place).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
-    let line = info.and_then(|info| info.reloads.first().map(words::reload));
-    line.unwrap_or_else(|| "reloaded".to_owned())
+    let lines = info.and_then(|info| info.reloads.first().map(words::reload_lines));
+    lines.unwrap_or_else(|| vec!["reloaded".to_owned()])
 }
 
 impl Ended {

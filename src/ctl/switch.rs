@@ -82,6 +82,7 @@ fn fields(switch: &Switch) -> Vec<(&'static str, String)> {
         (switch.prepared, "prepared", "true"),
         (switch.no_fence, "fence", "false"),
         (switch.force, "force", "true"),
+        (switch.force_clients, "force_clients", "true"),
         (switch.dry_run, "dry_run", "true"),
     ] {
         fields.extend(given.then(|| (name, value.to_owned())));

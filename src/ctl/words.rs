@@ -103,7 +103,7 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
 }
 
 /// What a reload did.
-pub(super) fn reload(it: &Reload) -> String {
+fn reload(it: &Reload) -> String {
     let took = time(it.duration_ms);
     if it.result != "done" {
         let faults = match it.faults.is_empty() {
@@ -119,6 +119,11 @@ pub(super) fn reload(it: &Reload) -> String {
     };
     let (uplink, generation) = (&it.uplink, it.generation);
     format!("done in {took}{held}{moved}; uplink {uplink}, generation {generation}")
+}
+
+/// What a reload did, with its details each on a line of its own.
+pub(super) fn reload_lines(it: &Reload) -> Vec<String> {
+    std::iter::once(reload(it)).chain(reload_details(it)).collect()
 }
 
 /// What held a reload up, who was closed, and what is to be minded.
@@ -145,6 +150,10 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
     ];
     lines.extend(it.closed.iter().map(self::closed));
     lines.extend(it.uncertain.iter().map(uncertain));
+    lines.extend(it.held_up_by.iter().map(|it| {
+        let command = it.command.to_ascii_uppercase();
+        format!("  in the way: {command} of {}, running for {}", it.client, seconds(it.seconds))
+    }));
     if it.waited_for > 0 {
         let waited_for = count(it.waited_for, "command");
         lines.push(format!("{waited_for} would be waited for, which cannot be interrupted"));
@@ -157,6 +166,14 @@ pub(super) fn prediction(it: &Prediction) -> Vec<String> {
     if !it.exact_messages {
         lines.push("messages of publishers elsewhere may be lost or doubled".to_owned());
     }
+    if it.unknown_scripts > 0 {
+        let (scripts, calls) =
+            (count(it.unknown_scripts, "script"), count(it.unknown_script_calls, "time"));
+        lines.push(format!(
+            "{scripts}, called by EVALSHA {calls}, would be NOSCRIPT: the proxy has not seen what they are"
+        ));
+    }
+    lines.extend(it.warnings.iter().map(|text| format!("warning: {text}")));
     lines
 }
 

@@ -51,9 +51,7 @@ pub(super) struct Blocked {
     pub(super) until: Option<Instant>,
     /// Where an XREAD says `$`, and what that meant when it was sent.
     positions: Vec<(usize, Option<Box<[u8]>>)>,
-    /// The reload that is running has asked for it to be interrupted.
-    pub(super) asked: bool,
-    /// What came of that, or of an earlier reload's asking.
+    /// Whoever was asked last to have it interrupted tells here what came of it.
     pub(super) ticket: Option<Arc<Ticket>>,
 }
 
@@ -64,14 +62,7 @@ impl Blocked {
         let wait = wait(timeout, &args)?;
         let until = (!wait.is_zero()).then(|| now.checked_add(wait)).flatten();
         let positions = new_entries(&args).into_iter().map(|(at, _)| (at, None)).collect();
-        Some(Blocked {
-            frame: frame.to_vec(),
-            since: now,
-            until,
-            positions,
-            asked: false,
-            ticket: None,
-        })
+        Some(Blocked { frame: frame.to_vec(), since: now, until, positions, ticket: None })
     }
 
     /// What `$` at this place meant is known.
@@ -81,11 +72,16 @@ impl Blocked {
         }
     }
 
-    /// Nobody has asked this reload's old uplink to interrupt it, or it was not waiting then. Where it
-    /// *was* interrupted, the error may be on its way: it must not be taken for another client's.
+    /// Nobody is about to have it interrupted, or it was not waiting then. Where it *was* interrupted,
+    /// the error may be on its way: it must not be taken for another client's.
     pub(super) fn is_to_be_asked(&self) -> bool {
-        let answered = self.ticket.as_ref().map(|ticket| ticket.answered());
-        !self.asked || answered.is_none_or(|answer| answer == Unblocked::No)
+        let Some(ticket) = &self.ticket else { return true };
+        match ticket.answered() {
+            Unblocked::No => true,
+            Unblocked::Yes => false,
+            // Whoever was asked has given up, and will tell nothing any more.
+            Unblocked::Perhaps => Arc::strong_count(ticket) == 1,
+        }
     }
 
     /// It can be asked again without a change of its meaning.
@@ -174,14 +170,17 @@ mod tests {
         let mut blocked = Blocked::new(&frame, Timeout::Last, Instant::now()).expect("it waits");
         assert!(blocked.is_to_be_asked());
         let ticket = Arc::<Ticket>::default();
-        (blocked.asked, blocked.ticket) = (true, Some(ticket.clone()));
+        blocked.ticket = Some(ticket.clone());
         assert!(!blocked.is_to_be_asked(), "it is on its way");
         ticket.answer(false);
         assert!(blocked.is_to_be_asked(), "it was not waiting yet");
         ticket.answer(true);
         assert!(!blocked.is_to_be_asked(), "the error is on its way");
-        // Another reload begins anew.
-        blocked.asked = false;
+        // Another one, of whom nothing will be heard.
+        let ticket = Arc::<Ticket>::default();
+        blocked.ticket = Some(ticket.clone());
+        assert!(!blocked.is_to_be_asked());
+        drop(ticket);
         assert!(blocked.is_to_be_asked());
     }
 

@@ -106,6 +106,7 @@ impl Session {
             Class::Monitor => Awaited::effect(Effect::Monitor),
             Class::Readonly(on) => Awaited::effect(Effect::Readonly(on)),
             Class::Plain
+            | Class::CallScript
             | Class::Multi
             | Class::Exec
             | Class::Discard

@@ -9,7 +9,7 @@ use super::close::Reason;
 use super::commands::Silence;
 use super::effect::Effect;
 use super::next::{Next, NextLink};
-use super::orders::{Order, Prospect, Running, marks};
+use super::orders::{GiveUp, Order, Prospect, Running, marks};
 use super::outbox::Outbox;
 use super::owed::View;
 use super::replay;
@@ -45,6 +45,7 @@ impl Session {
                         let _ = to.send(running);
                     }
                 }
+                Order::GiveUp(which, reason, _permit) => self.give_up(which, reason),
                 Order::Predict(to, _permit) => {
                     // As above.
                     let _ = to.send(self.prospect());
@@ -63,7 +64,26 @@ impl Session {
             true => "a transaction that is too large to be carried".to_owned(),
             false => name.text(),
         };
-        Some(Running { command, client: self.peer, since, unread })
+        Some(Running {
+            command,
+            client: self.peer,
+            since,
+            unread,
+            interruptible: self.can_be_interrupted(),
+            until: self.blocked.as_ref().and_then(|blocked| blocked.until),
+        })
+    }
+
+    /// The others are not to wait for this one.
+    fn give_up(&mut self, which: GiveUp, reason: &'static str) {
+        let is_one = self.running().is_some_and(|running| match which {
+            GiveUp::Running => true,
+            GiveUp::Slow { limit, may_unblock } => running.is_slow(limit, may_unblock),
+        });
+        if is_one {
+            self.shared.moves.close(self.peer, reason);
+            self.lose_uplink(Reason::NotCarried(reason));
+        }
     }
 
     fn prospect(&self) -> Prospect {

@@ -471,7 +471,6 @@ impl Session {
             return;
         }
         let ticket = Arc::<Ticket>::default();
-        blocked.asked = true;
         blocked.ticket = Some(ticket.clone());
         // Nobody listens any more: the pause is over.
         let _ = to.send(Interrupt { id, since: blocked.since, ticket });

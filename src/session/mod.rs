@@ -76,7 +76,7 @@ use self::last::Last;
 pub use self::last::{Finish, Watching};
 use self::next::Next;
 pub use self::orders::{
-    Carrying, Interrupt, Marker, Moves, Order, Preparation, Prospect, Running, marks,
+    Carrying, GiveUp, Interrupt, Marker, Moves, Order, Preparation, Prospect, Running, marks,
 };
 use self::outbox::Outbox;
 use self::owed::{Owed, View};

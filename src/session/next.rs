@@ -96,9 +96,6 @@ impl Session {
     pub(super) fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
         // For an earlier generation that did not come.
         self.next = None;
-        if let Some(blocked) = &mut self.blocked {
-            blocked.asked = false;
-        }
         let ends = self.ending.is_some() || self.uncarried().is_some();
         if !self.is_connected() || ends {
             return;

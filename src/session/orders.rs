@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -59,8 +59,24 @@ pub enum Order {
     Settle(OwnedSemaphorePermit),
     /// To tell which request it waits for.
     Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
+    /// To be closed for this reason, if it is one of those that are not waited for.
+    GiveUp(GiveUp, &'static str, OwnedSemaphorePermit),
     /// To tell what a handover would make of it.
     Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
+}
+
+/// Which sessions are not waited for any longer.
+#[derive(Debug, Clone, Copy)]
+pub enum GiveUp {
+    /// Sessions with a request that cannot be expected to end within this time.
+    Slow {
+        /// For how long clients may be held.
+        limit: Duration,
+        /// Commands that wait for data can be interrupted.
+        may_unblock: bool,
+    },
+    /// Sessions with any request that runs.
+    Running,
 }
 
 /// A blocking command that somebody else must have interrupted.
@@ -122,6 +138,20 @@ pub struct Running {
     pub since: Option<Instant>,
     /// The client does not read its replies.
     pub unread: bool,
+    /// It is a command that waits for data, and can be interrupted.
+    pub interruptible: bool,
+    /// When it ends by itself, if that is known.
+    pub until: Option<Instant>,
+}
+
+impl Running {
+    /// Whoever waits so long for it will, as far as one can see, wait in vain: it has been running for
+    /// longer than that already.
+    pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
+        let interrupted = self.interruptible && may_unblock;
+        let ends = self.until.is_some_and(|until| until <= Instant::now() + limit);
+        !interrupted && !ends && self.since.is_some_and(|since| since.elapsed() > limit)
+    }
 }
 
 /// What became of the sessions at all reloads so far.

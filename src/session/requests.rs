@@ -337,6 +337,13 @@ impl Session {
         Ok(self.rest(input, from))
     }
 
+    /// An EVALSHA calls a script.
+    fn note_call(&self, frame: &[u8]) {
+        if let Some(sha) = Args::new(frame).nth(1) {
+            self.shared.scripts.called(sha);
+        }
+    }
+
     /// A request that was not just passed on ends at `pos`. False if no more may be taken in.
     fn request_ends(&mut self, input: &[u8], from: &mut usize, start: usize, pos: usize) -> bool {
         match self.intake.route {
@@ -354,6 +361,9 @@ impl Session {
                     held.extend_from_slice(&input[start..pos]);
                 }
                 let frame = if is_whole { &input[start..pos] } else { &held };
+                if class == Class::CallScript && self.intake.authenticated {
+                    self.note_call(frame);
+                }
                 self.unsubscribe_late();
                 let taken = match self.head(class, args) {
                     None => false,

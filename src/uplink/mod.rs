@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tracing::warn;
 
 pub use self::script::{Answer, Heard, Script};
 use crate::command::{Commands, Listed, STATEFUL};
@@ -45,6 +46,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Nothing came, not even a refusal.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Error::TimeLimit(_) => true,
+            Error::Dial(dial::Error::Connect { why, .. }) => why.kind() == io::ErrorKind::TimedOut,
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::Login(_)
+            | Error::Setup(_)
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+
     /// There is nobody who could have said anything.
     pub fn is_absence(&self) -> bool {
         match self {
@@ -176,6 +191,22 @@ impl Dialler {
             listed.stateful = stateful.iter().flat_map(|answer| Args::new(answer)).collect();
         }
         self.commands.learn(&listed);
+    }
+
+    /// Connects as for a client to an uplink that is in use, and goes on being so. Only TLS material
+    /// that was read anew can be at fault; that the uplink cannot be reached is told in the log.
+    pub async fn verify_in_use(&self) -> Result<(), Fault> {
+        let Err(why) = self.greet().await else { return Ok(()) };
+        match &why {
+            // Other than that the connection was closed.
+            Error::Dial(dial::Error::Tls(tls)) if tls.kind() == io::ErrorKind::InvalidData => {
+                Err(self.fault(&why))
+            }
+            _ => {
+                warn!(addr = %self.config.addr, %why, "the uplink, which stays, does not serve");
+                Ok(())
+            }
+        }
     }
 
     /// Connects as for a client; the uplink may be loading its data yet.

@@ -179,7 +179,9 @@ function predicted(prediction) {
     return `${counted(moved, 'client')} would be moved to ${uplink}${having && ` (${having})`}, ${closed.length} closed`
         + (waited_for ? `; ${counted(waited_for, 'command')} would be waited for` : '')
         + (prediction.replica ? '; it is a replica of the present uplink, and would be waited for' : '')
-        + (prediction.exact_messages ? '.' : '; of what is published past the proxy, subscribers may miss some.');
+        + (prediction.unknown_scripts ? `; ${counted(prediction.unknown_scripts, 'script')} that the proxy has not seen would be NOSCRIPT` : '')
+        + (prediction.exact_messages ? '.' : '; of what is published past the proxy, subscribers may miss some.')
+        + (prediction.warnings ?? []).map(warning => ` Warning: ${warning}.`).join('');
 }
 
 // ---- Asking ----

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::progress::{Record, Switching};
+pub(super) use self::replication::Pair;
 pub use self::report::Report;
 use self::run::{Progress, Run};
 use super::panics::broken_off;
@@ -55,6 +56,8 @@ pub struct Options {
     pub fence: bool,
     /// What the new uplink has may be erased.
     pub force: bool,
+    /// Clients that hold everybody up for longer than the limit are closed.
+    pub force_clients: bool,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             replicate_from: None,
             fence: true,
             force: false,
+            force_clients: false,
         }
     }
 }

@@ -25,9 +25,9 @@ const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
-pub(super) struct Pair {
-    pub(super) old: Server,
-    pub(super) new: Server,
+pub(in super::super) struct Pair {
+    pub(in super::super) old: Server,
+    pub(in super::super) new: Server,
     /// What the new one had received before its first synchronisation, while that is on its way.
     received_before: Option<u64>,
     /// What the new one had refused before, if it counts that.
@@ -39,7 +39,7 @@ pub(super) struct Pair {
 
 /// The new server has applied everything.
 #[derive(Debug)]
-pub(super) struct CaughtUp {
+pub(in super::super) struct CaughtUp {
     pub(super) old: Replication,
     pub(super) new: Replication,
 }
@@ -78,12 +78,12 @@ async fn log_in(
 }
 
 impl Pair {
-    pub(super) fn new(old: Server, new: Server) -> Self {
+    pub(in super::super) fn new(old: Server, new: Server) -> Self {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
     }
 
     /// What the new one refuses from now on, it lacks.
-    pub(super) fn counts_from(&mut self, info: &Info) {
+    pub(in super::super) fn counts_from(&mut self, info: &Info) {
         self.refused_before = info.refused();
     }
 
@@ -108,7 +108,7 @@ impl Pair {
     }
 
     /// Waits until the new server has everything, but for what was written just now.
-    pub(super) async fn synchronise(
+    pub(in super::super) async fn synchronise(
         &mut self,
         switching: &Switching,
         limit: Duration,
@@ -213,7 +213,7 @@ impl Pair {
     }
 
     /// Clients are held: waits until the new server has applied everything that was written.
-    pub(super) async fn catch_up(&mut self) -> Result<CaughtUp, String> {
+    pub(in super::super) async fn catch_up(&mut self) -> Result<CaughtUp, String> {
         let addr = self.old.addr();
         let old = self.old.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;
         if !old.is_master {

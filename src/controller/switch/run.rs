@@ -12,7 +12,7 @@ use super::super::reload::{Done, Tally};
 use super::super::server::{self, Replication, Server};
 use super::super::sides::Sides;
 use super::super::swap::{Held, Swap, few_descriptors, refused};
-use super::super::{Controller, Error, joined, lock, stopping};
+use super::super::{Controller, Error, joined, lock, named, stopping};
 use super::Options;
 use super::facts::Facts;
 use super::preflight::{self, Source, Subject};
@@ -111,7 +111,8 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     };
     let mut report = Report::default();
     report.ok("configuration", "valid");
-    check_clients(controller, &mut report).await;
+    let limit = options.pause_limit.unwrap_or(before.settings.pause_time_limit);
+    check_clients(controller, limit, &mut report).await;
     let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
     let unreachable =
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
@@ -127,7 +128,7 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     Ok(Plan { before, generation, sockets, pair, report, source })
 }
 
-async fn check_clients(controller: &Controller, report: &mut Report) {
+async fn check_clients(controller: &Controller, limit: Duration, report: &mut Report) {
     const NAME: &str = "clients";
     let clients = controller.shared.roster.len();
     if let Some(fault) = few_descriptors(clients) {
@@ -140,6 +141,13 @@ async fn check_clients(controller: &Controller, report: &mut Report) {
     let waits = prospects.iter().filter(|it| it.waits).count();
     if waits > 0 {
         report.warn(NAME, format!("{waits} commands that wait will be waited for"));
+    }
+    let mut slow = controller.running().await;
+    slow.retain(|running| running.is_slow(limit, true));
+    if !slow.is_empty() {
+        let text = "requests have been running for longer than clients may be held, and would be in the \
+                    way (force_clients closes their clients)";
+        report.warn(NAME, format!("{text}: {}", named(&slow)));
     }
     let raw = controller.reception.raw().count();
     if raw > 0 {
@@ -228,7 +236,8 @@ impl<'a> Run<'a> {
         let ready = step(switching, making).await;
         let Ready { mut sides, preparation } = self.or_abandon(ready).await?;
         let tally = Tally::begin(&controller.shared.moves);
-        let swap = Swap { by: "switch", limit, before, sockets, preparation };
+        let force = self.options.force_clients;
+        let swap = Swap { by: "switch", limit, force, before, sockets, preparation };
         let revocable = self.revocable;
         let holding = async {
             switching.stage(Stage::Paused, "running requests end");
@@ -311,7 +320,7 @@ impl<'a> Run<'a> {
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
-        let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
+        let mut sides = Sides::open(&before, &generation, false).await.map_err(refused)?;
         if sides.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
         }
@@ -322,6 +331,7 @@ impl<'a> Run<'a> {
         let preparation = self.controller.prepare(&generation, &mut sides).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        sides.rehearse().await.map_err(Error::RolledBack)?;
         Ok(Ready { sides, preparation })
     }
 

@@ -1,0 +1,100 @@
+//! Commands that wait for data are not waited for by a pause: they are interrupted, and asked again
+//! when it ends.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{ASKING, Controller, WOKEN};
+use crate::generation::MAY_NOT_UNBLOCK;
+use crate::session::{Interrupt, Order, marks};
+use crate::uplink::{Fresh, Script, unblock};
+
+/// How often such commands are looked for, at first, and in a pause that takes long to begin.
+pub(super) const LOOK: Duration = Duration::from_millis(5);
+const LOOK_SELDOM: Duration = Duration::from_millis(200);
+
+/// Has these commands interrupted, those that wait for longest first, and tells who was. If that fails,
+/// what was not answered may yet be carried out: the sessions know that.
+pub(super) async fn interrupt(link: &mut Fresh, mut commands: Vec<Interrupt>) -> io::Result<()> {
+    commands.sort_by_key(|command| command.since);
+    let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
+    let answers = link.ask(&requests).await?;
+    for (command, answer) in commands.iter().zip(answers) {
+        command.ticket.answer(answer == b":1\r\n");
+    }
+    Ok(())
+}
+
+impl Controller {
+    /// The commands that wait for data, and that nobody else is about to interrupt.
+    pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let blocked = |bits: u32| bits & marks::BLOCKED > 0;
+        let order = |permit| Order::Interrupt(tell.clone(), permit);
+        let asking = self.shared.roster.tell_marked(blocked, WOKEN, || false, order);
+        // A busy worker has until the next time.
+        let _ = timeout_at(deadline, asking).await;
+        let mut commands = Vec::new();
+        while let Ok(command) = told.try_recv() {
+            commands.push(command);
+        }
+        commands
+    }
+
+    /// For an operator's pause, until it is complete or released.
+    pub(super) async fn interrupt_for_pause(self: Arc<Self>, released: CancellationToken) {
+        let mut link = None;
+        let mut look = LOOK;
+        while self.shared.gate.in_flight() > 0 {
+            let blocked = |bits: &u32| bits & marks::BLOCKED > 0;
+            if self.shared.roster.marks().iter().any(blocked) {
+                if link.is_none() {
+                    link = self.unblocker().await;
+                }
+                let Some(unblocker) = &mut link else { return };
+                // An answer may be on its way when the pause is released: a command that a client sends
+                // then must not be interrupted instead.
+                let hold = self.shared.gate.pause();
+                let deadline = Instant::now() + ASKING;
+                let commands = match released.is_cancelled() {
+                    true => return,
+                    false => self.blocked(deadline).await,
+                };
+                let asked = timeout_at(deadline, interrupt(unblocker, commands)).await;
+                drop(hold);
+                if !matches!(asked, Ok(Ok(()))) {
+                    return debug!("the uplink did not answer whom it has interrupted");
+                }
+            }
+            tokio::select! {
+                () = released.cancelled() => return,
+                () = self.shared.stop.begun() => return,
+                () = sleep(look) => look = (look * 2).min(LOOK_SELDOM),
+            }
+        }
+    }
+
+    /// A connection to the present uplink that may have commands interrupted.
+    async fn unblocker(&self) -> Option<Fresh> {
+        let uplink = &self.shared.current.load().uplink;
+        let mut link = match uplink.dial(Script::default()).await {
+            Ok(link) => link,
+            Err(why) => {
+                warn!(%why, "commands that wait for data are not interrupted for the pause");
+                return None;
+            }
+        };
+        let may = timeout(ASKING, link.ask(&[unblock(0)])).await;
+        let may = matches!(may, Ok(Ok(answers)) if answers.concat().starts_with(b":"));
+        if !may {
+            warn!("{MAY_NOT_UNBLOCK}");
+        }
+        Some(link).filter(|_| may)
+    }
+}

@@ -1,0 +1,156 @@
+//! Scripts are loaded at the new uplink: ahead, while clients are served, and the last few in the
+//! pause. A script that cannot be loaded refuses nothing: its client is told NOSCRIPT, as by a
+//! server that was restarted, and client libraries bring it again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+
+use crate::generation::Generation;
+use crate::resp::encode;
+use crate::session::Shared;
+use crate::uplink::{Fresh, Script};
+
+/// Scripts that are sent at once, and their bytes.
+const BATCH: usize = 200;
+const BATCH_BYTES: usize = 256 * 1024;
+/// How often the scripts that came during the loading are loaded before the pause, too.
+const ROUNDS: usize = 10;
+/// For how long clients are held for the scripts that came last.
+const IN_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log tells how far it is.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// Loads them, over a connection of its own: one that is slow holds up nothing else.
+#[derive(Debug)]
+pub(super) struct Loading {
+    generation: Arc<Generation>,
+    link: Link,
+    /// Scripts up to this stamp were taken.
+    stamp: u64,
+    left: VecDeque<Arc<[u8]>>,
+    loaded: usize,
+    /// Scripts that the server refused, and what it said of the first.
+    refused: Option<(usize, String)>,
+}
+
+#[derive(Debug)]
+enum Link {
+    /// Not needed yet.
+    Absent,
+    Live(Box<Fresh>),
+    /// Why no more can be loaded.
+    Lost(String),
+}
+
+impl Loading {
+    pub(super) fn new(generation: Arc<Generation>) -> Self {
+        Loading {
+            generation,
+            link: Link::Absent,
+            stamp: 0,
+            left: VecDeque::new(),
+            loaded: 0,
+            refused: None,
+        }
+    }
+
+    /// Loads all that went by, for as long as the server goes on answering.
+    pub(super) async fn ahead(&mut self, shared: &Shared) {
+        let mut told = Instant::now();
+        for _ in 0..ROUNDS {
+            self.take_new(shared);
+            // A few more are no matter.
+            if self.left.is_empty() {
+                return;
+            }
+            while !self.left.is_empty() && !matches!(self.link, Link::Lost(_)) {
+                let limit = self.generation.settings.connect_time_limit;
+                self.load_some(Instant::now() + limit).await;
+                if told.elapsed() > TOLD {
+                    told = Instant::now();
+                    info!(loaded = self.loaded, left = self.left.len(), "scripts are loaded");
+                }
+            }
+        }
+    }
+
+    /// Loads what came since then. Clients are held.
+    pub(super) async fn rest(&mut self, shared: &Shared, deadline: Instant) {
+        self.take_new(shared);
+        let deadline = deadline.min(Instant::now() + IN_PAUSE);
+        while !self.left.is_empty() && !matches!(self.link, Link::Lost(_)) {
+            self.load_some(deadline).await;
+        }
+    }
+
+    /// What did not come to be loaded.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let addr = &self.generation.uplink.config.addr;
+        let refused = self.refused.iter().map(|(count, first)| {
+            format!("uplink: {addr} refused {count} of the scripts that clients use: {first}")
+        });
+        let lost = match &self.link {
+            Link::Lost(why) if !self.left.is_empty() => Some(format!(
+                "{} of the scripts that clients use could not be loaded at uplink: {addr}: {why}",
+                self.left.len()
+            )),
+            Link::Absent | Link::Live(_) | Link::Lost(_) => None,
+        };
+        refused.chain(lost).collect()
+    }
+
+    fn take_new(&mut self, shared: &Shared) {
+        let (new, stamp) = shared.scripts.since(self.stamp);
+        self.stamp = stamp;
+        self.left.extend(new);
+    }
+
+    /// Loads the next few.
+    async fn load_some(&mut self, deadline: Instant) {
+        let mut bytes = 0;
+        let fits = |script: &&Arc<[u8]>| {
+            bytes += script.len();
+            bytes == script.len() || bytes <= BATCH_BYTES
+        };
+        let load = |script: &Arc<[u8]>| encode::request([b"SCRIPT", &b"LOAD"[..], script]);
+        let requests: Vec<_> = self.left.iter().take(BATCH).take_while(fits).map(load).collect();
+        let link = std::mem::replace(&mut self.link, Link::Lost("no answer in time".to_owned()));
+        let asked = async {
+            let mut link = match link {
+                Link::Live(link) => link,
+                Link::Absent | Link::Lost(_) => {
+                    let fresh = self.generation.uplink.dial(Script::default()).await;
+                    Box::new(fresh.map_err(|why| why.to_string())?)
+                }
+            };
+            let answers = link.ask(&requests).await.map_err(|why| why.to_string())?;
+            Ok((link, answers))
+        };
+        match timeout_at(deadline, asked).await {
+            Ok(Ok((link, answers))) => {
+                self.link = Link::Live(link);
+                self.left.drain(..answers.len());
+                self.loaded += answers.len();
+                answers.iter().for_each(|answer| self.note(answer));
+            }
+            Ok(Err(why)) => self.link = Link::Lost(why),
+            Err(_) => {}
+        }
+    }
+
+    fn note(&mut self, answer: &[u8]) {
+        let Some(error) = answer.strip_prefix(b"-") else { return };
+        let error = String::from_utf8_lossy(error);
+        let error = error.split(", with args").next().unwrap_or_default().trim_end();
+        // It would have been refused where it came from, too.
+        if error.starts_with("ERR ") && !error.starts_with("ERR unknown command") {
+            debug!(error, "a script that is none");
+            return;
+        }
+        self.refused.get_or_insert((0, error.to_owned())).0 += 1;
+    }
+}

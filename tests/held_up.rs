@@ -1,0 +1,168 @@
+//! Nobody can hold up a reload or a switch for all: what cannot succeed is found out while clients are
+//! served, and `force` closes those who are in the way.
+
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::common::{Client, Proxy, Redis, config, eventually, redis};
+
+/// Longer than any test waits for an answer: who is held for that long fails it.
+const FOR_EVER: u64 = 600_000;
+
+fn limits(redis: &Redis, pause: u64) -> Value {
+    let limits = json!({ "pause_time_limit_ms": pause, "connect_time_limit_ms": 500 });
+    config(&redis.addr(), limits)
+}
+
+fn stop(redis: &Redis) {
+    kill_process(redis.pid(), Signal::STOP).unwrap();
+}
+
+/// It waits for more replicas than there will be.
+fn wait_for_ever(proxy: &Proxy) -> Client {
+    let mut client = proxy.client();
+    client.command(&["WAIT", "9", "0"]);
+    proxy.shows("active_requests", 1);
+    client
+}
+
+fn name(client: &Client) -> String {
+    format!("127.0.0.1:{}", client.port)
+}
+
+/// Whom the answer says were closed.
+fn closed(record: &Value) -> Vec<&str> {
+    let closed = record["closed"].as_array().unwrap();
+    closed.iter().map(|it| it["client"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_reload_away_from_an_uplink_that_hangs_is_refused_at_once_or_forced() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&limits(&one, FOR_EVER));
+    let (mut idle, mut asking, mut popping) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut idle, &mut asking, &mut popping] {
+        assert_eq!(client.run("PING"), "PONG");
+    }
+    stop(&one);
+    asking.command(&["GET", "k"]);
+    popping.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 2);
+    proxy.rewrite(&limits(&two, FOR_EVER));
+    for cmd in ["reload", "reload&dry_run=true"] {
+        let answer = proxy.cmd(cmd);
+        assert_eq!(answer.status, 503, "{answer:?}");
+        let error = answer.error();
+        assert!(error.contains("does not answer; the reload is cancelled"), "{error}");
+        for named in [format!("GET of {}", name(&asking)), format!("BLPOP of {}", name(&popping))] {
+            assert!(error.contains(&named), "{error}");
+        }
+    }
+    let predicted = proxy.cmd("reload&dry_run=true&force=true");
+    assert_eq!((predicted.status, closed(&predicted.json()["prediction"]).len()), (200, 2));
+    let answer = proxy.cmd("reload&force=true");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let record = &answer.json()["reload"];
+    assert_eq!((&record["sessions_closed"], &record["sessions_moved"]), (&json!(2), &json!(1)));
+    let closed = closed(record);
+    assert!(closed.contains(&&*name(&asking)) && closed.contains(&&*name(&popping)), "{record}");
+    assert_eq!((asking.rest(), popping.rest()), (String::new(), String::new()));
+    assert_eq!(idle.run("SET k v"), "OK");
+    assert_eq!(two.client().run("GET k"), "v");
+}
+
+#[test]
+fn a_reload_that_leaves_the_uplink_alone_does_not_need_it_to_answer() {
+    let one = redis();
+    let proxy = Proxy::start(&limits(&one, FOR_EVER));
+    let mut client = proxy.client();
+    assert_eq!(client.run("PING"), "PONG");
+    stop(&one);
+    proxy.reload(&limits(&one, 70)).expect_ok();
+    assert_eq!(proxy.info()["generation"], 2);
+    proxy.logged("that it does not serve", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("does not serve"))
+    });
+    // Nor is there anything to be refused where it has gone.
+    drop(one);
+    eventually("it is gone", || proxy.get("/readyz").status == 503);
+    proxy.cmd("reload").expect_ok();
+}
+
+#[test]
+fn a_request_that_runs_for_longer_than_the_limit_is_told_before_anybody_is_held() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&limits(&one, 300));
+    let mut waiting = wait_for_ever(&proxy);
+    let mut idle = proxy.client();
+    assert_eq!(idle.run("PING"), "PONG");
+    // Nothing of this is in the way: one can be interrupted, and one ends in time.
+    let (mut popping, mut short) = (proxy.client(), proxy.client());
+    popping.command(&["BLPOP", "queue", "0"]);
+    proxy.rewrite(&limits(&two, 300));
+    let mut predicted = Value::Null;
+    eventually("it has run for longer", || {
+        let answer = proxy.cmd("reload&dry_run=true");
+        predicted = answer.json();
+        answer.status == 503
+    });
+    let held_up_by = predicted["prediction"]["held_up_by"].as_array().unwrap();
+    assert_eq!(held_up_by.len(), 1, "{predicted}");
+    assert_eq!(held_up_by[0]["client"], name(&waiting));
+    short.command(&["BLPOP", "other", "0.1"]);
+    let answer = proxy.cmd("reload");
+    assert_eq!(answer.status, 503);
+    let error = answer.error();
+    assert!(error.contains("not paused within 300 ms; the reload is cancelled"), "{error}");
+    assert!(error.contains(&format!("WAIT of {}", name(&waiting))), "{error}");
+    assert!(!error.contains("BLPOP"), "{error}");
+    assert_eq!(short.reply(), "nil");
+    let answer = proxy.cmd("reload&force=true");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(closed(&answer.json()["reload"]), [name(&waiting)]);
+    assert_eq!(waiting.rest(), "");
+    assert_eq!(two.client().run("RPUSH queue v"), "1");
+    assert_eq!(popping.reply(), "[queue, v]");
+    assert_eq!(idle.run("PING"), "PONG");
+}
+
+#[test]
+fn force_closes_who_is_still_running_at_the_limit_and_moves_the_others() {
+    let (one, two) = (redis(), redis());
+    // It has not been running for that long when the reload begins.
+    let proxy = Proxy::start(&limits(&one, 1500));
+    let (mut carrying, mut waiting) = (proxy.client(), wait_for_ever(&proxy));
+    for (command, reply) in [("WATCH k", "OK"), ("MULTI", "OK"), ("INCR n", "QUEUED")] {
+        assert_eq!(carrying.run(command), reply);
+    }
+    proxy.rewrite(&limits(&two, 1500));
+    let answer = proxy.cmd("reload&force=true");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(closed(&answer.json()["reload"]), [name(&waiting)]);
+    assert_eq!(waiting.rest(), "");
+    assert_eq!(carrying.run("EXEC"), "[1]");
+    assert_eq!(two.client().run("GET n"), "1");
+}
+
+#[test]
+fn a_switch_closes_who_is_in_the_way_if_it_is_told_to() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&limits(&one, 100));
+    let mut waiting = wait_for_ever(&proxy);
+    let mut idle = proxy.client();
+    assert_eq!(idle.run("SET k v"), "OK");
+    proxy.rewrite(&limits(&two, 100));
+    eventually("the preflight tells", || {
+        let answer = proxy.cmd("switch&dry_run=true").json();
+        let checks = answer["preflight"]["checks"].as_array().unwrap().clone();
+        checks.iter().any(|it| it["detail"].as_str().unwrap().contains(&name(&waiting)))
+    });
+    let answer = proxy.cmd("switch");
+    assert_eq!(answer.status, 503);
+    assert!(answer.error().contains(&format!("WAIT of {}", name(&waiting))), "{answer:?}");
+    let answer = proxy.cmd("switch&force_clients=true");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(closed(&answer.json()["switch"]), [name(&waiting)]);
+    assert_eq!(waiting.rest(), "");
+    assert_eq!(idle.run("GET k"), "v");
+}
