@@ -19,6 +19,7 @@ mod progress;
 mod replication;
 mod report;
 mod run;
+mod source;
 mod undo;
 mod watch;
 

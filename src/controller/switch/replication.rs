@@ -7,8 +7,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
 use super::super::server::{Error, History, Info, Replication, Server};
-use super::preflight::Source;
 use super::progress::Switching;
+use super::source::Source;
 use super::undo::{Undo, follow, set};
 use super::watch::{At, RECEIVED, STALLED, Watch, is_saving};
 use crate::config::Login;
