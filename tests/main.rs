@@ -14,6 +14,7 @@ mod command_line;
 mod commands_under_load;
 mod configuration;
 mod ctl;
+mod fencing;
 mod handover_faults;
 mod handovers;
 mod listeners;

@@ -217,6 +217,8 @@ pub(super) struct Replication {
     pub(super) is_up: bool,
     pub(super) master: Option<(String, u16)>,
     pub(super) is_syncing: bool,
+    /// As a replica: its clients may write, which its master never learns.
+    pub(super) takes_writes: bool,
     /// Of the first synchronisation; the total is not always known.
     pub(super) read_bytes: u64,
     pub(super) total_bytes: Option<u64>,
@@ -241,6 +243,7 @@ impl Replication {
             is_up: info.text("master_link_status") == Some("up"),
             master: host.zip(port),
             is_syncing: number("master_sync_in_progress") == 1,
+            takes_writes: info.number("slave_read_only") == Some(0),
             read_bytes: number("master_sync_read_bytes"),
             total_bytes: info.number("master_sync_total_bytes").filter(|total| *total > 0),
             replicas: (0..).map_while(|n| replica(info.text(&format!("slave{n}"))?)).collect(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::server::{Error, Info, Server};
+use super::fence::READ_ONLY;
 use crate::resp::Args;
 use crate::session::Marker;
 
@@ -19,7 +20,9 @@ pub(super) struct Facts {
 }
 
 /// What is compared.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
+    READ_ONLY[0],
+    READ_ONLY[1],
     "save",
     "databases",
     "maxclients",

@@ -14,6 +14,7 @@
 //! | fencing | the old one becomes its replica | told as a warning |
 
 mod facts;
+mod fence;
 mod preflight;
 mod progress;
 mod replication;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::warn;
 
 use super::super::server::{Error, History, Info, Replication, Server};
 use super::progress::Switching;
@@ -14,13 +13,11 @@ use super::watch::{At, RECEIVED, STALLED, Watch, is_saving};
 use crate::config::Login;
 
 /// How often a server is asked that has much to do.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How often one is asked that clients wait for.
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
-/// For how long it is waited that the old server follows the new one.
-const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ pub(super) struct Pair {
     refused_before: Option<u64>,
     /// The new one's history since it was promoted: an empty server that comes in its place has
     /// another.
-    promoted: Option<String>,
+    pub(super) promoted: Option<String>,
 }
 
 /// The new server has applied everything.
@@ -44,7 +41,7 @@ pub(super) struct CaughtUp {
 }
 
 /// How a server logs in at its master, and whether it does that by TLS.
-async fn log_in(
+pub(super) async fn log_in(
     server: &mut Server,
     source: &Source,
     login: Option<&Login>,
@@ -271,70 +268,6 @@ impl Pair {
             )),
             Err(why) => Err(format!("whether {addr} is promoted is not known: {why}")),
         }
-    }
-
-    /// Makes the old server a replica of the new one, so that nobody can write there.
-    pub(super) async fn fence(&mut self, by: &[Source]) -> Result<(), String> {
-        let (old_addr, new_addr) = (self.old.addr(), self.new.addr());
-        let source = by.first().ok_or_else(|| {
-            format!("how {old_addr} reaches {new_addr} is not known; tell it REPLICAOF yourself")
-        })?;
-        // An empty server that came back in the place of the new one would erase the last copy.
-        match self.new.replication().await {
-            Ok(new) if new.is_master && Some(&new.history.id) == self.promoted.as_ref() => {}
-            Ok(_) => return Err(format!("{new_addr} is not what was promoted any more")),
-            Err(why) => return Err(format!("lost {new_addr}: {why}")),
-        }
-        self.turn(source).await.map_err(|why| format!("{old_addr}: {why}"))
-    }
-
-    async fn turn(&mut self, source: &Source) -> Result<(), Error> {
-        let login = self.new.generation.uplink.config.login.clone();
-        // Not to be undone: it is as the new server was.
-        log_in(&mut self.old, source, login.as_ref(), &mut Vec::new()).await?;
-        follow(&mut self.old, Some(&(source.host.clone(), source.port))).await
-    }
-
-    /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
-    /// which it knew its replicas: those speak TLS as their link to it does.
-    pub(super) fn ways_back(&self, known: &[(String, u16)]) -> Vec<Source> {
-        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
-        let known = match known {
-            [(host, port)] if *port > 0 => {
-                Some(Source { host: host.clone(), port: *port, tls: old.tls.is_some() })
-            }
-            _ => None,
-        };
-        let mut ways: Vec<Source> = Source::between(old, new).into_iter().chain(known).collect();
-        ways.dedup();
-        ways
-    }
-
-    /// Waits for a while until the old server follows the new one, by one way or another.
-    pub(super) async fn old_follows(&mut self, by: &[Source]) -> bool {
-        for (number, source) in by.iter().enumerate() {
-            if number > 0 && self.turn(source).await.is_err() {
-                return false;
-            }
-            let deadline = Instant::now() + FOLLOWS;
-            while Instant::now() < deadline {
-                match self.old.replication().await {
-                    // And nobody else.
-                    Ok(old) if old.is_up && Some(&old.history.id) == self.promoted.as_ref() => {
-                        return true;
-                    }
-                    Ok(_) => sleep(LOOK).await,
-                    Err(_) => return false,
-                }
-            }
-        }
-        // It may be on its way, if that is long.
-        if let [likeliest, _, ..] = by
-            && let Err(why) = self.turn(likeliest).await
-        {
-            warn!(%why, "the old uplink was not told again");
-        }
-        false
     }
 }
 

@@ -273,11 +273,17 @@ impl<'a> Run<'a> {
     ) -> Result<Ready, Error> {
         let switching = self.switching;
         switching.stage(Stage::Replicating, "the new uplink is made a replica");
+        let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
+        let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
+        closed.map_err(|why| failed(pair, why))?;
         if let Some(source) = source {
             let set_up = pair.set_up(source, &mut self.progress.undo_new).await;
-            set_up.map_err(|why| Error::RolledBack(format!("{}: {why}", pair.new.addr())))?;
+            set_up.map_err(|why| failed(pair, why))?;
         }
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        if pair.new_takes_writes().await {
+            self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
+        }
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
         let mut sides = Sides::open(&before, &generation).await.map_err(refused)?;
@@ -367,7 +373,7 @@ impl Progress {
                 "{bytes} bytes were written past the proxy at the old uplink after it was left, and are lost"
             ));
         }
-        match pair.fence(ways).await {
+        match pair.fence(ways, &mut self.warnings).await {
             Ok(()) => {
                 self.fenced = true;
                 // Whoever was held is told that it is a replica; if not now, then before long.

@@ -3,12 +3,15 @@
 mod rights;
 mod servers;
 mod settings;
+mod writers;
 
 use super::super::server::Replication;
 use super::Options;
 use super::facts::Facts;
 use super::report::Report;
 use super::source::Source;
+
+pub(super) use self::writers::NEW_TAKES_WRITES;
 
 /// Both servers, and what is wanted.
 pub(super) struct Subject<'a> {
@@ -34,6 +37,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     settings::settings(report, subject);
     servers::persistence(report, subject);
     rights::rights(report, subject);
+    writers::writers(report, subject);
     files(report, subject);
 }
 
