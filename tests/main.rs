@@ -27,6 +27,7 @@ mod pubsub;
 mod random_programs;
 mod raw_listener;
 mod reloads;
+mod replicate_from;
 mod resp_replies;
 mod resp_requests;
 mod stop;

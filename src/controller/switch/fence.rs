@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::super::server::{Error, Server};
+use super::identity::Identity;
 use super::replication::{LOOK, Pair, log_in};
 use super::source::Source;
 use super::undo::{Undo, follow, set, undo};
@@ -40,7 +41,7 @@ impl Pair {
         // Only what it says itself counts: an answer may be lost, and a replica may take writes.
         match self.old.replication().await {
             Ok(old) if old.is_master => {
-                let why = told.err().map_or("it stays a master".to_owned(), |why| why.to_string());
+                let why = told.err().unwrap_or_else(|| "it stays a master".to_owned());
                 let left = undo(&mut self.old, changed).await;
                 let left = left.iter().map(|what| format!("; not undone: {what}"));
                 let left: String = left.collect();
@@ -55,14 +56,34 @@ impl Pair {
         }
     }
 
+    /// The old server would find the new one there, and nobody else: neither does a password go to
+    /// anybody else, nor can what another one has erase the last copy.
+    async fn is_new_at(&mut self, source: &Source) -> Result<(), String> {
+        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
+        let by_password = new.login.is_some();
+        if Source::between(old, new).as_ref() == Some(source) {
+            return Ok(());
+        }
+        match Identity::at(source, &mut self.new, &self.old).await {
+            Identity::Same => Ok(()),
+            Identity::Other => Err(format!("{source} is not {}", self.new.addr())),
+            Identity::Unknown(why) if by_password => Err(format!(
+                "its password is not sent to {source}, for whether {} is there is not known: {why}",
+                self.new.addr()
+            )),
+            Identity::Unknown(_) => Ok(()),
+        }
+    }
+
     /// Has the old server replicate by this way. `undo` gets what is needed if it stays a master.
     async fn turn(
         &mut self,
         source: &Source,
         undo: &mut Vec<Undo>,
         warnings: &mut Vec<String>,
-    ) -> Result<(), Error> {
-        refuse_writes(&mut self.old, undo).await?;
+    ) -> Result<(), String> {
+        self.is_new_at(source).await?;
+        refuse_writes(&mut self.old, undo).await.map_err(|why| why.to_string())?;
         let login = self.new.generation.uplink.config.login.clone();
         match log_in(&mut self.old, source, login.as_ref(), undo).await {
             Ok(()) => {}
@@ -70,9 +91,10 @@ impl Pair {
             Err(Error::Refused { request, answer }) => warnings.push(format!(
                 "the old uplink could not be told how to log in at the new one: {request}: {answer}"
             )),
-            Err(why) => return Err(why),
+            Err(why) => return Err(why.to_string()),
         }
-        follow(&mut self.old, Some(&(source.host.clone(), source.port))).await
+        let master = (source.host.clone(), source.port);
+        follow(&mut self.old, Some(&master)).await.map_err(|why| why.to_string())
     }
 
     /// Has the new server refuse other clients' writes while it is a replica.
@@ -128,7 +150,7 @@ impl Pair {
         false
     }
     /// Has the old server, which is a replica already, replicate by another way.
-    async fn turn_again(&mut self, source: &Source) -> Result<(), Error> {
+    async fn turn_again(&mut self, source: &Source) -> Result<(), String> {
         self.turn(source, &mut Vec::new(), &mut Vec::new()).await
     }
 }

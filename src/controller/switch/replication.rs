@@ -93,14 +93,19 @@ impl Pair {
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
         let login = self.old.generation.uplink.config.login.clone();
-        let master = before.master.filter(|_| !before.is_master);
-        // What is noted first is undone last: a password is not for another master.
-        undo.extend(master.clone().map(|master| Undo::Follow(Some(master))));
-        log_in(&mut self.new, source, login.as_ref(), undo).await?;
-        if master.is_none() {
-            undo.push(Undo::Follow(None));
+        let wanted = (source.host.clone(), source.port);
+        // A password is not for another master: neither the new one on the way there, nor the other
+        // way round on the way back. What is noted first is undone last.
+        if let Some(master) = before.master.filter(|_| !before.is_master) {
+            let is_other = master != wanted;
+            undo.push(Undo::Follow(Some(master)));
+            if is_other && login.is_some() {
+                follow(&mut self.new, None).await?;
+            }
         }
-        follow(&mut self.new, Some(&(source.host.clone(), source.port))).await
+        log_in(&mut self.new, source, login.as_ref(), undo).await?;
+        undo.push(Undo::Follow(None));
+        follow(&mut self.new, Some(&wanted)).await
     }
 
     /// Waits until the new server has everything, but for what was written just now.

@@ -14,6 +14,7 @@ use super::super::swap::{Held, Swap, few_descriptors, refused};
 use super::super::{Controller, Error, joined, lock, stopping};
 use super::Options;
 use super::facts::Facts;
+use super::identity::Identity;
 use super::preflight::{self, Subject};
 use super::progress::{Stage, Switching};
 use super::replication::{CaughtUp, Pair};
@@ -119,8 +120,22 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
     pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
-    let (to, back) = (source.as_ref(), back.as_ref());
-    let subject = Subject { options, old: &old, new: &new, source: to, back };
+    let mut subject = Subject {
+        options,
+        old: &old,
+        new: &new,
+        source: source.as_ref(),
+        identity: None,
+        by_password: old_config.login.is_some(),
+        back: back.as_ref(),
+    };
+    let identity = match (&source, &options.replicate_from) {
+        (Some(source), Some(_)) if !subject.is_set_up() => {
+            Some(Identity::at(source, &mut pair.old, &pair.new).await)
+        }
+        _ => None,
+    };
+    subject.identity = identity.as_ref();
     preflight::checks(&mut report, &subject);
     let is_set_up = subject.is_set_up();
     let source = source.filter(|_| !is_set_up);

@@ -8,6 +8,7 @@ mod writers;
 use super::super::server::Replication;
 use super::Options;
 use super::facts::Facts;
+use super::identity::Identity;
 use super::report::Report;
 use super::source::Source;
 
@@ -20,6 +21,10 @@ pub(super) struct Subject<'a> {
     pub(super) new: &'a Facts,
     /// Where the new server replicates from.
     pub(super) source: Option<&'a Source>,
+    /// Who is there, if that is only what a caller says.
+    pub(super) identity: Option<&'a Identity>,
+    /// The new server logs in at the present one, by a password.
+    pub(super) by_password: bool,
     /// Where the old one will replicate from.
     pub(super) back: Option<&'a Source>,
 }
@@ -100,11 +105,45 @@ fn source(report: &mut Report, subject: &Subject<'_>) {
     }
     match source {
         _ if subject.is_set_up() => report.ok(NAME, "is set up already"),
-        Some(source) => report.ok(NAME, format!("the new uplink will replicate from {source}")),
+        Some(source) => match subject.identity {
+            Some(Identity::Other) => {
+                report
+                    .fail(NAME, format!("{source} is not the present uplink, but another server"));
+            }
+            Some(Identity::Unknown(why)) => unknown_source(report, NAME, subject, source, why),
+            Some(Identity::Same) | None => {
+                report.ok(NAME, format!("the new uplink will replicate from {source}"));
+            }
+        },
         None => report.fail(
             NAME,
             "how the new uplink reaches the present one cannot be told from their addresses: \
              replicate_from=host:port says so",
+        ),
+    }
+}
+
+/// A password must not go to anybody else unasked.
+fn unknown_source(
+    report: &mut Report,
+    name: &'static str,
+    subject: &Subject<'_>,
+    source: &Source,
+    why: &str,
+) {
+    let unknown = format!("whether {source} is the present uplink is not known: {why}");
+    match (subject.by_password, subject.options.force) {
+        (false, _) => report.unknown(name, unknown),
+        (true, true) => {
+            report.warn(name, format!("{unknown}; the present uplink's password is sent there"));
+        }
+        (true, false) => report.fail(
+            name,
+            format!(
+                "{unknown}; the present uplink's password would be sent there: say an address that \
+                 the proxy reaches, too, or make the new uplink a replica yourself (prepared=true), \
+                 or say force=true if you know who is there"
+            ),
         ),
     }
 }

@@ -167,7 +167,16 @@ mod tests {
     fn found(check: fn(&mut Report, &Subject<'_>), old: &Facts, new: &Facts) -> Value {
         let options = Options::default();
         let mut report = Report::default();
-        check(&mut report, &Subject { options: &options, old, new, source: None, back: None });
+        let subject = Subject {
+            options: &options,
+            old,
+            new,
+            source: None,
+            identity: None,
+            by_password: false,
+            back: None,
+        };
+        check(&mut report, &subject);
         json!(report)["checks"][0].take()
     }
 
