@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod source;
 mod undo;
+mod user;
 mod watch;
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use super::super::sides::Sides;
 use super::super::swap::{Held, Swap, few_descriptors, refused};
 use super::super::{Controller, Error, joined, lock, stopping};
 use super::Options;
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::identity::Identity;
 use super::preflight::{self, Subject};
 use super::progress::{Stage, Switching};
@@ -21,6 +21,7 @@ use super::replication::{CaughtUp, Pair};
 use super::report::Report;
 use super::source::Source;
 use super::undo::{Undo, undo};
+use super::user::Account;
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
@@ -120,6 +121,11 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
     pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
+    let refused_keys = match new.account {
+        Account::Untold => facts::refused_keys(&mut pair.old, &mut pair.new).await,
+        Account::Told(_) | Account::Unlimited => Ok(Vec::new()),
+    };
+    let refused_keys = refused_keys.map_err(|why| refused(Fault::new(format!("uplink: {why}"))))?;
     let mut subject = Subject {
         options,
         old: &old,
@@ -127,6 +133,7 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
         source: source.as_ref(),
         identity: None,
         by_password: old_config.login.is_some(),
+        refused_keys: &refused_keys,
         back: back.as_ref(),
     };
     let identity = match (&source, &options.replicate_from) {

@@ -3,6 +3,7 @@
 mod rights;
 mod servers;
 mod settings;
+mod users;
 mod writers;
 
 use super::super::server::Replication;
@@ -25,6 +26,8 @@ pub(super) struct Subject<'a> {
     pub(super) identity: Option<&'a Identity>,
     /// The new server logs in at the present one, by a password.
     pub(super) by_password: bool,
+    /// Keys that the new server's user may not use, where it was tried.
+    pub(super) refused_keys: &'a [String],
     /// Where the old one will replicate from.
     pub(super) back: Option<&'a Source>,
 }
@@ -42,6 +45,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     settings::settings(report, subject);
     servers::persistence(report, subject);
     rights::rights(report, subject);
+    users::users(report, subject);
     writers::writers(report, subject);
     files(report, subject);
 }

@@ -174,6 +174,7 @@ mod tests {
             source: None,
             identity: None,
             by_password: false,
+            refused_keys: &[],
             back: None,
         };
         check(&mut report, &subject);
