@@ -347,8 +347,9 @@ fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
     let five = redis();
     let parameters = format!("&replicate_from={}", four.addr());
     let answer = switch(&proxy, &uplink(&five.addr()), &parameters);
-    assert_eq!(answer.status, 503);
-    assert!(answer.error().contains("which is not the present uplink"), "{}", answer.body);
+    assert_eq!(answer.status, 400);
+    let why = format!("{} (no TLS) is not the present uplink, but another server", four.addr());
+    assert!(answer.error().contains(&why), "{}", answer.body);
     assert_eq!(role(&five), "master");
 }
 

@@ -188,6 +188,12 @@ impl Info {
         })
     }
 
+    /// Commands that were called, in the section that counts them, by their full names.
+    pub(super) fn called(&self) -> impl Iterator<Item = String> {
+        let counted = self.0.iter().filter(|(_, value)| !value.starts_with("calls=0,"));
+        counted.filter_map(|(name, _)| Some(name.strip_prefix("cmdstat_")?.to_ascii_lowercase()))
+    }
+
     /// Names of loaded modules.
     pub(super) fn modules(&self) -> BTreeSet<&str> {
         let loaded = self.0.iter().filter(|(name, _)| name == "module");
@@ -217,6 +223,8 @@ pub(super) struct Replication {
     pub(super) is_up: bool,
     pub(super) master: Option<(String, u16)>,
     pub(super) is_syncing: bool,
+    /// As a replica: its clients may write, which its master never learns.
+    pub(super) takes_writes: bool,
     /// Of the first synchronisation; the total is not always known.
     pub(super) read_bytes: u64,
     pub(super) total_bytes: Option<u64>,
@@ -241,6 +249,7 @@ impl Replication {
             is_up: info.text("master_link_status") == Some("up"),
             master: host.zip(port),
             is_syncing: number("master_sync_in_progress") == 1,
+            takes_writes: info.number("slave_read_only") == Some(0),
             read_bytes: number("master_sync_read_bytes"),
             total_bytes: info.number("master_sync_total_bytes").filter(|total| *total > 0),
             replicas: (0..).map_while(|n| replica(info.text(&format!("slave{n}"))?)).collect(),
@@ -304,9 +313,11 @@ mod tests {
     #[test]
     fn a_subcommand_is_counted_as_its_command() {
         let text = "cmdstat_FT.SEARCH:calls=3,usec=1\r\ncmdstat_config|get:calls=2,usec=1\r\n\
-                    errorstat_ERR:count=1\r\n";
+                    cmdstat_del:calls=0,usec=0\r\nerrorstat_ERR:count=1\r\n";
         let calls: Vec<_> = Info::read(text.as_bytes()).calls().collect();
         assert_eq!(calls, [("ft.search".to_owned(), 3), ("config".to_owned(), 2)]);
+        let called: Vec<_> = Info::read(text.as_bytes()).called().collect();
+        assert_eq!(called, ["ft.search", "config|get"]);
     }
 
     #[test]

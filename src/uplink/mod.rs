@@ -13,7 +13,7 @@ use tracing::warn;
 
 pub use self::script::{Answer, Heard, Script};
 use crate::command::{Commands, Listed, STATEFUL};
-use crate::config::{Fault, Uplink};
+use crate::config::{Address, Fault, Uplink};
 use crate::dial;
 use crate::resp::{Args, encode, reply};
 use crate::tls;
@@ -153,6 +153,13 @@ impl Dialler {
     /// Connects with TLS, but leaves AUTH to the client.
     pub async fn dial_raw(&self) -> Result<Stream, Error> {
         self.timed(self.transport()).await
+    }
+
+    /// Connects to another address as if the uplink were there, with its TLS, but says nothing: who
+    /// is there need not be the uplink.
+    pub async fn dial_without_login(&self, addr: &Address) -> Result<Fresh, Error> {
+        let dialled = dial::connect(addr, self.tls.as_ref(), self.time_limit);
+        self.timed(async { Ok(Fresh::new(dialled.await?)) }).await
     }
 
     /// Connects as for a client, and asks whether the uplink is ready to serve.

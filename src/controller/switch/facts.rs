@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::server::{Error, Info, Server};
+use super::fence::READ_ONLY;
+use super::user::{Account, Categories, Description};
 use crate::resp::Args;
 use crate::session::Marker;
 
@@ -14,12 +16,18 @@ pub(super) struct Facts {
     settings: Vec<(&'static str, Option<String>)>,
     /// By their names in [`RIGHTS`]; `None` if it does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
+    /// What its user may do.
+    pub(super) account: Account,
+    /// Commands that were called since the server was started; `None` if it does not tell.
+    pub(super) called: Option<BTreeSet<String>>,
     /// How often the commands of each loaded module were called; `None` if it does not tell.
     pub(super) calls: Vec<(String, Option<u64>)>,
 }
 
 /// What is compared.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
+    READ_ONLY[0],
+    READ_ONLY[1],
     "save",
     "databases",
     "maxclients",
@@ -68,7 +76,12 @@ impl Facts {
             };
             facts.rights.push((name, right));
         }
-        facts.calls = calls(server, &facts.info.modules()).await?;
+        facts.account = account(server, &facts.info, user.as_deref()).await?;
+        let statistics = allowed(server.sections(&["commandstats"]).await)?;
+        // One that tells nothing has at least been asked for this.
+        let called = statistics.as_ref().map(|it| it.called().collect::<BTreeSet<_>>());
+        facts.called = called.filter(|called| !called.is_empty());
+        facts.calls = calls(server, &facts.info.modules(), statistics.as_ref()).await?;
         Ok(facts)
     }
 
@@ -90,18 +103,64 @@ impl Facts {
     }
 }
 
+/// The first version that can limit a user.
+const FIRST_WITH_USERS: u32 = 6;
+
+async fn account(server: &mut Server, info: &Info, user: Option<&str>) -> Result<Account, Error> {
+    let version = info.text("redis_version").and_then(|version| version.split('.').next());
+    if version.and_then(|major| major.parse().ok()).is_some_and(|it: u32| it < FIRST_WITH_USERS) {
+        return Ok(Account::Unlimited);
+    }
+    let Some(user) = user else { return Ok(Account::Untold) };
+    let reply = allowed(server.ask(&["ACL", "GETUSER", user]).await)?;
+    let description = reply.and_then(|reply| Description::read(&reply));
+    let Some(description) = description else { return Ok(Account::Untold) };
+    let mut categories = Categories::new();
+    for category in description.categories() {
+        let Some(reply) = allowed(server.ask(&["ACL", "CAT", &category]).await)? else {
+            return Ok(Account::Untold);
+        };
+        let names = Args::new(&reply).map(|name| String::from_utf8_lossy(name).into_owned());
+        categories.insert(category, names.collect());
+    }
+    Ok(Account::Told(description.expand(&categories)))
+}
+
+/// Some of the present server's keys, as many as are looked at where a user's rights are not told.
+const KEYS: usize = 10;
+
+/// Keys of the present server that the new one's user may not use, where it does not tell that.
+pub(super) async fn refused_keys(old: &mut Server, new: &mut Server) -> Result<Vec<String>, Error> {
+    let mut refused = BTreeSet::new();
+    for _ in 0..KEYS {
+        let Some(key) = allowed(old.text(&["RANDOMKEY"]).await)? else { break };
+        // There may be none, and one that is no text cannot be asked for here.
+        if key.is_empty() || key == "$-1" || key.contains(char::REPLACEMENT_CHARACTER) {
+            continue;
+        }
+        match new.ask(&["EXISTS", &key]).await {
+            Err(Error::Refused { answer, .. }) if answer.starts_with("NOPERM") => {
+                refused.insert(key);
+            }
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(refused.into_iter().collect())
+}
+
 async fn calls(
     server: &mut Server,
     modules: &BTreeSet<&str>,
+    statistics: Option<&Info>,
 ) -> Result<Vec<(String, Option<u64>)>, Error> {
     let mut all = Vec::new();
     if modules.is_empty() {
         return Ok(all);
     }
-    let statistics = allowed(server.sections(&["commandstats"]).await)?;
     for module in modules {
         let list = server.ask(&["COMMAND", "LIST", "FILTERBY", "MODULE", module]).await;
-        let calls = allowed(list)?.zip(statistics.as_ref()).map(|(list, statistics)| {
+        let calls = allowed(list)?.zip(statistics).map(|(list, statistics)| {
             let names: Vec<String> = Args::new(&list)
                 .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
                 .collect();

@@ -17,12 +17,16 @@
 //! steps is carried out, and the answer warns of what panicked.
 
 mod facts;
+mod fence;
+mod identity;
 mod preflight;
 mod progress;
 mod replication;
 mod report;
 mod run;
+mod source;
 mod undo;
+mod user;
 mod watch;
 
 use std::sync::Arc;

@@ -4,24 +4,21 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::warn;
 
 use super::super::panics::point;
 use super::super::server::{Error, History, Info, Replication, Server};
-use super::preflight::Source;
 use super::progress::Switching;
+use super::source::Source;
 use super::undo::{Undo, follow, set};
 use super::watch::{At, RECEIVED, STALLED, Watch, is_saving};
 use crate::config::Login;
 
 /// How often a server is asked that has much to do.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How often one is asked that clients wait for.
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
-/// For how long it is waited that the old server follows the new one.
-const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ pub(in super::super) struct Pair {
     refused_before: Option<u64>,
     /// The new one's history since it was promoted: an empty server that comes in its place has
     /// another.
-    promoted: Option<String>,
+    pub(super) promoted: Option<String>,
 }
 
 /// The new server has applied everything.
@@ -45,7 +42,7 @@ pub(in super::super) struct CaughtUp {
 }
 
 /// How a server logs in at its master, and whether it does that by TLS.
-async fn log_in(
+pub(super) async fn log_in(
     server: &mut Server,
     source: &Source,
     login: Option<&Login>,
@@ -97,14 +94,19 @@ impl Pair {
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
         let login = self.old.generation.uplink.config.login.clone();
-        let master = before.master.filter(|_| !before.is_master);
-        // What is noted first is undone last: a password is not for another master.
-        undo.extend(master.clone().map(|master| Undo::Follow(Some(master))));
-        log_in(&mut self.new, source, login.as_ref(), undo).await?;
-        if master.is_none() {
-            undo.push(Undo::Follow(None));
+        let wanted = (source.host.clone(), source.port);
+        // A password is not for another master: neither the new one on the way there, nor the other
+        // way round on the way back. What is noted first is undone last.
+        if let Some(master) = before.master.filter(|_| !before.is_master) {
+            let is_other = master != wanted;
+            undo.push(Undo::Follow(Some(master)));
+            if is_other && login.is_some() {
+                follow(&mut self.new, None).await?;
+            }
         }
-        follow(&mut self.new, Some(&(source.host.clone(), source.port))).await
+        log_in(&mut self.new, source, login.as_ref(), undo).await?;
+        undo.push(Undo::Follow(None));
+        follow(&mut self.new, Some(&wanted)).await
     }
 
     /// Waits until the new server has everything, but for what was written just now.
@@ -273,70 +275,6 @@ impl Pair {
             )),
             Err(why) => Err(format!("whether {addr} is promoted is not known: {why}")),
         }
-    }
-
-    /// Makes the old server a replica of the new one, so that nobody can write there.
-    pub(super) async fn fence(&mut self, by: &[Source]) -> Result<(), String> {
-        let (old_addr, new_addr) = (self.old.addr(), self.new.addr());
-        let source = by.first().ok_or_else(|| {
-            format!("how {old_addr} reaches {new_addr} is not known; tell it REPLICAOF yourself")
-        })?;
-        // An empty server that came back in the place of the new one would erase the last copy.
-        match self.new.replication().await {
-            Ok(new) if new.is_master && Some(&new.history.id) == self.promoted.as_ref() => {}
-            Ok(_) => return Err(format!("{new_addr} is not what was promoted any more")),
-            Err(why) => return Err(format!("lost {new_addr}: {why}")),
-        }
-        self.turn(source).await.map_err(|why| format!("{old_addr}: {why}"))
-    }
-
-    async fn turn(&mut self, source: &Source) -> Result<(), Error> {
-        let login = self.new.generation.uplink.config.login.clone();
-        // Not to be undone: it is as the new server was.
-        log_in(&mut self.old, source, login.as_ref(), &mut Vec::new()).await?;
-        follow(&mut self.old, Some(&(source.host.clone(), source.port))).await
-    }
-
-    /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
-    /// which it knew its replicas: those speak TLS as their link to it does.
-    pub(super) fn ways_back(&self, known: &[(String, u16)]) -> Vec<Source> {
-        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
-        let known = match known {
-            [(host, port)] if *port > 0 => {
-                Some(Source { host: host.clone(), port: *port, tls: old.tls.is_some() })
-            }
-            _ => None,
-        };
-        let mut ways: Vec<Source> = Source::between(old, new).into_iter().chain(known).collect();
-        ways.dedup();
-        ways
-    }
-
-    /// Waits for a while until the old server follows the new one, by one way or another.
-    pub(super) async fn old_follows(&mut self, by: &[Source]) -> bool {
-        for (number, source) in by.iter().enumerate() {
-            if number > 0 && self.turn(source).await.is_err() {
-                return false;
-            }
-            let deadline = Instant::now() + FOLLOWS;
-            while Instant::now() < deadline {
-                match self.old.replication().await {
-                    // And nobody else.
-                    Ok(old) if old.is_up && Some(&old.history.id) == self.promoted.as_ref() => {
-                        return true;
-                    }
-                    Ok(_) => sleep(LOOK).await,
-                    Err(_) => return false,
-                }
-            }
-        }
-        // It may be on its way, if that is long.
-        if let [likeliest, _, ..] = by
-            && let Err(why) = self.turn(likeliest).await
-        {
-            warn!(%why, "the old uplink was not told again");
-        }
-        false
     }
 }
 

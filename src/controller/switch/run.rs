@@ -14,12 +14,15 @@ use super::super::sides::Sides;
 use super::super::swap::{Held, Swap, few_descriptors, refused};
 use super::super::{Controller, Error, joined, lock, named, stopping};
 use super::Options;
-use super::facts::Facts;
-use super::preflight::{self, Source, Subject};
+use super::facts::{self, Facts};
+use super::identity::Identity;
+use super::preflight::{self, Subject};
 use super::progress::{Stage, Switching};
 use super::replication::{CaughtUp, Pair};
 use super::report::Report;
+use super::source::Source;
 use super::undo::{Undo, undo};
+use super::user::Account;
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
@@ -120,8 +123,28 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
     pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
-    let (to, back) = (source.as_ref(), back.as_ref());
-    let subject = Subject { options, old: &old, new: &new, source: to, back };
+    let refused_keys = match new.account {
+        Account::Untold => facts::refused_keys(&mut pair.old, &mut pair.new).await,
+        Account::Told(_) | Account::Unlimited => Ok(Vec::new()),
+    };
+    let refused_keys = refused_keys.map_err(|why| refused(Fault::new(format!("uplink: {why}"))))?;
+    let mut subject = Subject {
+        options,
+        old: &old,
+        new: &new,
+        source: source.as_ref(),
+        identity: None,
+        by_password: old_config.login.is_some(),
+        refused_keys: &refused_keys,
+        back: back.as_ref(),
+    };
+    let identity = match (&source, &options.replicate_from) {
+        (Some(source), Some(_)) if !subject.is_set_up() => {
+            Some(Identity::at(source, &mut pair.old, &pair.new).await)
+        }
+        _ => None,
+    };
+    subject.identity = identity.as_ref();
     preflight::checks(&mut report, &subject);
     let is_set_up = subject.is_set_up();
     let source = source.filter(|_| !is_set_up);
@@ -313,11 +336,17 @@ impl<'a> Run<'a> {
     ) -> Result<Ready, Error> {
         let switching = self.switching;
         switching.stage(Stage::Replicating, "the new uplink is made a replica");
+        let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
+        let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
+        closed.map_err(|why| failed(pair, why))?;
         if let Some(source) = source {
             let set_up = pair.set_up(source, &mut self.progress.undo_new).await;
-            set_up.map_err(|why| Error::RolledBack(format!("{}: {why}", pair.new.addr())))?;
+            set_up.map_err(|why| failed(pair, why))?;
         }
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
+        if pair.new_takes_writes().await {
+            self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
+        }
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
         let mut sides = Sides::open(&before, &generation, false).await.map_err(refused)?;
@@ -430,7 +459,7 @@ impl Progress {
             ));
         }
         point("switch:turning");
-        match pair.fence(ways).await {
+        match pair.fence(ways, &mut self.warnings).await {
             Ok(()) => {
                 self.fenced = true;
                 // Whoever was held is told that it is a replica; if not now, then before long.
