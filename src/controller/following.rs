@@ -70,7 +70,7 @@ impl Following {
     }
 
     /// Clients are held: waits until everything that was written is there.
-    pub(super) async fn to_the_end(&mut self) -> Result<(), Error> {
+    pub(super) async fn catch_up(&mut self) -> Result<(), Error> {
         match &mut self.pair {
             Some(pair) => pair.catch_up().await.map(drop).map_err(fault),
             None => Ok(()),

@@ -175,7 +175,7 @@ impl Controller {
         let told = caught(async {
             point("reload:telling");
             // What was written to keys before they are watched there is no touch.
-            let caught_up = timeout_at(held.deadline, following.to_the_end()).await;
+            let caught_up = timeout_at(held.deadline, following.catch_up()).await;
             caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
             let finish = self.finish(swap, sides, &held).await?;
             self.queue(swap, &finish, held.deadline).await?;
