@@ -14,6 +14,7 @@ mod command_line;
 mod commands_under_load;
 mod configuration;
 mod ctl;
+mod differential;
 mod handover_faults;
 mod handovers;
 mod listeners;
