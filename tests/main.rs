@@ -17,6 +17,7 @@ mod configuration;
 mod ctl;
 mod fencing;
 mod grammar;
+mod differential;
 mod handover_faults;
 mod handovers;
 mod harness;

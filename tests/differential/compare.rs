@@ -1,0 +1,50 @@
+//! Compares what two runs heard.
+
+use super::frames::{self, Frame};
+use super::program::{Mode, Program};
+use super::run::{Heard, Run};
+
+/// What is different, if anything is.
+pub fn compare(program: &Program, expected: &Run, got: &Run) -> Option<String> {
+    for (step, (expected_here, got_here)) in
+        program.whole().iter().zip(expected.heard.iter().zip(&got.heard))
+    {
+        if let Some(why) = &got_here.refused
+            && matches!(program.mode, Mode::Plain | Mode::Password)
+        {
+            return Some(format!("before {step}\n    the reload was refused: {why}"));
+        }
+        let documented = |frames: &[Frame]| frames.iter().any(frames::is_documented);
+        if documented(&got_here.main) || documented(&got_here.peer) {
+            // From here on, they may differ.
+            return None;
+        }
+        let (mut expected_here, mut got_here) = (expected_here.clone(), got_here.clone());
+        if program.reloads {
+            frames::sort_unsubscribed(&mut expected_here.main);
+            frames::sort_unsubscribed(&mut got_here.main);
+        }
+        for (frame, expected) in got_here.main.iter_mut().zip(&expected_here.main) {
+            if frames::is_refused_earlier(expected, frame) {
+                frame.clone_from(expected);
+            }
+        }
+        let masked = |heard: &Heard, run: &Run| {
+            let mask = |frames: &[Frame]| -> Vec<Frame> {
+                frames.iter().map(|frame| frames::mask(frame, &run.ids)).collect()
+            };
+            let closed = |closed: bool| if closed { " closed" } else { "" };
+            let main = mask(&heard.main).join("  ") + closed(heard.main_closed);
+            let peer = mask(&heard.peer).join("  ") + closed(heard.peer_closed);
+            if peer.is_empty() { main } else { format!("{main}  (peer) {peer}") }
+        };
+        let (wanted, got) = (masked(&expected_here, expected), masked(&got_here, got));
+        if wanted != got && program.may_hide_a_refusal() {
+            return None;
+        }
+        if wanted != got {
+            return Some(format!("at {step}\n    server: {wanted}\n    proxy:  {got}"));
+        }
+    }
+    None
+}

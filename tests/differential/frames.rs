@@ -1,0 +1,139 @@
+//! Replies and pushes: told apart, printed with their types, and masked where two runs of one
+//! program may differ.
+
+use super::program::Ids;
+
+/// One reply, push or attribute, printed: its type's first byte, then what it holds.
+pub type Frame = String;
+
+/// Takes the first frame off the bytes; `None` if it is not whole yet.
+pub fn take(bytes: &mut Vec<u8>) -> Option<Frame> {
+    let mut at = 0;
+    let frame = read(bytes, &mut at)?;
+    bytes.drain(..at);
+    Some(frame)
+}
+
+fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let rest = &bytes[*at..];
+    let end = rest.windows(2).position(|two| two == b"\r\n")?;
+    *at += end + 2;
+    Some(&rest[..end])
+}
+
+fn read(bytes: &[u8], at: &mut usize) -> Option<Frame> {
+    let head = String::from_utf8_lossy(line(bytes, at)?).into_owned();
+    let (kind, rest) = head.split_at(head.len().min(1));
+    let count: i64 = rest.parse().unwrap_or(-1);
+    let elements = match kind {
+        "$" | "=" | "!" if count >= 0 => {
+            let length = usize::try_from(count).ok()?;
+            let body = bytes.get(*at..*at + length + 2)?;
+            *at += length + 2;
+            return Some(format!("{kind}{:?}", String::from_utf8_lossy(&body[..length])));
+        }
+        "*" | "~" | ">" if count >= 0 => count,
+        "%" | "|" => count * 2,
+        _ => return Some(head),
+    };
+    let mut parts = Vec::new();
+    for _ in 0..elements {
+        parts.push(read(bytes, at)?);
+    }
+    Some(format!("{kind}[{}]", parts.join(", ")))
+}
+
+/// A cache is told to drop keys. A handover drops all of it at once, and after that nobody needs
+/// to tell of the keys in it.
+pub fn invalidates(frame: &Frame) -> bool {
+    frame.starts_with(">[$\"invalidate\"") || frame.contains("$\"__redis__:invalidate\", ")
+}
+
+/// What the manual says is different.
+pub fn is_documented(frame: &Frame) -> bool {
+    frame == "-ERR Command not allowed inside a transaction"
+        || frame == "-ERR CLIENT REPLY is not allowed inside a transaction"
+        || frame.contains("is not supported by redis-proxy")
+}
+
+/// Before AUTH, the proxy does not look at requests more closely: to a client it is refused either
+/// way.
+pub fn is_refused_earlier(expected: &Frame, got: &Frame) -> bool {
+    let closer = ["-ERR wrong number of arguments", "-ERR unknown ", "-EXECABORT "];
+    got == "-NOAUTH Authentication required."
+        && closer.iter().any(|text| expected.starts_with(text))
+}
+
+/// An UNSUBSCRIBE without names tells them in the order of a hash table, which depends on how it
+/// came to be: here they are sorted, and their counts stay.
+pub fn sort_unsubscribed(frames: &mut [Frame]) {
+    let parts = |frame: &Frame| {
+        let (start, count) = frame.rsplit_once(", :")?;
+        let (kind, name) = start.split_once(", ")?;
+        let names_one = kind.ends_with("unsubscribe\"") && name.starts_with('$');
+        names_one.then(|| (kind.to_owned(), name.to_owned(), count.to_owned()))
+    };
+    let mut at = 0;
+    while let Some(frame) = frames.get(at) {
+        let kind = parts(frame).map(|(kind, ..)| kind);
+        let same = |frame: &&Frame| kind.is_some() && parts(frame).map(|it| it.0) == kind;
+        let many = frames[at..].iter().take_while(same).count().max(1);
+        let run = &mut frames[at..at + many];
+        let split: Vec<_> = run.iter().filter_map(parts).collect();
+        let mut names: Vec<_> = split.iter().map(|(_, name, _)| name.clone()).collect();
+        names.sort();
+        for (frame, ((kind, _, count), name)) in run.iter_mut().zip(split.iter().zip(names)) {
+            *frame = format!("{kind}, {name}, :{count}");
+        }
+        at += many;
+    }
+}
+
+/// The frame without what may differ between two runs.
+pub fn mask(frame: &Frame, ids: &Ids) -> Frame {
+    let frame = numbers(frame, ids);
+    if !frame.contains(" laddr=") {
+        return frame;
+    }
+    let fields = frame.split(' ').map(|field| {
+        let Some((name, value)) = field.rsplit_once('=') else { return field.to_owned() };
+        match name {
+            // The proxy may be connected to a unix socket.
+            "flags" if value == "U" => "flags=N".to_owned(),
+            "flags" => format!("flags={}", value.replace('U', "")),
+            _ if SAME.iter().any(|same| name.ends_with(same)) => field.to_owned(),
+            _ => format!("{name}=?"),
+        }
+    });
+    fields.collect::<Vec<_>>().join(" ")
+}
+
+/// The fields of CLIENT INFO that say what a client carries.
+const SAME: &[&str] = &[
+    "id", "name", "db", "sub", "psub", "ssub", "multi", "user", "redir", "resp", "lib-name",
+    "lib-ver", "watch",
+];
+
+/// Below it are the numbers that programs make, above it the clients' ids.
+pub const LEAST_ID: u64 = 1000;
+
+fn numbers(frame: &str, ids: &Ids) -> String {
+    let mut masked = String::new();
+    let mut digits = String::new();
+    for c in frame.chars().chain([' ']) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        match digits.parse::<u64>() {
+            Ok(number) if Some(number) == ids.main => masked += "$main",
+            Ok(number) if Some(number) == ids.peer => masked += "$peer",
+            Ok(LEAST_ID..) if ids.main.is_none() => masked += "$id",
+            Ok(_) | Err(_) => masked += &digits,
+        }
+        digits.clear();
+        masked.push(c);
+    }
+    masked.pop();
+    masked
+}

@@ -1,0 +1,182 @@
+//! What a program is, and how it is printed.
+
+use std::fmt;
+
+use crate::common::request;
+
+/// Which of a program's two connections sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Main,
+    /// The second connection: it writes, publishes, and is redirected to.
+    Peer,
+}
+
+/// What is sent: words, or bytes as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Words(Vec<String>),
+    Raw(String),
+}
+
+impl Request {
+    pub fn of(line: &str) -> Request {
+        Request::Words(line.split(' ').map(str::to_owned).collect())
+    }
+
+    /// The bytes, with the ids that this run's connections have.
+    pub fn bytes(&self, ids: &Ids) -> Vec<u8> {
+        match self {
+            Request::Raw(text) => text.clone().into_bytes(),
+            Request::Words(words) => {
+                let words: Vec<String> = words.iter().map(|word| ids.insert(word)).collect();
+                request(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+/// What CLIENT ID said to a run's connections; `None` if it was not asked, or answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ids {
+    pub main: Option<u64>,
+    pub peer: Option<u64>,
+}
+
+impl Ids {
+    fn insert(&self, word: &str) -> String {
+        let text = |id: Option<u64>| id.unwrap_or_default().to_string();
+        match word {
+            "$main" => text(self.main),
+            "$peer" => text(self.peer),
+            _ => word.to_owned(),
+        }
+    }
+}
+
+/// What is sent in one write (or two), before anything of it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub by: Who,
+    pub requests: Vec<Request>,
+    /// The write is cut in two here, in parts of a thousand.
+    pub cut: Option<usize>,
+}
+
+impl Step {
+    pub fn of(by: Who, lines: &[&str]) -> Step {
+        let requests = lines.iter().map(|line| Request::of(line)).collect();
+        Step { by, requests, cut: None }
+    }
+
+    pub fn bytes(&self, ids: &Ids) -> Vec<u8> {
+        self.requests.iter().flat_map(|request| request.bytes(ids)).collect()
+    }
+}
+
+/// Who the program is to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The default user, who may do everything.
+    Plain,
+    /// The default user, under these rules.
+    Restricted(Vec<String>),
+    /// `uplink.user`, under these rules.
+    User(Vec<String>),
+    /// Clients have to AUTH, at the proxy as at the server.
+    Password,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    pub mode: Mode,
+    /// Whether a reload comes before each step.
+    pub reloads: bool,
+    /// Whether the first request is CLIENT ID. Without it, the first step is the very first that
+    /// the proxy hears of this client.
+    pub asks_id: bool,
+    pub steps: Vec<Step>,
+}
+
+impl Program {
+    /// What the proxy refuses in a transaction, and the server does not, is refused without a
+    /// word where replies are off.
+    pub fn may_hide_a_refusal(&self) -> bool {
+        let has = |names: &[&str]| {
+            let mut requests = self.steps.iter().flat_map(|step| &step.requests);
+            requests.any(|request| {
+                let text = request.to_string().to_ascii_uppercase();
+                names.iter().any(|name| text.contains(name))
+            })
+        };
+        has(&["CLIENT REPLY"]) && has(&["MULTI"]) && has(&["HELLO", "AUTH", "SYNC", "REPLCONF"])
+    }
+
+    /// The steps, and what shows the state that they left.
+    pub fn whole(&self) -> Vec<Step> {
+        let mut steps = self.steps.clone();
+        let state =
+            ["CLIENT INFO", "CLIENT TRACKINGINFO", "CLIENT GETNAME", "GET marker", "PING state"];
+        let main = |lines: &[&str]| Step::of(Who::Main, lines);
+        steps.push(main(&state));
+        steps.push(main(&["EXEC"]));
+        steps.push(main(&["CLIENT REPLY ON", "ECHO replies"]));
+        let unsubscribes = ["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"];
+        steps.push(main(&[&unsubscribes, &state[..], &["SET marker here"]].concat()));
+        let dbs = ["SELECT 0", "SELECT 1", "SELECT 2", "SELECT 5"];
+        let look: Vec<&str> = dbs.iter().flat_map(|db| [*db, "GET marker", "DBSIZE"]).collect();
+        steps.push(Step::of(Who::Peer, &look));
+        if !matches!(self.mode, Mode::User(_)) {
+            // In its place, the server has another user than the proxy's.
+            steps.push(main(&["RESET"]));
+        }
+        if self.mode == Mode::Password {
+            steps.push(main(&["PING", "AUTH secret"]));
+        }
+        steps.push(main(&[&state[..], &["ECHO the-end"]].concat()));
+        steps
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Raw(text) => write!(out, "raw {text:?}"),
+            Request::Words(words) => {
+                let plain = |word: &String| {
+                    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"'|".contains(c);
+                    !word.is_empty() && !word.contains(odd)
+                };
+                let show = |word: &String| {
+                    if plain(word) { word.clone() } else { format!("{word:?}") }
+                };
+                let words: Vec<String> = words.iter().map(show).collect();
+                out.write_str(&words.join(" "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = match self.by {
+            Who::Main => "",
+            Who::Peer => "(peer) ",
+        };
+        let requests: Vec<String> = self.requests.iter().map(Request::to_string).collect();
+        let cut = if self.cut.is_some() { " (in two writes)" } else { "" };
+        write!(out, "{who}{}{cut}", requests.join(" | "))
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reloads = if self.reloads { "a reload before each step" } else { "no reloads" };
+        let id = if self.asks_id { "CLIENT ID first" } else { "no request before" };
+        write!(out, "{:?}, {reloads}, {id}:", self.mode)?;
+        for step in &self.steps {
+            write!(out, "\n    {step}")?;
+        }
+        Ok(())
+    }
+}
