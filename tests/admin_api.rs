@@ -360,11 +360,12 @@ fn callers_are_bounded_and_whoever_is_idle_makes_room() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
     let mut client = proxy.client();
-    client.command(&["BLPOP", "q", "0"]);
+    client.command(&["WAIT", "1", "0"]);
     proxy.shows("active_requests", 1);
     let mut commanding = proxy.begin_cmd("pause&wait=true");
     proxy.shows("state", 3);
-    let mut callers: Vec<Client> = (0..128).map(|_| proxy.caller()).collect();
+    // One place is the command's.
+    let mut callers: Vec<Client> = (0..127).map(|_| proxy.caller()).collect();
     for caller in &mut callers {
         assert_eq!(http(caller, "GET", "/info.json", "", "").status, 200);
     }
@@ -379,8 +380,8 @@ fn callers_are_bounded_and_whoever_is_idle_makes_room() {
     assert_eq!(http(strangers.last_mut().unwrap(), "GET", "/readyz", "", "").status, 200);
     assert_eq!(http(&mut one_more, "GET", "/info.json", "", "").status, 200);
     // A command that is running keeps its caller's place.
-    assert_eq!(redis.client().ask(&["RPUSH", "q", "v"]), ":1");
-    Answer::read(&mut commanding).expect_ok();
+    http(&mut one_more, "POST", "/cmd/", "", "cmd=unpause").expect_ok();
+    assert_eq!(Answer::read(&mut commanding).status, 409);
 }
 
 #[test]

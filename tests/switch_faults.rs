@@ -69,7 +69,7 @@ const BOUNDARIES: [Boundary; 8] = [
     Boundary { name: "replicating", on: On::New, needle: "*3\r\n$9\r\nREPLICAOF\r\n$9" },
     Boundary { name: "synchronising", on: On::Link, needle: "PSYNC" },
     Boundary { name: "ready", on: On::New, needle: "HELLO" },
-    Boundary { name: "catching up", on: On::Old, needle: "$6\r\nswitch" },
+    Boundary { name: "catching up", on: On::Old, needle: "\r\n$32\r\n" },
     Boundary { name: "the last byte", on: On::Old, needle: "PAUSE\r\n$5" },
     Boundary { name: "promoting", on: On::New, needle: "*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO" },
     Boundary { name: "fencing", on: On::Old, needle: "*3\r\n$9\r\nREPLICAOF\r\n$" },

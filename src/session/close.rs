@@ -142,7 +142,8 @@ impl Reason {
     /// Whether the connection may hold bytes that the client has yet to read.
     pub(super) fn client_listens(&self) -> bool {
         match self.cause() {
-            Cause::Benign => matches!(self, Reason::Quit | Reason::Stopped),
+            // One that sends no more may read, and expects TLS to be closed in order.
+            Cause::Benign => true,
             Cause::Client => matches!(self, Reason::Protocol(_)),
             Cause::Uplink => true,
         }

@@ -133,7 +133,7 @@ impl Session {
         };
         match answer {
             Ok(()) => {
-                self.intake.authenticate(true);
+                self.logged_in();
                 self.answer(OK.to_vec());
             }
             Err(text) => {
@@ -247,7 +247,7 @@ impl Session {
                 let awaited = self.with_ids(args, Awaited::Hello(hello.name));
                 self.expect(awaited);
                 self.to_uplink.push(&hello.request);
-                self.intake.authenticate(true);
+                self.logged_in();
             }
         }
         true

@@ -94,6 +94,7 @@ impl Ids {
 
     /// The uplink has left a session, which stays.
     pub(super) fn lost(&self, seen: u64) {
+        self.differ.store(true, Ordering::Relaxed);
         let maps = &mut *self.maps();
         maps.in_doubt = true;
         maps.leave(seen);

@@ -267,6 +267,8 @@ struct Session {
     last: Option<Box<Last>>,
     /// The old uplink has something to say yet before it is exchanged.
     leaving: bool,
+    /// The uplink is about to close the connection, and the client stays.
+    dismissed: bool,
     /// It has said all.
     marked: bool,
     /// What an uplink said, and was not looked at.
@@ -353,6 +355,7 @@ impl Session {
             next: None,
             last: None,
             leaving: false,
+            dismissed: false,
             marked: false,
             unread: Vec::new(),
             swallow: None,

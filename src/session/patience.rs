@@ -42,11 +42,14 @@ impl NotLoggedIn {
 }
 
 impl Session {
+    /// The client is a stranger no more; nobody may take its place once it knows that.
+    pub(super) fn logged_in(&mut self) {
+        self.intake.authenticate(true);
+        self.stranger = None;
+    }
+
     /// A client that does not log in goes when its place is needed, or its time is over.
     pub(super) fn poll_stranger(&mut self, cx: &mut Context<'_>) {
-        if self.intake.authenticated {
-            self.stranger = None;
-        }
         let Some(stranger) = &mut self.stranger else { return };
         let until = stranger.until;
         if stranger.sent_away.as_mut().poll(cx).is_ready() {

@@ -125,6 +125,8 @@ impl Session {
             self.lose_client(why);
         } else if let Some(reason) = fault {
             self.lose_uplink(reason);
+        } else if std::mem::take(&mut self.dismissed) {
+            self.let_go();
         }
     }
 
@@ -353,6 +355,7 @@ impl Session {
                                 self.set_silence(Silence::Next);
                             }
                             self.interrupted(*blocked);
+                            self.dismissed = why == Unblocking::RoleChange;
                         }
                     }
                     (_, _, Some(kept)) => say(self, &kept),

@@ -59,7 +59,7 @@ pub fn is_documented(frame: &Frame) -> bool {
 /// Before AUTH, the proxy does not look at requests more closely: to a client it is refused either
 /// way.
 pub fn is_refused_earlier(expected: &Frame, got: &Frame) -> bool {
-    let closer = ["-ERR wrong number of arguments", "-ERR unknown ", "-EXECABORT "];
+    let closer = ["-ERR wrong number of arguments", "-ERR unknown ", "-EXECABORT ", "+RESET"];
     got == "-NOAUTH Authentication required."
         && closer.iter().any(|text| expected.starts_with(text))
 }
