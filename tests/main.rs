@@ -35,3 +35,4 @@ mod systemd;
 mod time_limits;
 mod tls;
 mod uplinks;
+mod withdrawn;

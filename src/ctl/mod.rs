@@ -145,7 +145,7 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
                 StatusCode::OK => reloaded(place).await,
                 _ => String::new(),
             };
-            Ok(Ended::of(answer, |_| vec![line]))
+            Ok(Ended::of(answer, |answer| [vec![line], words::warnings(answer)].concat()))
         }
         Action::Switch(switch) => switch::run(place, switch, ctl.json).await,
         Action::CancelSwitch => {
@@ -155,6 +155,10 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
         Action::TerminateRawConnections => {
             let answer = ask(&[cmd("terminate-raw-connections")], Some(TIME_LIMIT)).await?;
             Ok(Ended::of(answer, |_| vec!["raw connections are closed".to_owned()]))
+        }
+        Action::CloseUnauthorizedClients => {
+            let answer = ask(&[cmd("close-unauthorized-clients")], None).await?;
+            Ok(Ended::of(answer, |answer| vec![words::closed_unauthorized(answer)]))
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Reason {
     Stopped,
     #[error("the uplink was replaced, and {0} cannot be carried over")]
     NotCarried(&'static str),
+    #[error("what let the client in was withdrawn, and an operator had such clients closed")]
+    Withdrawn,
     #[error("uplink unavailable: {0}")]
     UplinkUnavailable(#[from] uplink::Error),
     #[error("the uplink closed the connection")]
@@ -80,6 +82,7 @@ impl Reason {
             | Reason::Unread
             | Reason::Handshake(_)
             | Reason::Stopped
+            | Reason::Withdrawn
             | Reason::NotCarried(_) => return None,
         };
         Some(encode::error(&text))
@@ -95,6 +98,7 @@ impl Reason {
             Reason::SpeaksTls | Reason::SpeaksHttp | Reason::Handshake(_) => "other_protocol",
             Reason::Unread => "unread",
             Reason::Stopped => "stopped",
+            Reason::Withdrawn => "withdrawn",
             Reason::NotCarried(_) => "not_carried",
             Reason::UplinkUnavailable(_) => "uplink_unavailable",
             Reason::UplinkClosed => "uplink_closed",
@@ -106,7 +110,7 @@ impl Reason {
 
     fn cause(&self) -> Cause {
         match self {
-            Reason::ClientClosed | Reason::Quit | Reason::Stopped => Cause::Benign,
+            Reason::ClientClosed | Reason::Quit | Reason::Stopped | Reason::Withdrawn => Cause::Benign,
             Reason::ClientLost(_)
             | Reason::Protocol(_)
             | Reason::SpeaksTls

@@ -24,9 +24,9 @@ impl Session {
             Class::Reset => self.reset(frame, args.len() == 1),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
             Class::Auth => {
-                match auth::auth(self.generation.listen.config.login.as_ref(), &args) {
+                match auth::auth(self.generation.listen.config.login.as_deref(), &args) {
                     Ok(()) => {
-                        self.intake.authenticate(true);
+                        self.let_in();
                         self.answer(OK.to_vec());
                     }
                     Err(text) => self.answer(encode::error(text)),
@@ -248,7 +248,7 @@ impl Session {
     }
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
-        match auth::hello(self.generation.listen.config.login.as_ref(), args) {
+        match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             Err(text) => self.answer(encode::error(text)),
             Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
                 self.answer(encode::error(auth::NOAUTH));
@@ -262,10 +262,18 @@ impl Session {
                 let awaited = self.with_ids(args, Awaited::Hello(hello.name));
                 self.expect(awaited);
                 self.to_uplink.push(&hello.request);
-                self.intake.authenticate(true);
+                if hello.authenticated {
+                    self.let_in();
+                }
             }
         }
         true
+    }
+
+    /// The client has shown the password that is in force.
+    fn let_in(&mut self) {
+        self.intake.authenticate(true);
+        self.let_in_by.clone_from(&self.generation.listen.config.login);
     }
 
     /// After a switch, ids are not those of the uplink any more.

@@ -75,6 +75,7 @@ use self::requests::Intake;
 use self::state::State;
 use self::swallow::Swallow;
 use self::tap::Tap;
+use crate::config::Login;
 use crate::gate::{Gate, Passes, Waiting};
 use crate::generation::{Current, Generation};
 use crate::metrics::{self, Metrics, Recorder};
@@ -222,8 +223,10 @@ struct Session {
     uplink: Link,
     shared: Arc<Shared>,
     generation: Arc<Generation>,
-    /// The one before, and until when, for requests that were running then.
+    /// The generation before, and until when, for requests that were running then.
     earlier: Option<Box<(Instant, Arc<Generation>)>>,
+    /// The password that the client has shown.
+    let_in_by: Option<Arc<Login>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
     /// The id that the client has seen, or will; and that of the present uplink connection.
@@ -303,6 +306,7 @@ impl Session {
             passes: shared.gate.passes(shard),
             intake: Intake::new(generation.listen.config.login.is_none()),
             generation,
+            let_in_by: None,
             earlier: None,
             member,
             recorder,

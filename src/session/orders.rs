@@ -62,6 +62,8 @@ pub enum Order {
     Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
     /// To tell what a handover would make of it.
     Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
+    /// To close if its client would not be let in any more, and to count that.
+    Review(Arc<AtomicU64>, OwnedSemaphorePermit),
 }
 
 /// A blocking command that somebody else must have interrupted.
