@@ -50,6 +50,24 @@ pub(super) enum Reason {
     TimeLimit(Duration),
 }
 
+/// All that [`Reason::label`] says.
+pub(super) const LABELS: [&str; 14] = [
+    "client_closed",
+    "client_lost",
+    "quit",
+    "client_protocol",
+    "other_protocol",
+    "unread",
+    "stopped",
+    "withdrawn",
+    "not_carried",
+    "uplink_unavailable",
+    "uplink_closed",
+    "uplink_lost",
+    "uplink_protocol",
+    "time_limit",
+];
+
 /// Whose doing it was.
 enum Cause {
     /// Nobody's fault.
@@ -110,7 +128,9 @@ impl Reason {
 
     fn cause(&self) -> Cause {
         match self {
-            Reason::ClientClosed | Reason::Quit | Reason::Stopped | Reason::Withdrawn => Cause::Benign,
+            Reason::ClientClosed | Reason::Quit | Reason::Stopped | Reason::Withdrawn => {
+                Cause::Benign
+            }
             Reason::ClientLost(_)
             | Reason::Protocol(_)
             | Reason::SpeaksTls

@@ -127,7 +127,7 @@ impl Shared {
             moves: Moves::default(),
             ids: Ids::default(),
             scripts: Scripts::default(),
-            metrics: Metrics::new(workers),
+            metrics: Metrics::new(workers, &close::LABELS),
         })
     }
 
@@ -172,6 +172,7 @@ pub async fn run(
     };
     reason.log(peer);
     let label = metrics::Reason { reason: reason.label() };
+    debug_assert!(close::LABELS.contains(&label.reason), "{} is not counted from 0", label.reason);
     shared.metrics.closed.get_or_create(&label).inc();
     if reason.client_listens() {
         close_gently(client).await;
