@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::config::{Draft, Fault, Faulty, Listen, Settings};
 use crate::tls;
@@ -50,6 +50,8 @@ pub struct Generation {
     pub settings: Settings,
     /// The file, as it may be shown.
     pub shown: serde_json::Value,
+    /// For whoever put it in force.
+    pub warnings: Vec<String>,
 }
 
 /// A place to listen, its TLS material loaded.
@@ -58,7 +60,29 @@ pub struct Endpoint {
     /// What the file says.
     pub config: Listen,
     /// TLS termination.
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<tls::Server>,
+}
+
+/// What a client has shown to be let in, beside a password.
+#[derive(Debug)]
+pub enum Shown {
+    /// It did not speak TLS.
+    Nothing,
+    /// It spoke TLS, and showed these certificates, its own first.
+    Certificates(Vec<CertificateDer<'static>>),
+}
+
+impl Shown {
+    /// On this connection.
+    pub fn on(stream: &Stream) -> Self {
+        match stream {
+            Stream::Plain(_) | Stream::TlsClient(_) => Shown::Nothing,
+            Stream::TlsServer(stream) => {
+                let certs = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                Shown::Certificates(certs.iter().map(|cert| cert.clone().into_owned()).collect())
+            }
+        }
+    }
 }
 
 /// Loads what `draft` names and connects to the uplink, to report every fault at once. `change` is
@@ -67,9 +91,9 @@ pub async fn load(
     draft: Draft,
     change: Option<(&Generation, Readiness)>,
 ) -> Result<Generation, Vec<Fault>> {
-    let Draft { uplink, listen, listen_raw, admin, faulty, settings, mut faults, warnings, shown } =
-        draft;
-    for warning in warnings {
+    let Draft { uplink, listen, listen_raw, admin, faulty, settings, .. } = draft;
+    let Draft { mut faults, warnings, empty_passwords, shown, .. } = draft;
+    for warning in warnings.iter().chain(&empty_passwords) {
         warn!("{warning}");
     }
     let limit = settings.connect_time_limit;
@@ -116,6 +140,12 @@ pub async fn load(
         return Err(faults);
     };
     let before = change.map(|(before, _)| before);
+    let withdrawn = before.map(|before| withdrawn(before, &listen, listen_raw.as_ref()));
+    let withdrawn = withdrawn.unwrap_or_default();
+    for warning in &withdrawn {
+        // As loud as can be: it may be a slip.
+        error!("{warning}");
+    }
     let number = before.map_or(1, |before| before.number + 1);
     let (uplink_since, epoch) = match before {
         Some(before) if before.uplink.config == uplink.config => {
@@ -134,7 +164,37 @@ pub async fn load(
         admin,
         settings,
         shown,
+        warnings: [empty_passwords, withdrawn].concat(),
     })
+}
+
+/// What clients need to be let in under `before`, and no more.
+fn withdrawn(before: &Generation, listen: &Endpoint, raw: Option<&Endpoint>) -> Vec<String> {
+    let asks_for_certificates =
+        |it: &Endpoint| it.config.tls.as_ref().is_some_and(|tls| tls.cacertfile.is_some());
+    let mut warnings = Vec::new();
+    if before.listen.config.login.is_some() && listen.config.login.is_none() {
+        warnings.push(
+            "listen.pass is withdrawn: so far, clients need a password, and with this \
+             configuration they need none"
+                .to_owned(),
+        );
+    }
+    let blocks = [
+        ("listen", Some(&before.listen), Some(listen)),
+        ("listen_raw", before.listen_raw.as_ref(), raw),
+    ];
+    for (name, before, now) in blocks {
+        if before.is_some_and(asks_for_certificates)
+            && now.is_some_and(|now| !asks_for_certificates(now))
+        {
+            warnings.push(format!(
+                "{name}.cacertfile is withdrawn: so far, clients need a certificate, and with this \
+                 configuration they need none"
+            ));
+        }
+    }
+    warnings
 }
 
 /// The generation in force, exchanged whole.
@@ -185,10 +245,20 @@ impl Endpoint {
     pub async fn accept(&self, socket: Socket, limit: Duration) -> Result<Stream, HandshakeError> {
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(socket)) };
         // Boxed, for a handshake's state is large and a session's future must stay small.
-        match timeout(limit, Box::pin(TlsAcceptor::from(tls.clone()).accept(socket))).await {
+        let acceptor = TlsAcceptor::from(tls.config.clone());
+        match timeout(limit, Box::pin(acceptor.accept(socket))).await {
             Ok(Ok(stream)) => Ok(Stream::TlsServer(Box::new(stream))),
             Ok(Err(why)) => Err(HandshakeError::Failed(why)),
             Err(_) => Err(HandshakeError::TimeLimit(limit)),
+        }
+    }
+
+    /// Whether a client that has shown this would be let in now; a password may be asked for, too.
+    pub fn takes(&self, shown: &Shown) -> bool {
+        match (&self.tls, shown) {
+            (None, _) => true,
+            (Some(_), Shown::Nothing) => false,
+            (Some(tls), Shown::Certificates(certs)) => tls.takes(certs),
         }
     }
 

@@ -3,6 +3,7 @@
 //! What happens with every request is recorded by the worker on which it happens, in numbers that
 //! nobody else writes: no lock, no shared cache line. What is rare uses the library's own types.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +39,12 @@ const WAITS: &[u64] = &[
     10 * S,
     100 * S,
 ];
+
+/// How a connection to the uplink, a reload and a switch may end. What can be counted is there from
+/// the start, with 0: a counter that is born with 1 has not increased, for Prometheus.
+const CONNECTS: [&str; 2] = ["ok", "failed"];
+const RELOADS: [&str; 3] = ["done", "refused", "cancelled"];
+const SWITCHES: [&str; 3] = ["done", "refused", "rolled back"];
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -179,17 +186,17 @@ impl Sum<'_> {
 }
 
 impl Metrics {
-    /// All zero.
-    pub fn new(workers: usize) -> Arc<Self> {
+    /// All zero; sessions end for these reasons.
+    pub fn new(workers: usize, reasons: &[&'static str]) -> Arc<Self> {
         Arc::new(Metrics {
             workers: (0..workers.max(1)).map(|_| Arc::default()).collect(),
-            closed: Family::default(),
+            closed: zeroes(reasons, |reason| Reason { reason }),
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
             logins_failed: Counter::default(),
-            connects: Family::default(),
-            reloads: Family::default(),
-            switches: Family::default(),
+            connects: zeroes(&CONNECTS, |result| Outcome { result }),
+            reloads: zeroes(&RELOADS, |result| Outcome { result }),
+            switches: zeroes(&SWITCHES, |result| Outcome { result }),
             reload_pauses: Histogram::new(WAITS),
             operator_pauses: Histogram::new(WAITS),
         })
@@ -256,6 +263,17 @@ impl Metrics {
         let _ = encode(&mut text, &registry);
         text
     }
+}
+
+fn zeroes<L: Clone + Hash + Eq>(
+    values: &[&'static str],
+    label: impl Fn(&'static str) -> L,
+) -> Family<L, Counter> {
+    let family = Family::<L, Counter>::default();
+    for value in values {
+        drop(family.get_or_create(&label(value)));
+    }
+    family
 }
 
 /// From OpenMetrics to Prometheus's older text format, where a counter's family has the name of its
@@ -347,7 +365,7 @@ mod tests {
 
     #[test]
     fn workers_are_told_as_one() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, &["quit"]);
         for worker in 0..2 {
             let recorder = metrics.recorder(worker);
             recorder.requests.add(2);

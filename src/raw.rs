@@ -3,13 +3,15 @@
 //! The client authenticates itself at the uplink; the gate does not hold it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use slab::Slab;
 use tokio::io::copy_bidirectional;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::generation::{Current, Endpoint};
+use crate::generation::{Current, Endpoint, Shown};
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
 use crate::transport::{Peer, Socket};
@@ -20,6 +22,15 @@ pub struct RawConnections {
     open: AtomicUsize,
     /// Cancels those that exist; replaced by a fresh one then.
     token: Mutex<CancellationToken>,
+    /// Those that were let in.
+    members: Mutex<Slab<Arc<Raw>>>,
+}
+
+/// A connection that was let in.
+#[derive(Debug)]
+struct Raw {
+    shown: Shown,
+    closed: CancellationToken,
 }
 
 impl RawConnections {
@@ -39,9 +50,33 @@ impl RawConnections {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).cancel();
     }
 
+    /// Closes those who would not be let in by `endpoint`; by none, nobody would. Tells how many.
+    pub async fn close_unauthorized(&self, endpoint: Option<&Endpoint>) -> usize {
+        let members: Vec<Arc<Raw>> = self.lock().iter().map(|(_, raw)| raw.clone()).collect();
+        let mut closed = 0;
+        for raw in members {
+            if !endpoint.is_some_and(|endpoint| endpoint.takes(&raw.shown)) {
+                raw.closed.cancel();
+                closed += 1;
+            }
+            // Looking at a certificate takes a while.
+            yield_now().await;
+        }
+        closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Raw>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn let_in(&self, shown: Shown, closed: CancellationToken) -> Member<'_> {
+        let key = self.lock().insert(Arc::new(Raw { shown, closed }));
+        Member { connections: self, key }
+    }
+
     fn enter(&self) -> (CancellationToken, Open<'_>) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).child_token();
         (token, Open(&self.open))
     }
 }
@@ -51,6 +86,17 @@ struct Open<'a>(&'a AtomicUsize);
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Member<'a> {
+    connections: &'a RawConnections,
+    key: usize,
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().remove(self.key);
     }
 }
 
@@ -66,7 +112,7 @@ pub async fn run(
     let (terminated, _open) = connections.enter();
     tokio::select! {
         () = terminated.cancelled() => debug!(client = %peer, "raw connection terminated"),
-        () = serve(socket, peer, endpoint, current, metrics) => {}
+        () = serve(socket, peer, endpoint, current, metrics, (connections, &terminated)) => {}
     }
 }
 
@@ -76,6 +122,7 @@ async fn serve(
     endpoint: &Endpoint,
     current: &Current,
     metrics: &Metrics,
+    (connections, terminated): (&RawConnections, &CancellationToken),
 ) {
     static UPLINK: RateLimit = RateLimit::one_a_second();
     let limit = current.load().settings.connect_time_limit;
@@ -86,6 +133,7 @@ async fn serve(
             return debug!(client = %peer, %why, "raw connection closed");
         }
     };
+    let _member = connections.let_in(Shown::on(&client), terminated.clone());
     // Of what is in force by now, wherever the client came in.
     let uplink = current.load().uplink.dial_raw().await;
     metrics.count_connect(&uplink);

@@ -12,6 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -21,8 +22,28 @@ use rustls::{
 
 use crate::config::{Fault, Files, Identity, ListenTls, UplinkTls};
 
+/// What is shown to clients, and asked of them.
+#[derive(Debug)]
+pub struct Server {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    /// Whose certificates are taken; `None` if none is asked for.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Server {
+    /// Whether a client that showed these, own certificate first, would be let in now.
+    pub fn takes(&self, certs: &[CertificateDer<'_>]) -> bool {
+        let Some(verifier) = &self.clients else { return true };
+        let now = UnixTime::now();
+        certs
+            .split_first()
+            .is_some_and(|(own, others)| verifier.verify_client_cert(own, others, now).is_ok())
+    }
+}
+
 /// What is shown to clients of `block`, and asked of them.
-pub fn server(block: &str, tls: &ListenTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+pub fn server(block: &str, tls: &ListenTls) -> Result<Server, Vec<Fault>> {
     let [certfile, keyfile, cacertfile] =
         ["certfile", "keyfile", "cacertfile"].map(|field| format!("{block}.{field}"));
     let certfile = Named { name: &certfile, file: &tls.identity.certfile };
@@ -39,20 +60,22 @@ pub fn server(block: &str, tls: &ListenTls) -> Result<Arc<ServerConfig>, Vec<Fau
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|why| refused(why.to_string()))?;
-    let builder = match roots {
+    let clients = match roots {
+        None => None,
+        Some(roots) => Some(
+            WebPkiClientVerifier::builder_with_provider(roots.store.into(), provider)
+                .build()
+                .map_err(|why| vec![Fault::new(format!("{block}.cacertfile: {why}"))])?,
+        ),
+    };
+    let builder = match &clients {
         None => builder.with_no_client_auth(),
-        Some(roots) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots.store.into(), provider)
-                    .build()
-                    .map_err(|why| vec![Fault::new(format!("{block}.cacertfile: {why}"))])?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
     let mut config = builder.with_single_cert(certs, key).map_err(|why| refused(reason(&why)))?;
     config.ticketer =
         aws_lc_rs::Ticketer::new().map_err(|why| refused(format!("no session tickets: {why}")))?;
-    Ok(Arc::new(config))
+    Ok(Server { config: Arc::new(config), clients })
 }
 
 /// How the uplink is verified.

@@ -1,5 +1,6 @@
 //! The HTTP API: every path and code of the contract.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -232,6 +233,56 @@ fn metrics_keep_their_names_and_are_readable_in_both_formats() {
     assert!(answer.body.contains("# TYPE redis_proxy_requests counter\n"));
 }
 
+/// The names of metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let is_part = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    let words = text.split(|it| !is_part(it));
+    words.filter(|it| it.starts_with("redis_proxy_") || it.starts_with("rproxy_")).collect()
+}
+
+#[test]
+fn the_manual_has_every_metric_and_every_label_and_no_other() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    assert_eq!(proxy.get("/readyz").status, 200);
+    let told = proxy.get("/metrics").body;
+    let manual = include_str!("../doc/redis-proxy.md").split_once("### Metrics").unwrap().1;
+    let manual = manual.split_once("\n## ").unwrap().0;
+    // A histogram has its name in the line with its type, and three more in samples.
+    let typed = told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(names(manual), typed.collect());
+    for (label, value) in told.lines().filter_map(|line| {
+        let (_, label) = line.split_once('{')?;
+        label.split_once('}')?.0.split_once('=')
+    }) {
+        let is_there = manual.contains(&format!("`{}`", value.trim_matches('"')));
+        assert!(label == "le" || is_there, "{label}={value}");
+    }
+    let operations = names(include_str!("../doc/operations.md"));
+    assert!(operations.is_subset(&names(manual)), "{operations:?}");
+}
+
+#[test]
+fn counters_are_there_before_they_count() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let text = proxy.get("/metrics").body;
+    for (counter, results) in [
+        ("redis_proxy_reloads_total{result", &["done", "refused", "cancelled"][..]),
+        ("redis_proxy_switches_total{result", &["done", "refused", "rolled back"]),
+        ("redis_proxy_uplink_connects_total{result", &["ok", "failed"]),
+        ("redis_proxy_sessions_closed_total{reason", &["quit", "not_carried", "time_limit"]),
+    ] {
+        for result in results {
+            let line = format!("\n{counter}=\"{result}\"}} 0\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+    proxy.rewrite(&json!({}));
+    assert_eq!(proxy.cmd("reload").status, 400);
+    assert_eq!(proxy.metric("redis_proxy_reloads_total{result=\"refused\"}"), 1.0);
+}
+
 #[test]
 fn failures_are_counted() {
     let fake = FakeUplink::bind();
@@ -376,7 +427,7 @@ fn callers_are_bounded_and_whoever_is_idle_makes_room() {
     let last = callers.last_mut().unwrap();
     assert_eq!(http(last, "GET", "/info.json", "", "").status, 200);
     // Those who say nothing, and those who ask what anybody may, make room before them.
-    let mut strangers: Vec<Client> = (0..200).map(|_| proxy.caller()).collect();
+    let mut strangers: Vec<Client> = (0..130).map(|_| proxy.caller()).collect();
     assert_eq!(http(strangers.last_mut().unwrap(), "GET", "/readyz", "", "").status, 200);
     assert_eq!(http(&mut one_more, "GET", "/info.json", "", "").status, 200);
     // A command that is running keeps its caller's place.

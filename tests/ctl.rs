@@ -200,6 +200,26 @@ fn raw_connections_are_terminated() {
 }
 
 #[test]
+fn clients_that_would_not_be_let_in_are_closed_and_counted() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&["PING"]), "+PONG");
+    let mut next = config(&redis.addr(), json!({}));
+    next["listen"]["pass"] = json!("s3cret");
+    proxy.rewrite(&next);
+    let said = ctl(&proxy, &["reload"]).done();
+    assert!(!said.contains("warning"), "{said}");
+    let said = ctl(&proxy, &["close-unauthorized-clients"]).done();
+    assert_eq!(said, "closed: 1 client, 0 raw connections\n");
+    client.expect_closed();
+    next["listen"]["pass"] = json!("");
+    proxy.rewrite(&next);
+    let said = ctl(&proxy, &["reload"]).done();
+    assert!(said.contains("\nwarning: listen.pass is withdrawn"), "{said}");
+}
+
+#[test]
 fn json_is_the_apis_answer_and_nothing_else() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());

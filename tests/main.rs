@@ -51,3 +51,4 @@ mod time_limits;
 mod tls;
 mod uplinks;
 mod value_lengths;
+mod withdrawn;

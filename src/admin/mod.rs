@@ -2,7 +2,7 @@
 //!
 //! | Path | What |
 //! | --- | --- |
-//! | `POST /cmd/` | pause, unpause, reload, switch, cancel-switch, terminate-raw-connections |
+//! | `POST /cmd/` | pause, unpause, reload, switch, cancel-switch, terminate-raw-connections, close-unauthorized-clients |
 //! | `/` | the page, for people |
 //! | `/info.json` | the state |
 //! | `/metrics` | for Prometheus |
@@ -17,6 +17,7 @@ mod probe;
 mod routes;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -39,13 +40,16 @@ use crate::listener::Bound;
 use crate::log;
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
-use crate::session::Shared;
+use crate::session::{Order, Shared};
 use crate::transport::Peer;
 
 /// Callers at once.
 const CALLERS: usize = 128;
 /// For a caller to send its request's head, counted from its last answer; and its body.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients that are looked at together.
+const REVIEWED: u32 = 64;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; \
@@ -213,12 +217,26 @@ impl Desk {
             Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
             Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
             Command::Unpause => self.controller.unpause(),
+            Command::CloseUnauthorizedClients => return Ok(self.close_unauthorized().await),
             Command::TerminateRawConnections => {
                 self.reception.raw().terminate();
                 Ok(())
             }
         };
         result.map_err(not_carried_out).map(|()| Vec::new())
+    }
+
+    /// Clients stay when a password or an authority is withdrawn that let them in. Closes those
+    /// who would not be let in any more.
+    async fn close_unauthorized(&self) -> Vec<(&'static str, Value)> {
+        let closed = Arc::<AtomicU64>::default();
+        let review = |permit| Order::Review(closed.clone(), permit);
+        self.shared.roster.tell_each(REVIEWED, || false, review).await;
+        let generation = self.shared.current.load();
+        let raw = self.reception.raw().close_unauthorized(generation.listen_raw.as_ref()).await;
+        let clients = closed.load(Ordering::Relaxed);
+        info!(clients, raw_connections = raw, "closed who would not be let in any more");
+        vec![("clients_closed", json!(clients)), ("raw_connections_closed", json!(raw))]
     }
 
     /// While the gate is shut, clients wait, and are not to be sent elsewhere: whoever takes all
@@ -261,7 +279,7 @@ const NAMED: &str = "without a password, only localhost or an IP address is take
 
 /// A name leads a browser here over TCP alone; and over TLS, it has verified that.
 fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
-    if !routes::is_authorized(&head.headers, config.login.as_ref()) {
+    if !routes::is_authorized(&head.headers, config.login.as_deref()) {
         return Permission::Probes;
     }
     let is_apart = config.login.is_some() || peer == Peer::Unix || config.tls.is_some();
@@ -269,6 +287,7 @@ fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
         true => Permission::Everything,
         false => Permission::Figures,
     }
+}
 }
 
 fn not_carried_out(why: Error) -> Refusal {

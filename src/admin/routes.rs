@@ -43,6 +43,7 @@ pub(super) enum Command {
     Switch { dry_run: bool, options: Options },
     CancelSwitch,
     TerminateRawConnections,
+    CloseUnauthorizedClients,
 }
 
 /// Why a request is not answered.
@@ -154,6 +155,7 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
         }
         "cancel-switch" => Command::CancelSwitch,
         "terminate-raw-connections" => Command::TerminateRawConnections,
+        "close-unauthorized-clients" => Command::CloseUnauthorizedClients,
         _ => return Err(bad(format!("unknown cmd: {cmd}"))),
     })
 }

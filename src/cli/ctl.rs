@@ -105,6 +105,10 @@ pub enum Action {
     Status,
     /// Close every connection made through listen_raw
     TerminateRawConnections,
+    /// Close the clients that would not be let in any more
+    ///
+    /// Clients stay when a reload withdraws the password or the authority by which they were let in.
+    CloseUnauthorizedClients,
 }
 
 /// `ctl pause`

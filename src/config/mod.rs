@@ -11,6 +11,7 @@ mod read;
 mod twice;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -43,6 +44,8 @@ pub struct Draft {
     pub faults: Vec<Fault>,
     /// What is valid and perhaps not meant.
     pub warnings: Vec<String>,
+    /// Passwords that are there and empty, which means none: the same, for whoever reloads, too.
+    pub empty_passwords: Vec<String>,
     /// The file as it may be shown.
     pub shown: serde_json::Value,
 }
@@ -74,8 +77,8 @@ pub struct UplinkTls {
 pub struct Listen {
     /// Where.
     pub addr: Address,
-    /// What clients must know.
-    pub login: Option<Login>,
+    /// What clients must know. Whoever was let in by it keeps it.
+    pub login: Option<Arc<Login>>,
     /// TLS termination.
     pub tls: Option<ListenTls>,
 }
@@ -164,8 +167,19 @@ pub fn parse(text: &str) -> Draft {
     let (listen_raw, admin) =
         (optional("listen_raw", &raw.listen_raw), optional("admin", &raw.admin));
     let settings = settings(raw, &mut faults);
-    let (warnings, shown) = (without_tls(&read), shown(raw));
-    Draft { uplink, listen, listen_raw, admin, faulty, settings, faults, warnings, shown }
+    let (warnings, empty_passwords, shown) = (without_tls(&read), empty_passwords(raw), shown(raw));
+    Draft {
+        uplink,
+        listen,
+        listen_raw,
+        admin,
+        faulty,
+        settings,
+        faults,
+        warnings,
+        empty_passwords,
+        shown,
+    }
 }
 
 impl Draft {
@@ -252,6 +266,16 @@ fn without_tls(read: &Read) -> Vec<String> {
     warnings
 }
 
+/// Older files say so where they mean no password; others mean one that somebody forgot to fill in.
+fn empty_passwords(raw: &Raw) -> Vec<String> {
+    let is_empty =
+        |it: &RawListen| !is_blank(it) && it.pass.is_some() && secret(&it.pass).is_none();
+    let blocks = [("listen", &raw.listen), ("admin", &raw.admin)];
+    let open = blocks.into_iter().filter(|(_, block)| block.as_ref().is_some_and(is_empty));
+    open.map(|(name, _)| format!("{name}.pass is empty, which means that no password is needed"))
+        .collect()
+}
+
 /// Turned off by leaving everything empty, as the older program's example file did.
 fn is_blank(raw: &RawListen) -> bool {
     let texts = [&raw.addr, &raw.network, &raw.user, &raw.certfile, &raw.keyfile, &raw.cacertfile];
@@ -297,7 +321,7 @@ fn block(name: &str, raw: &RawListen, faults: &mut Vec<Fault>) -> Option<Listen>
     if name == "listen_raw" && (given(&raw.user).is_some() || secret(&raw.pass).is_some()) {
         faults.push(Fault::new("listen_raw does not support in-proxy authentication"));
     }
-    let login = login(name, &raw.user, &raw.pass, faults);
+    let login = login(name, &raw.user, &raw.pass, faults).map(Arc::new);
     let mut tls = None;
     if raw.tls == Some(true) {
         let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));

@@ -248,6 +248,7 @@ impl Controller {
             self.shared.roster.announce();
             Ok(())
         };
+        done.warnings.extend(generation.warnings.iter().cloned());
         // The generation is in force: whatever panics, the rest is done.
         let staged = caught_now(|| self.stage(Stage::Settling));
         let settled = self.settle("reload", &generation, sockets).await;

@@ -155,6 +155,10 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             let answer = ask(&[cmd("terminate-raw-connections")], Some(TIME_LIMIT)).await?;
             Ok(Ended::of(answer, |_| vec!["raw connections are closed".to_owned()]))
         }
+        Action::CloseUnauthorizedClients => {
+            let answer = ask(&[cmd("close-unauthorized-clients")], None).await?;
+            Ok(Ended::of(answer, |answer| vec![words::closed_unauthorized(answer)]))
+        }
     }
 }
 

@@ -216,7 +216,7 @@ fn password(connection: &Connection, admin: Option<Listen>) -> Result<Option<Sec
     match env::var(PASSWORD) {
         Ok(pass) if !pass.is_empty() => Ok(Some(pass.into())),
         Ok(_) | Err(env::VarError::NotPresent) => {
-            Ok(admin.and_then(|admin| admin.login).map(|login| login.pass))
+            Ok(admin.and_then(|admin| admin.login).map(|login| login.pass.clone()))
         }
         Err(env::VarError::NotUnicode(_)) => {
             Err(Error::Usage(format!("{PASSWORD}: expected UTF-8")))

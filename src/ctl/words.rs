@@ -1,6 +1,7 @@
 //! What the API says, in plain words. Pure.
 
 use indicatif::HumanBytes;
+use serde_json::Value;
 
 use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Record, Reload};
 use super::progress::detail;
@@ -133,6 +134,13 @@ fn reload_details(it: &Reload) -> Vec<String> {
     });
     let warnings = it.warnings.iter().map(|warning| format!("  warning: {warning}"));
     held_up.chain(it.closed.iter().map(closed)).chain(warnings).collect()
+}
+
+/// Whom `close-unauthorized-clients` has closed.
+pub(super) fn closed_unauthorized(answer: &Value) -> String {
+    let [clients, raw] = ["clients_closed", "raw_connections_closed"]
+        .map(|field| answer[field].as_u64().unwrap_or(0));
+    format!("closed: {}, {}", count(clients, "client"), count(raw, "raw connection"))
 }
 
 /// What a reload would do.

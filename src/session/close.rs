@@ -40,6 +40,8 @@ pub(super) enum Reason {
     Stopped,
     #[error("the uplink was replaced, and {0} cannot be carried over")]
     NotCarried(&'static str),
+    #[error("what let the client in was withdrawn, and an operator had such clients closed")]
+    Withdrawn,
     #[error("uplink unavailable: {0}")]
     UplinkUnavailable(#[from] uplink::Error),
     #[error("the uplink closed the connection")]
@@ -53,6 +55,24 @@ pub(super) enum Reason {
     #[error("time limit of {} ms exceeded", .0.as_millis())]
     TimeLimit(Duration),
 }
+
+/// All that [`Reason::label`] says.
+pub(super) const LABELS: [&str; 14] = [
+    "client_closed",
+    "client_lost",
+    "quit",
+    "client_protocol",
+    "other_protocol",
+    "unread",
+    "stopped",
+    "withdrawn",
+    "not_carried",
+    "uplink_unavailable",
+    "uplink_closed",
+    "uplink_lost",
+    "uplink_protocol",
+    "time_limit",
+];
 
 /// Whose doing it was.
 enum Cause {
@@ -91,6 +111,7 @@ impl Reason {
             | Reason::Unread
             | Reason::Handshake(_)
             | Reason::Stopped
+            | Reason::Withdrawn
             | Reason::NotCarried(_) => return None,
         };
         Some(encode::error(&text))
@@ -108,6 +129,7 @@ impl Reason {
             Reason::Unfinished => "unfinished",
             Reason::MadeRoom | Reason::NoLogin => "no_login",
             Reason::Stopped => "stopped",
+            Reason::Withdrawn => "withdrawn",
             Reason::NotCarried(_) => "not_carried",
             Reason::UplinkUnavailable(_) => "uplink_unavailable",
             Reason::UplinkClosed => "uplink_closed",
@@ -119,7 +141,9 @@ impl Reason {
 
     fn cause(&self) -> Cause {
         match self {
-            Reason::ClientClosed | Reason::Quit | Reason::Stopped => Cause::Benign,
+            Reason::ClientClosed | Reason::Quit | Reason::Stopped | Reason::Withdrawn => {
+                Cause::Benign
+            }
             Reason::ClientLost(_)
             | Reason::Protocol(_)
             | Reason::SpeaksTls

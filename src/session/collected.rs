@@ -126,14 +126,14 @@ impl Session {
     }
 
     fn auth(&mut self, args: &[&[u8]]) {
-        let login = self.generation.listen.config.login.as_ref();
+        let login = self.generation.listen.config.login.as_deref();
         let answer = match auth::auth(login, args) {
             _ if self.listens_only() && self.owed.is_empty() => Err(ONLY_SUBSCRIBED),
             answer => answer,
         };
         match answer {
             Ok(()) => {
-                self.logged_in();
+                self.let_in();
                 self.answer(OK.to_vec());
             }
             Err(text) => {
@@ -228,7 +228,7 @@ impl Session {
     }
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
-        match auth::hello(self.generation.listen.config.login.as_ref(), args) {
+        match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             Err(text) => {
                 if text == auth::WRONGPASS {
                     self.login_failed();
@@ -247,10 +247,18 @@ impl Session {
                 let awaited = self.with_ids(args, Awaited::Hello(hello.name));
                 self.expect(awaited);
                 self.to_uplink.push(&hello.request);
-                self.logged_in();
+                if hello.authenticated {
+                    self.let_in();
+                }
             }
         }
         true
+    }
+
+    /// The client has shown the password that is in force.
+    fn let_in(&mut self) {
+        self.logged_in();
+        self.let_in_by.clone_from(&self.generation.listen.config.login);
     }
 
     /// After a switch, ids are not those of the uplink any more.

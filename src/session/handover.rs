@@ -15,6 +15,7 @@ use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
+use crate::generation::Shown;
 use crate::resp::reply;
 use crate::uplink::Fresh;
 
@@ -50,8 +51,22 @@ impl Session {
                     // As above.
                     let _ = to.send(self.prospect());
                 }
+                Order::Review(closed, _permit) => {
+                    if !self.would_be_let_in() {
+                        closed.fetch_add(1, Ordering::Relaxed);
+                        self.lose_uplink(Reason::Withdrawn);
+                    }
+                }
             }
         }
+    }
+
+    /// Whether what the client has shown lets it in today. Before AUTH, it has yet to show that.
+    fn would_be_let_in(&self) -> bool {
+        let listen = &self.generation.listen;
+        let login = &listen.config.login;
+        let is_known = login.is_none() || !self.intake.authenticated || self.let_in_by == *login;
+        is_known && listen.takes(&Shown::on(&self.client))
     }
 
     fn running(&self) -> Option<Running> {

@@ -85,6 +85,7 @@ use self::requests::Intake;
 use self::state::State;
 use self::swallow::Swallow;
 use self::tap::Tap;
+use crate::config::Login;
 use crate::gate::{Gate, Passes, Waiting};
 use crate::generation::{Current, Generation};
 use crate::metrics::{self, Metrics, Recorder};
@@ -145,7 +146,7 @@ impl Shared {
             moves: Moves::default(),
             ids: Ids::default(),
             scripts: Scripts::default(),
-            metrics: Metrics::new(workers),
+            metrics: Metrics::new(workers, &close::LABELS),
         })
     }
 
@@ -194,6 +195,7 @@ pub async fn run(
     };
     reason.log(peer);
     let label = metrics::Reason { reason: reason.label() };
+    debug_assert!(close::LABELS.contains(&label.reason), "{} is not counted from 0", label.reason);
     shared.metrics.closed.get_or_create(&label).inc();
     if reason.client_listens() {
         close_gently(client).await;
@@ -252,8 +254,10 @@ struct Session {
     uplink: Link,
     shared: Arc<Shared>,
     generation: Arc<Generation>,
-    /// The one before, and until when, for requests that were running then.
+    /// The generation before, and until when, for requests that were running then.
     earlier: Option<Box<(Instant, Arc<Generation>)>>,
+    /// The password that the client has shown.
+    let_in_by: Option<Arc<Login>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
     /// The id that the client has seen, or will; and that of the present uplink connection.
@@ -346,6 +350,7 @@ impl Session {
             passes: shared.gate.passes(shard),
             intake: Intake::new(generation.listen.config.login.is_none()),
             generation,
+            let_in_by: None,
             earlier: None,
             member,
             recorder,

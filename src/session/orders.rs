@@ -63,6 +63,8 @@ pub enum Order {
     GiveUp(GiveUp, &'static str, OwnedSemaphorePermit),
     /// To tell what a handover would make of it.
     Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
+    /// To close if its client would not be let in any more, and to count that.
+    Review(Arc<AtomicU64>, OwnedSemaphorePermit),
 }
 
 /// Which sessions are not waited for any longer.
