@@ -288,7 +288,6 @@ fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
         false => Permission::Figures,
     }
 }
-}
 
 fn not_carried_out(why: Error) -> Refusal {
     let status = match why {
