@@ -293,15 +293,15 @@ fn failures_are_counted() {
     let _silent = fake.accept();
     client.rest();
     drop(fake);
-    let mut client = proxy.client();
-    client.command(&["GET", "k"]);
-    client.rest();
-    let closed = |reason: &str| format!("redis_proxy_sessions_closed_total{{reason=\"{reason}\"}}");
+    let closed = |reason: &str| {
+        proxy.metric(&format!("redis_proxy_sessions_closed_total{{reason=\"{reason}\"}}"))
+    };
+    // A connection may still be taken, and closed, before nobody listens any more.
     eventually("both are counted", || {
-        let text = proxy.get("/metrics").body;
-        text.contains(&closed("time_limit")) && text.contains(&closed("uplink_unavailable"))
+        proxy.client().command(&["GET", "k"]).rest();
+        closed("time_limit") == 1.0 && closed("uplink_unavailable") > 0.0
     });
-    assert_eq!(proxy.metric("redis_proxy_uplink_connects_total{result=\"failed\"}"), 1.0);
+    assert!(proxy.metric("redis_proxy_uplink_connects_total{result=\"failed\"}") > 0.0);
 }
 
 #[test]

@@ -158,9 +158,12 @@ fn a_command_that_a_change_of_role_interrupted_is_asked_again() {
     let mut client = proxy.client();
     client.command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "0"]);
     proxy.shows("active_requests", 1);
-    assert_eq!(two.client().run("XADD s 1-1 a b"), "1-1");
     // What waits at a server that becomes a replica is told UNBLOCKED, and its connection is closed.
     one.follow(&two);
+    // It waits there again, for what comes by replication.
+    proxy.shows("active_requests", 1);
+    eventually("it waits", || one.client().run("CLIENT LIST").contains("cmd=xread"));
+    assert_eq!(two.client().run("XADD s 1-1 a b"), "1-1");
     assert_eq!(client.reply(), "[[s, [[1-1, [a, b]]]]]");
     // Whom another client had interrupted is told so.
     client.command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);

@@ -216,7 +216,7 @@ fn clients_that_would_not_be_let_in_are_closed_and_counted() {
     next["listen"]["pass"] = json!("");
     proxy.rewrite(&next);
     let said = ctl(&proxy, &["reload"]).done();
-    assert!(said.contains("\nwarning: listen.pass is withdrawn"), "{said}");
+    assert!(said.contains("\n  warning: listen.pass is withdrawn"), "{said}");
 }
 
 #[test]

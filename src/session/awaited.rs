@@ -68,6 +68,8 @@ pub(super) enum Question {
     Barrier,
     /// CLIENT ID.
     Id,
+    /// CLIENT INFO: which flags a RESET has left.
+    Flags,
     /// CLIENT REPLY ON, in the place of the client's own CLIENT REPLY: whether it may ask for this.
     Silence(Mode),
 }
@@ -77,7 +79,11 @@ impl Question {
     pub(super) fn has_pass(self) -> bool {
         match self {
             Question::Silence(_) => true,
-            Question::Position(_) | Question::Touched | Question::Barrier | Question::Id => false,
+            Question::Position(_)
+            | Question::Touched
+            | Question::Barrier
+            | Question::Id
+            | Question::Flags => false,
         }
     }
 }
@@ -129,8 +135,8 @@ pub(super) enum Confirmed {
 
 impl Names {
     fn of(args: &[&[u8]]) -> Box<Self> {
-        let names: Vec<_> = args.iter().map(|name| Box::from(*name)).collect();
-        let size = names.iter().map(|name: &Box<[u8]>| name.len() + NAME).sum();
+        let names: Vec<Box<[u8]>> = args.iter().map(|name| Box::from(*name)).collect();
+        let size = names.iter().map(|name| name.len() + NAME).sum();
         let left = u32::try_from(names.len()).unwrap_or(u32::MAX);
         Box::new(Names { left, names: Some(names.into_iter()), size })
     }

@@ -17,8 +17,6 @@ use crate::command::{self, Channel, Class, Timeout};
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
-const ONLY_SUBSCRIBED: &str = "ERR Can't execute 'auth': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / \
-     PING / QUIT / RESET are allowed in this context";
 
 impl Session {
     /// A request whose arguments matter is complete; false if the gate is shut to it.
@@ -127,11 +125,9 @@ impl Session {
 
     fn auth(&mut self, args: &[&[u8]]) {
         let login = self.generation.listen.config.login.as_deref();
-        let answer = match auth::auth(login, args) {
-            _ if self.listens_only() && self.owed.is_empty() => Err(ONLY_SUBSCRIBED),
-            answer => answer,
-        };
+        let answer = auth::auth(login, args);
         match answer {
+            _ if self.hears_only_subscriptions() => self.answer(only_subscribed("auth")),
             Ok(()) => {
                 self.let_in();
                 self.answer(OK.to_vec());
@@ -229,6 +225,7 @@ impl Session {
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
+            _ if self.hears_only_subscriptions() => self.answer(only_subscribed("hello")),
             Err(text) => {
                 if text == auth::WRONGPASS {
                     self.login_failed();
@@ -281,6 +278,24 @@ impl Session {
         true
     }
 
+    /// The uplink would refuse everything else now.
+    fn hears_only_subscriptions(&self) -> bool {
+        self.listens_only() && self.owed.is_empty()
+    }
+
+    /// Some versions keep these flags through RESET.
+    pub(super) fn learn_flags(&mut self, info: &[u8]) {
+        let flags = info.split(|byte| byte.is_ascii_whitespace());
+        let flags =
+            flags.filter_map(|word| word.strip_prefix(b"flags=")).next().unwrap_or_default();
+        for (flag, effect) in [(b'e', Effect::NoEvict(true)), (b'T', Effect::NoTouch(true))] {
+            if flags.contains(&flag) {
+                self.state.apply(effect);
+            }
+        }
+        self.mark();
+    }
+
     /// RESET has logged the uplink connection out, and the client too.
     pub(super) fn was_reset(&mut self) {
         self.forget_mark();
@@ -293,6 +308,10 @@ impl Session {
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);
             self.owed.push_own(Awaited::Own);
+        }
+        if self.state.take_kept_flags() {
+            self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
+            self.owed.push_own(Awaited::Asked(Question::Flags));
         }
         self.intake.authenticate(generation.listen.config.login.is_none());
         self.intake.is_ordinary = self.is_ordinary();
@@ -343,6 +362,14 @@ impl Session {
         }
         self.mark();
     }
+}
+
+/// What Redis says where it takes nothing but subscriptions.
+fn only_subscribed(command: &str) -> Vec<u8> {
+    encode::error(&format!(
+        "ERR Can't execute '{command}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    ))
 }
 
 /// Whether one of the names is a channel of the proxy's own.

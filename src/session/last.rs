@@ -410,6 +410,7 @@ impl Session {
             }
             Question::Barrier => {}
             Question::Id => self.learn_id(reply),
+            Question::Flags => self.learn_flags(reply),
             Question::Silence(mode) => self.learn_silence(mode, reply),
         }
     }

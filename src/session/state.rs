@@ -39,6 +39,8 @@ pub(super) struct State {
     channels_unknown: bool,
     /// More prefixes than are remembered.
     prefixes_unknown: bool,
+    /// There were flags before a RESET that some versions keep.
+    kept_flags: bool,
     /// Something of this is another than when [`State::take_changed`] was asked last.
     changed: bool,
     /// The database that SELECT chose.
@@ -326,14 +328,20 @@ impl State {
 
     /// RESET was accepted. What the client said of its library stays.
     pub(super) fn reset(&mut self) {
+        let kept_flags = self.extras().is_some_and(|extras| extras.no_evict || extras.no_touch);
         let library = self.extras.take().map(|extras| Extras {
             lib_name: extras.lib_name.clone(),
             lib_ver: extras.lib_ver.clone(),
             ..Extras::default()
         });
-        *self = State::default();
+        *self = State { kept_flags, ..State::default() };
         self.extras = library.filter(|library| *library != Extras::default()).map(Arc::new);
         self.changed = true;
+    }
+
+    /// Whether a RESET may have left flags; asked once.
+    pub(super) fn take_kept_flags(&mut self) -> bool {
+        std::mem::take(&mut self.kept_flags)
     }
 
     /// HELLO was accepted.
