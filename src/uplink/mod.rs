@@ -137,10 +137,11 @@ impl Dialler {
         self.timed(self.transport()).await
     }
 
-    /// Connects to another address as if the uplink were there, with its TLS, but says nothing: who
-    /// is there need not be the uplink.
-    pub async fn dial_without_login(&self, addr: &Address) -> Result<Fresh, Error> {
-        let dialled = dial::connect(addr, self.tls.as_ref(), self.time_limit);
+    /// Connects to another address as if the uplink were there, with the uplink's TLS if `by_tls`, but
+    /// says nothing: who is there need not be the uplink.
+    pub async fn dial_without_login(&self, addr: &Address, by_tls: bool) -> Result<Fresh, Error> {
+        let tls = self.tls.as_ref().filter(|_| by_tls);
+        let dialled = dial::connect(addr, tls, self.time_limit);
         self.timed(async { Ok(Fresh::new(dialled.await?)) }).await
     }
 

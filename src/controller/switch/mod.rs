@@ -15,6 +15,7 @@
 
 mod facts;
 mod fence;
+mod glob;
 mod identity;
 mod preflight;
 mod progress;
