@@ -32,6 +32,7 @@ mod resp_replies;
 mod resp_requests;
 mod stop;
 mod switch_faults;
+mod switch_outlook;
 mod switch_users;
 mod switches;
 mod systemd;

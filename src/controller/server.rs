@@ -34,6 +34,16 @@ pub(super) enum Error {
     },
 }
 
+impl Error {
+    /// The server has ended. One that hangs may come back.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Error::Connect(why) => why.is_refusal(),
+            Error::Lost(_) | Error::TimeLimit(_) | Error::Refused { .. } => false,
+        }
+    }
+}
+
 /// A server; connected to when it is needed.
 #[derive(Debug)]
 pub(super) struct Server {

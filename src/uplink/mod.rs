@@ -57,6 +57,22 @@ impl Error {
             | Error::Ping(_) => false,
         }
     }
+
+    /// No process listens there: whatever was there has ended.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Dial(dial::Error::Connect { why, .. }) => {
+                matches!(why.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+            }
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::TimeLimit(_)
+            | Error::Login(_)
+            | Error::Setup(_)
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
 }
 
 /// What a server says that reads its data from a file, or gets them from its master.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::server::{Error, History, Info, Replication, Server};
 use super::progress::Switching;
@@ -18,6 +18,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
+
+/// For how long the old server is asked whether it is there yet, once a switch was not done.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
@@ -78,6 +81,20 @@ impl Pair {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
     }
 
+    /// After a switch that was not done: what to do if there is no server for the clients any more.
+    pub(super) async fn advice(&mut self) -> String {
+        match timeout(PROBE, self.old.ask(&["PING"])).await {
+            Ok(Err(why)) if why.is_end() => {}
+            Ok(_) | Err(_) => return String::new(),
+        }
+        let (old, new) = (self.old.addr(), self.new.addr());
+        format!(
+            "; clients cannot be served, for nothing listens at {old}. Restart it; or go on without its \
+             data, with what {new} has: cmd=reload. The configuration file names {new}: a start of the \
+             proxy uses that, too"
+        )
+    }
+
     /// What the new one refuses from now on, it lacks.
     pub(super) fn counts_from(&mut self, info: &Info) {
         self.refused_before = info.refused();
@@ -125,11 +142,13 @@ impl Pair {
             if let Some(info) = &old {
                 watch.look_at_old(info);
             }
-            let old = old.map(|info| Replication::of(&info));
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
                 let new = Replication::of(&info);
                 watch.look_at_new(&info, &new);
                 self.count(&info, &new, switching);
+                let snapshot = old.as_ref().and_then(|old| Watch::snapshot(old, &new));
+                switching.snapshot(snapshot);
+                let old = old.map(|info| Replication::of(&info));
                 self.took_all(&info)?;
                 if new.is_master {
                     let addr = self.new.addr();

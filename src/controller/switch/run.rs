@@ -227,10 +227,14 @@ impl<'a> Run<'a> {
         };
         self.switching.roll_back();
         self.progress.roll_back(&mut plan.pair).await;
+        let advice = plan.pair.advice().await;
         let why = match why {
             // The configuration was good; it is the switch that failed.
-            Error::Refused(faults) => Error::RolledBack(joined(&faults)),
-            other => other,
+            Error::Refused(faults) => Error::RolledBack(joined(&faults) + &advice),
+            Error::RolledBack(why) => Error::RolledBack(why + &advice),
+            Error::TimeLimit(why) => Error::TimeLimit(why + &advice),
+            Error::Conflict(why) => Error::Conflict(why + &advice),
+            Error::Failed(why) => Error::Failed(why + &advice),
         };
         (Err(why), None)
     }

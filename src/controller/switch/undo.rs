@@ -81,6 +81,8 @@ pub(super) async fn undo(server: &mut Server, things: Vec<Undo>) -> Vec<String> 
                 Error::Refused { answer, .. } if is_busy(answer) => BUSY,
                 // It will not change its mind.
                 Error::Refused { .. } => Duration::ZERO,
+                // What it was told has ended with it.
+                why if why.is_end() => Duration::ZERO,
                 Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => LIMIT,
             };
             if begun.elapsed() >= limit {
