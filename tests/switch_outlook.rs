@@ -1,5 +1,10 @@
 //! What a switch tells while it goes on and when it ends: how far the snapshot is, that a server has
-//! died, and what to do then.
+//! died, what to do then, and what a clock does to keys.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -75,4 +80,65 @@ fn ctl_names_its_own_options() {
     }
     let json = run_to_end(&["ctl", "--json", "--addr", &admin, "switch"], "");
     assert!(String::from_utf8(json.stdout).unwrap().contains("force=true"));
+}
+
+/// A way to a server on which its clock is wrong by so many seconds.
+fn with_clock(server: &Redis, seconds: i64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (addr, server) = (listener.local_addr().unwrap().to_string(), server.addr());
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(&server) else { return };
+            let (mut down_from, mut down_to) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut down_from, &mut down_to);
+                let _ = down_to.shutdown(std::net::Shutdown::Both);
+            });
+            thread::spawn(move || answer_time(client, server, seconds));
+        }
+    });
+    addr
+}
+
+fn answer_time(mut client: TcpStream, mut server: TcpStream, seconds: i64) {
+    let mut chunk = [0; 4096];
+    while let Ok(len @ 1..) = client.read(&mut chunk) {
+        let sent = if chunk[..len] == *b"*1\r\n$4\r\nTIME\r\n" {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let at = (now.as_secs() as i64 + seconds).to_string();
+            let micros = format!("{:06}", now.subsec_micros());
+            let length = at.len();
+            client.write_all(format!("*2\r\n${length}\r\n{at}\r\n$6\r\n{micros}\r\n").as_bytes())
+        } else {
+            server.write_all(&chunk[..len])
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn clocks_that_would_let_keys_expire_early_or_late_are_warned_of() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&uplink(&one.addr()));
+    for (seconds, result, says) in [
+        (0, "ok", "alike"),
+        (
+            3600,
+            "warning",
+            "s ahead of the present one's: keys that have a time to live expire so much early",
+        ),
+        (-3600, "warning", "s behind the present one's"),
+    ] {
+        proxy.rewrite(&uplink(&with_clock(&two, seconds)));
+        let answer = proxy.cmd("switch&dry_run=true");
+        let checks = answer.json()["preflight"]["checks"].clone();
+        let clocks = checks.as_array().unwrap().iter().find(|check| check["name"] == "clocks");
+        let clocks = clocks.unwrap();
+        assert_eq!(clocks["result"], result, "{clocks}");
+        assert!(clocks["detail"].as_str().unwrap().contains(says), "{clocks}");
+    }
 }

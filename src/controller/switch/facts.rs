@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::server::{Error, Info, Server};
+use super::clock::Clock;
 use super::fence::READ_ONLY;
 use super::user::{Account, Categories, Description};
 use crate::resp::Args;
@@ -16,6 +17,8 @@ pub(super) struct Facts {
     settings: Vec<(&'static str, Option<String>)>,
     /// By their names in [`RIGHTS`]; `None` if it does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
+    /// Its clock.
+    pub(super) clock: Option<Clock>,
     /// What its user may do.
     pub(super) account: Account,
     /// Commands that were called since the server was started; `None` if it does not tell.
@@ -65,6 +68,7 @@ impl Facts {
         for name in SETTINGS {
             facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
         }
+        facts.clock = allowed(Clock::of(server).await)?.flatten();
         let user = allowed(server.text(&["ACL", "WHOAMI"]).await)?;
         for (name, words) in RIGHTS {
             let right = match &user {

@@ -13,6 +13,7 @@
 //! | resumed | clients use it | |
 //! | fencing | the old one becomes its replica | told as a warning |
 
+mod clock;
 mod facts;
 mod fence;
 mod glob;

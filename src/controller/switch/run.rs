@@ -118,7 +118,13 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let unreachable =
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
     let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
-    let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
+    let old = match Facts::of(&mut pair.old).await {
+        Ok(old) => old,
+        Err(why) => {
+            let (addr, advice) = (pair.old.addr(), pair.advice().await);
+            return Err(refused(Fault::new(format!("uplink: {addr}: {why}{advice}"))));
+        }
+    };
     pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
     let refused_keys = match new.account {

@@ -43,6 +43,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     servers::connections(report, subject);
     servers::modules(report, subject);
     settings::settings(report, subject);
+    servers::clocks(report, subject);
     servers::persistence(report, subject);
     rights::rights(report, subject);
     users::users(report, subject);
