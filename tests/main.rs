@@ -33,6 +33,7 @@ mod resp_requests;
 mod stop;
 mod switch_faults;
 mod switch_outlook;
+mod switch_settings;
 mod switch_users;
 mod switches;
 mod systemd;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::server::{Error, Info, Server};
 use super::clock::Clock;
+use super::felt::FELT;
 use super::fence::READ_ONLY;
 use super::user::{Account, Categories, Description};
 use crate::resp::Args;
@@ -13,7 +14,7 @@ use crate::session::Marker;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) info: Info,
-    /// By their names in [`SETTINGS`]; `None` if it does not tell.
+    /// By their names in [`SETTINGS`] and [`FELT`]; `None` if it does not tell.
     settings: Vec<(&'static str, Option<String>)>,
     /// By their names in [`RIGHTS`]; `None` if it does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
@@ -27,16 +28,17 @@ pub(super) struct Facts {
     pub(super) calls: Vec<(String, Option<u64>)>,
 }
 
-/// What is compared.
-const SETTINGS: [&str; 8] = [
+/// What is compared, beside [`FELT`].
+const SETTINGS: [&str; 9] = [
     READ_ONLY[0],
     READ_ONLY[1],
     "save",
     "databases",
     "maxclients",
-    "notify-keyspace-events",
-    "maxmemory-policy",
     "min-replicas-to-write",
+    "min-slaves-to-write",
+    "min-replicas-max-lag",
+    "min-slaves-max-lag",
 ];
 
 /// What may have to be asked of a server.
@@ -65,7 +67,7 @@ impl Facts {
     /// Asks for all of it.
     pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
         let mut facts = Facts::from(server.info().await?);
-        for name in SETTINGS {
+        for name in SETTINGS.into_iter().chain(FELT.map(|felt| felt.name)) {
             facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
         }
         facts.clock = allowed(Clock::of(server).await)?.flatten();

@@ -15,6 +15,7 @@
 
 mod clock;
 mod facts;
+mod felt;
 mod fence;
 mod glob;
 mod identity;
@@ -55,7 +56,9 @@ pub struct Options {
     pub replicate_from: Option<Address>,
     /// The present uplink becomes a replica of the new one.
     pub fence: bool,
-    /// What the new uplink has may be erased.
+    /// What clients feel of the present uplink's settings is set at the new one.
+    pub copy_settings: bool,
+    /// What the new uplink has may be erased, and what is doubtful may be done.
     pub force: bool,
 }
 
@@ -67,6 +70,7 @@ impl Default for Options {
             prepared: false,
             replicate_from: None,
             fence: true,
+            copy_settings: false,
             force: false,
         }
     }

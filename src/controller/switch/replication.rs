@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::server::{Error, History, Info, Replication, Server};
+use super::felt::{FELT, Felt};
 use super::progress::Switching;
 use super::source::Source;
 use super::undo::{Undo, follow, set};
@@ -76,6 +77,27 @@ pub(super) async fn log_in(
     Ok(())
 }
 
+/// Sets one setting at the new server as it is at the old one, if that makes a difference.
+async fn copy_setting(
+    felt: Felt,
+    old: &mut Server,
+    new: &mut Server,
+    undo: &mut Vec<Undo>,
+) -> Result<(), Error> {
+    let Some(was) = old.setting(felt.name).await? else { return Ok(()) };
+    let Some(is) = new.setting(felt.name).await? else { return Ok(()) };
+    let wanted = felt.meaning(&was);
+    if wanted == felt.meaning(&is) {
+        return Ok(());
+    }
+    undo.push(Undo::Set(felt.name, is.into()));
+    let set = set(new, felt.name, &wanted.into()).await;
+    if matches!(set, Err(Error::Refused { .. })) {
+        undo.pop();
+    }
+    set
+}
+
 impl Pair {
     pub(super) fn new(old: Server, new: Server) -> Self {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
@@ -98,6 +120,26 @@ impl Pair {
     /// What the new one refuses from now on, it lacks.
     pub(super) fn counts_from(&mut self, info: &Info) {
         self.refused_before = info.refused();
+    }
+
+    /// Sets at the new server what clients feel of the old one's settings, and says what it refused.
+    pub(super) async fn copy_settings(
+        &mut self,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Vec<String>, Error> {
+        let mut refused = Vec::new();
+        for felt in FELT.into_iter().filter(|felt| felt.is_copied) {
+            let name = felt.name;
+            let copied = copy_setting(felt, &mut self.old, &mut self.new, undo).await;
+            match copied {
+                Ok(()) => {}
+                Err(Error::Refused { answer, .. }) => {
+                    refused.push(format!("{name} is not as at the old uplink: {answer}"));
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(refused)
     }
 
     /// Makes the new server a replica of the old one.
@@ -269,6 +311,17 @@ impl Pair {
         undo.push(Undo::Unpause);
         let time = time.as_millis().to_string();
         self.old.tell(&["CLIENT", "PAUSE", &time, "WRITE"]).await.map(drop)
+    }
+
+    /// Waits until the new server, a master, has so many replicas that it takes writes.
+    pub(super) async fn has_replicas(&mut self, wanted: u64) -> Result<(), Error> {
+        loop {
+            let info = self.new.sections(&["replication"]).await?;
+            if info.number("min_slaves_good_slaves").is_none_or(|good| good >= wanted) {
+                return Ok(());
+            }
+            sleep(LOOK_OFTEN).await;
+        }
     }
 
     /// Makes the new server a master, with all that the old one has written. If it cannot be seen to

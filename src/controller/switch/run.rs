@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) report: Report,
     /// `None` if the new uplink is a replica already.
     source: Option<Source>,
+    /// How many replicas the new uplink must have before it takes writes.
+    replicas: u64,
 }
 
 /// What a switch has done so far.
@@ -152,7 +154,9 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     preflight::checks(&mut report, &subject);
     let is_set_up = subject.is_set_up();
     let source = source.filter(|_| !is_set_up);
-    Ok(Plan { before, generation, sockets, pair, report, source })
+    // Those that are missing can only come by the fence.
+    let replicas = if options.fence { preflight::wanted_replicas(&new) } else { 0 };
+    Ok(Plan { before, generation, sockets, pair, report, source, replicas })
 }
 
 async fn check_clients(controller: &Controller, report: &mut Report) {
@@ -246,7 +250,7 @@ impl<'a> Run<'a> {
     }
 
     async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        let Plan { before, generation, sockets, pair, source, .. } = plan;
+        let Plan { before, generation, sockets, pair, source, replicas, .. } = plan;
         let controller = self.controller;
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
         let limit = limit.min(FOR_EVER);
@@ -267,6 +271,15 @@ impl<'a> Run<'a> {
             }
         };
         // From here on, it goes forward only.
+        let ways = pair.ways_back(&copied.old.replicas);
+        let mut is_fenced_first = false;
+        if *replicas > 0 {
+            let fencing = timeout_at(copied.deadline, self.fence(pair, &ways, &copied));
+            is_fenced_first = fencing.await.is_ok();
+            self.switching
+                .waits_for("the new uplink has replicas, without which it takes no write");
+            self.progress.await_replicas(pair, *replicas, copied.deadline).await;
+        }
         let deadline = copied.deadline.min(Instant::now() + QUEUED_WITHIN);
         if let Err(why) = controller.queue(&swap, &copied.finish, deadline).await {
             // Who has an open transaction begins it again with its next request.
@@ -274,10 +287,8 @@ impl<'a> Run<'a> {
         }
         controller.exchange(&swap, held, &mut self.progress.done);
         self.switching.stage(Stage::Resumed, "clients take the new uplink");
-        let ways = pair.ways_back(&copied.old.replicas);
-        if self.options.fence {
-            self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
-            self.progress.fence(pair, &ways, &copied.old).await;
+        if self.options.fence && !is_fenced_first {
+            self.fence(pair, &ways, &copied).await;
         }
         controller.settle(generation, std::mem::take(sockets)).await;
         tally.end(&controller.shared.moves, &mut self.progress.done.moved);
@@ -286,6 +297,11 @@ impl<'a> Run<'a> {
             self.progress.warnings.push(text.to_owned());
         }
         Ok(())
+    }
+
+    async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Copied) {
+        self.switching.stage(Stage::Fencing, "the old uplink becomes a replica of the new one");
+        self.progress.fence(pair, ways, &copied.old).await;
     }
 
     /// If it did not come to that, nothing may go to the old uplink again before this.
@@ -308,6 +324,10 @@ impl<'a> Run<'a> {
         let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
         let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
         closed.map_err(|why| failed(pair, why))?;
+        if self.options.copy_settings {
+            let copied = pair.copy_settings(&mut self.progress.undo_new).await;
+            self.progress.warnings.extend(copied.map_err(|why| failed(pair, why))?);
+        }
         if let Some(source) = source {
             let set_up = pair.set_up(source, &mut self.progress.undo_new).await;
             set_up.map_err(|why| failed(pair, why))?;
@@ -394,6 +414,20 @@ impl Progress {
             (std::mem::take(&mut self.undo_old), std::mem::take(&mut self.undo_new));
         let (old, new) = tokio::join!(undo(&mut pair.old, undo_old), undo(&mut pair.new, undo_new));
         self.not_undone = [old, new].concat();
+    }
+
+    /// Clients are held yet: the new uplink would refuse what they write.
+    async fn await_replicas(&mut self, pair: &mut Pair, wanted: u64, deadline: Instant) {
+        let waiting = timeout_at(deadline, pair.has_replicas(wanted));
+        let missing = match waiting.await {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => format!("whether it has them is not known: {why}"),
+            Err(_) => "it has not had them in time".to_owned(),
+        };
+        self.warnings.push(format!(
+            "the new uplink takes no write without {wanted} replicas (min-replicas-to-write), and \
+             {missing}"
+        ));
     }
 
     async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {

@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::report::Report;
 use super::source::Source;
 
+pub(super) use self::settings::wanted_replicas;
 pub(super) use self::writers::NEW_TAKES_WRITES;
 
 /// Both servers, and what is wanted.

@@ -59,10 +59,11 @@ pub(super) fn databases(report: &mut Report, Subject { old, new, .. }: &Subject<
     }
 }
 
-pub(super) fn memory(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+pub(super) fn memory(report: &mut Report, Subject { options, old, new, .. }: &Subject<'_>) {
     const NAME: &str = "memory";
     let used = old.info.number("used_memory");
-    let (Some(used), Some(limit)) = (used, new.info.number("maxmemory")) else {
+    let limits = if options.copy_settings { old } else { new };
+    let (Some(used), Some(limit)) = (used, limits.info.number("maxmemory")) else {
         return report.unknown(NAME, "a server does not tell");
     };
     let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
