@@ -119,8 +119,9 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
     let unreachable =
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
-    let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
-    let old = match Facts::of(&mut pair.old).await {
+    let (new, old) = tokio::join!(Facts::of(&mut pair.new), Facts::of(&mut pair.old));
+    let new = new.map_err(|why| unreachable(pair.new.addr(), why))?;
+    let old = match old {
         Ok(old) => old,
         Err(why) => {
             let (addr, advice) = (pair.old.addr(), pair.advice().await);
