@@ -44,6 +44,8 @@ mod resp_requests;
 mod scripts;
 mod stop;
 mod switch_faults;
+mod switch_outlook;
+mod switch_settings;
 mod switch_users;
 mod switches;
 mod systemd;

@@ -47,7 +47,7 @@ fn a_user_that_may_do_less_than_clients_need_is_refused_before_anything_is_done(
             "warning",
             "may not use debug, zadd, as the present one's may",
         ),
-        ("~* &* -@all +@read +ping +info +client", "failed", "more"),
+        ("~* &* -@all +@read +ping +info +client +acl", "failed", "more"),
     ] {
         two.client().run("ACL DELUSER mover");
         two.client().run(&format!("ACL SETUSER mover on >pass {rules}"));

@@ -110,7 +110,7 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Every parameter, and the commands that know it.
-const PARAMETERS: [(&str, &[&str]); 10] = [
+const PARAMETERS: [(&str, &[&str]); 11] = [
     ("wait", &["pause"]),
     ("ttl_ms", &["pause"]),
     ("dry_run", &["reload", "switch"]),
@@ -119,6 +119,7 @@ const PARAMETERS: [(&str, &[&str]); 10] = [
     ("prepared", &["switch"]),
     ("replicate_from", &["switch"]),
     ("fence", &["switch"]),
+    ("settings", &["switch"]),
     ("force", &["reload", "switch"]),
     ("force_clients", &["switch"]),
 ];
@@ -193,6 +194,11 @@ impl Given {
                 .transpose()
                 .map_err(|why| bad(format!("replicate_from: {why}")))?,
             fence: self.flag("fence", default.fence)?,
+            copy_settings: match self.0.get("settings").map(String::as_str) {
+                None => default.copy_settings,
+                Some("copy") => true,
+                Some(_) => return Err(bad("settings: expected copy".to_owned())),
+            },
             force: self.flag("force", default.force)?,
             force_clients: self.flag("force_clients", default.force_clients)?,
         })
@@ -230,12 +236,16 @@ mod tests {
             Ok(Command::Pause { wait: true, ttl })
         );
         assert_eq!(
-            command("", b"cmd=switch&replicate_from=db:6379&fence=false&pause_limit_ms=50"),
+            command(
+                "",
+                b"cmd=switch&replicate_from=db:6379&fence=false&settings=copy&pause_limit_ms=50"
+            ),
             Ok(Command::Switch {
                 dry_run: false,
                 options: Options {
                     replicate_from: Some(Address::Tcp { host: "db".to_owned(), port: 6379 }),
                     fence: false,
+                    copy_settings: true,
                     pause_limit: Some(Duration::from_millis(50)),
                     ..Options::default()
                 }
@@ -265,6 +275,7 @@ mod tests {
             ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
             ("cmd=switch&replicate_from=a:0", "replicate_from: expected a port"),
             ("cmd=switch&replicate_from=:6379", "replicate_from: expected a host, too"),
+            ("cmd=switch&settings=keep", "settings: expected copy"),
             ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {
             let refusal = command("", body.as_bytes()).expect_err(body);

@@ -158,7 +158,11 @@ pub struct Switch {
     #[arg(long)]
     pub no_fence: bool,
 
-    /// What the new Redis has may be erased
+    /// Set at the new Redis what clients feel of the old one's settings
+    #[arg(long, value_name = "copy", value_parser = ["copy"])]
+    pub settings: Option<String>,
+
+    /// Erase what the new Redis has, and go on where the checks warn of users, replicas or an address
     #[arg(long)]
     pub force: bool,
 

@@ -34,6 +34,16 @@ pub(super) enum Error {
     },
 }
 
+impl Error {
+    /// The server has ended. One that hangs may come back.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Error::Connect(why) => why.is_refusal(),
+            Error::Lost(_) | Error::TimeLimit(_) | Error::Refused { .. } => false,
+        }
+    }
+}
+
 /// A server; connected to when it is needed.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -76,11 +86,19 @@ impl Server {
         Ok(self.ask_all(&[words]).await?.concat())
     }
 
-    /// The same, of several at once.
+    /// Sends several questions at once, and gives their answers, if none is an error.
     async fn ask_all<'a, Words: AsRef<[&'a str]>>(
         &mut self,
         questions: &[Words],
     ) -> Result<Vec<Vec<u8>>, Error> {
+        self.ask_each(questions).await?.into_iter().collect()
+    }
+
+    /// Sends several questions at once, and gives what came of each.
+    pub(super) async fn ask_each<'a, Words: AsRef<[&'a str]>>(
+        &mut self,
+        questions: &[Words],
+    ) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
         let requests: Vec<_> =
             questions.iter().map(|words| encode::request(words.as_ref())).collect();
         let had_link = self.link.is_some();
@@ -89,18 +107,12 @@ impl Server {
             other => other?,
         };
         let answers = questions.iter().zip(answers);
-        answers.map(|(words, answer)| self.accepted(words.as_ref(), answer)).collect()
+        Ok(answers.map(|(words, answer)| self.accepted(words.as_ref(), answer)).collect())
     }
 
-    /// The same; the answer is one text.
+    /// Sends a question whose answer is one text.
     pub(super) async fn text(&mut self, words: &[&str]) -> Result<String, Error> {
-        let answer = self.ask(words).await?;
-        let text = String::from_utf8_lossy(&answer);
-        let text = match text.strip_prefix('$').and_then(|bulk| bulk.split_once("\r\n")) {
-            Some((_, text)) => text,
-            None => text.strip_prefix('+').unwrap_or(&text),
-        };
-        Ok(text.trim_end().to_owned())
+        Ok(text(&self.ask(words).await?))
     }
 
     fn accepted(&self, words: &[&str], answer: Vec<u8>) -> Result<Vec<u8>, Error> {
@@ -136,10 +148,23 @@ impl Server {
 
     /// A setting; `None` if there is none of that name.
     pub(super) async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
-        let answer = self.ask(&["CONFIG", "GET", name]).await?;
-        let value = Args::new(&answer).nth(1);
-        Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
+        Ok(value(&self.ask(&["CONFIG", "GET", name]).await?))
     }
+}
+
+/// An answer that is one text.
+pub(super) fn text(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let text = match text.strip_prefix('$').and_then(|bulk| bulk.split_once("\r\n")) {
+        Some((_, text)) => text,
+        None => text.strip_prefix('+').unwrap_or(&text),
+    };
+    text.trim_end().to_owned()
+}
+
+/// An answer that is a setting's name and its value.
+pub(super) fn value(answer: &[u8]) -> Option<String> {
+    Args::new(answer).nth(1).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 /// What INFO says: `name:value`, a line each.

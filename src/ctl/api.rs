@@ -83,6 +83,7 @@ pub(super) struct Switching {
     pub(super) stages: Vec<Stage>,
     pub(super) waiting_for: String,
     pub(super) sync: Option<Sync>,
+    pub(super) snapshot: Option<Snapshot>,
     pub(super) lag_bytes: Option<u64>,
     pub(super) lag_ms: Option<f64>,
 }
@@ -93,6 +94,14 @@ pub(super) struct Switching {
 pub(super) struct Sync {
     pub(super) read_bytes: u64,
     pub(super) total_bytes: Option<u64>,
+}
+
+/// The snapshot that the present uplink makes for the new one.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct Snapshot {
+    pub(super) keys: u64,
+    pub(super) total_keys: u64,
 }
 
 /// One of the steps of a switch.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::api::{Record, Switching, Sync};
+use super::api::{Record, Snapshot, Switching, Sync};
 use super::progress::{Progress, detail};
 use crate::exit::say;
 
@@ -14,6 +14,7 @@ use crate::exit::say;
 const SELDOM: Duration = Duration::from_secs(5);
 
 const COPYING: &str = "{spinner} [{bar:30}] {bytes}/{total_bytes} {wide_msg}";
+const SAVING: &str = "{spinner} [{bar:30}] {pos}/{len} keys {wide_msg}";
 const OTHERWISE: &str = "{spinner} {wide_msg}";
 
 /// Where progress is shown.
@@ -106,7 +107,17 @@ fn draw(bar: &ProgressBar, now: &Switching) {
             // The bar says it.
             shown.sync = None;
         }
-        Some(_) | None => bar.set_style(style(OTHERWISE)),
+        Some(_) | None => match &now.snapshot {
+            Some(Snapshot { keys, total_keys: total @ 1.. }) => {
+                bar.set_style(style(SAVING));
+                bar.update(|state| {
+                    state.set_len(*total);
+                    state.set_pos((*keys).min(*total));
+                });
+                shown.snapshot = None;
+            }
+            Some(_) | None => bar.set_style(style(OTHERWISE)),
+        },
     }
     bar.set_message(line(&shown).replace(char::is_control, " "));
 }

@@ -99,9 +99,13 @@ pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
     });
     match ctl.json {
         true => say(&mut io::stdout(), &ended.json),
-        false => ended.lines.iter().for_each(|line| say(&mut io::stdout(), line)),
+        false => {
+            let lines = ended.lines.iter().map(|line| words::in_options(line));
+            lines.for_each(|line| say(&mut io::stdout(), &line));
+        }
     }
-    ended.errors.iter().for_each(|line| say(&mut io::stderr(), line));
+    let errors = ended.errors.iter().map(|line| words::in_options(line));
+    errors.for_each(|line| say(&mut io::stderr(), &line));
     ended.exit.into()
 }
 

@@ -66,7 +66,11 @@ pub(super) fn detail(now: &Switching) -> String {
         }
         Some(0) | None => format!("{} copied", bytes(sync.read_bytes)),
     });
-    let parts = [copied, lag(now), Some(now.waiting_for.clone()).filter(|it| !it.is_empty())];
+    let made = now.snapshot.as_ref().map(|it| {
+        let percent = 100.0 * it.keys as f64 / it.total_keys.max(1) as f64;
+        format!("{} of {} keys ({percent:.0} %)", it.keys, it.total_keys)
+    });
+    let parts = [copied, made, lag(now), Some(now.waiting_for.clone()).filter(|it| !it.is_empty())];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
@@ -81,7 +85,7 @@ fn lag(now: &Switching) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::api::Sync;
+    use super::super::api::{Snapshot, Sync};
     use super::*;
 
     fn stages(list: &[(&str, Option<f64>)]) -> Vec<Stage> {
@@ -119,7 +123,10 @@ mod tests {
         assert_eq!(detail(&now), "1.00 KiB copied; the data");
         now.sync = Some(Sync { read_bytes: 1024, total_bytes: Some(4096) });
         assert_eq!(detail(&now), "1.00 KiB of 4.00 KiB (25 %); the data");
-        (now.sync, now.lag_bytes, now.lag_ms) = (None, Some(12), Some(3.5));
+        now.snapshot = Some(Snapshot { keys: 50, total_keys: 200 });
+        assert_eq!(detail(&now), "1.00 KiB of 4.00 KiB (25 %); 50 of 200 keys (25 %); the data");
+        (now.sync, now.snapshot) = (None, None);
+        (now.lag_bytes, now.lag_ms) = (Some(12), Some(3.5));
         assert_eq!(detail(&now), "12 B or 3.5 ms behind; the data");
     }
 }

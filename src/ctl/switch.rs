@@ -78,6 +78,7 @@ fn fields(switch: &Switch) -> Vec<(&'static str, String)> {
     fields.extend(switch.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
     fields.extend(switch.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
     fields.extend(switch.replicate_from.iter().map(|at| ("replicate_from", at.to_string())));
+    fields.extend(switch.settings.iter().map(|how| ("settings", how.clone())));
     for (given, name, value) in [
         (switch.prepared, "prepared", "true"),
         (switch.no_fence, "fence", "false"),

@@ -28,6 +28,53 @@ pub(super) fn time(ms: f64) -> String {
     }
 }
 
+/// What the API's answers call its parameters and commands, and what those are for `ctl`. A name that
+/// begins another one comes after it.
+const OPTIONS: [(&str, &str); 15] = [
+    ("force_clients=true", "--force-clients"),
+    ("force=true", "--force"),
+    ("prepared=true", "--prepared"),
+    ("fence=false", "--no-fence"),
+    ("dry_run=true", "--dry-run"),
+    ("wait=true", "--wait"),
+    ("settings=copy", "--settings copy"),
+    ("replicate_from=", "--replicate-from "),
+    ("replicate_from", "--replicate-from"),
+    ("timeout_ms", "--timeout-ms"),
+    ("pause_limit_ms", "--pause-limit-ms"),
+    ("ttl_ms", "--ttl-ms"),
+    ("cmd=reload", "`redis-proxy ctl reload`"),
+    ("cmd=switch", "`redis-proxy ctl switch`"),
+    ("cmd=cancel-switch", "`redis-proxy ctl cancel-switch`"),
+];
+
+/// What the API says, in the words of who used `ctl`: the one place where its parameters become
+/// options.
+pub(super) fn in_options(text: &str) -> String {
+    let mut said = String::with_capacity(text.len());
+    let mut rest = text;
+    let is_part = |it: char| it.is_alphanumeric() || it == '_' || it == '-';
+    while let Some(next) = rest.chars().next() {
+        let begins = !said.ends_with(is_part);
+        let named = OPTIONS.iter().find(|(name, _)| {
+            let after = rest.strip_prefix(name);
+            // A value follows its name at once; anything else must be a word of its own.
+            begins && after.is_some_and(|it| name.ends_with('=') || !it.starts_with(is_part))
+        });
+        match named {
+            Some((name, option)) => {
+                said.push_str(option);
+                rest = &rest[name.len()..];
+            }
+            None => {
+                said.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    said
+}
+
 fn seconds(seconds: f64) -> String {
     time(seconds * 1000.0)
 }
@@ -257,6 +304,24 @@ mod tests {
             (90_000_000.0, "1 d 1 h"),
         ] {
             assert_eq!(time(ms), text);
+        }
+    }
+
+    #[test]
+    fn parameters_of_the_api_are_told_as_options() {
+        for (said, told) in [
+            ("3 keys, which would be erased: force=true", "3 keys, which would be erased: --force"),
+            ("replicate_from=host:port says so", "--replicate-from host:port says so"),
+            ("replicate_from: expected a port", "--replicate-from: expected a port"),
+            ("(prepared=true), or say force=true.", "(--prepared), or say --force."),
+            ("timeout_ms is over", "--timeout-ms is over"),
+            ("go on: cmd=reload. The", "go on: `redis-proxy ctl reload`. The"),
+            // Names of their own.
+            ("pause_time_limit_ms, idle_timeout_ms", "pause_time_limit_ms, idle_timeout_ms"),
+            ("enforce=true, force=trueish", "enforce=true, force=trueish"),
+            ("äöü force=true", "äöü --force"),
+        ] {
+            assert_eq!(in_options(said), told);
         }
     }
 

@@ -73,6 +73,22 @@ impl Error {
             | Error::Ping(_) => false,
         }
     }
+
+    /// No process listens there: whatever was there has ended.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Dial(dial::Error::Connect { why, .. }) => {
+                matches!(why.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+            }
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::TimeLimit(_)
+            | Error::Login(_)
+            | Error::Setup(_)
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
 }
 
 /// What a server says that reads its data from a file, or gets them from its master.
@@ -155,10 +171,11 @@ impl Dialler {
         self.timed(self.transport()).await
     }
 
-    /// Connects to another address as if the uplink were there, with its TLS, but says nothing: who
-    /// is there need not be the uplink.
-    pub async fn dial_without_login(&self, addr: &Address) -> Result<Fresh, Error> {
-        let dialled = dial::connect(addr, self.tls.as_ref(), self.time_limit);
+    /// Connects to another address as if the uplink were there, with the uplink's TLS if `by_tls`, but
+    /// says nothing: who is there need not be the uplink.
+    pub async fn dial_without_login(&self, addr: &Address, by_tls: bool) -> Result<Fresh, Error> {
+        let tls = self.tls.as_ref().filter(|_| by_tls);
+        let dialled = dial::connect(addr, tls, self.time_limit);
         self.timed(async { Ok(Fresh::new(dialled.await?)) }).await
     }
 

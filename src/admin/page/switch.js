@@ -19,7 +19,7 @@ function showSwitching(now) {
     setText('switch-time', duration(now.seconds));
     setText('switch-waits', `Waiting: ${now.waiting_for}.`);
     showStages(now.stages);
-    showSync(now.sync);
+    showSync(now.sync, now.snapshot);
     showLag(now);
     const button = byId('cancel-switch');
     if (!button.ariaBusy) button.disabled = !now.can_cancel;
@@ -39,17 +39,20 @@ function showStages(stages) {
     }));
 }
 
-function showSync(sync) {
+function showSync(sync, snapshot) {
     byId('sync-line').hidden = !sync;
     if (!sync) return;
     const bar = byId('sync');
     if (sync.total_bytes) {
         bar.max = sync.total_bytes;
         bar.value = sync.read_bytes;
+    } else if (snapshot) {
+        bar.max = snapshot.total_keys;
+        bar.value = snapshot.keys;
     } else {
         bar.removeAttribute('value'); // how much it will be is not known
     }
-    setText('synced', `${bytes(sync.read_bytes)}${sync.total_bytes ? ` of ${bytes(sync.total_bytes)}` : ''} copied`);
+    setText('synced', `${bytes(sync.read_bytes)}${sync.total_bytes ? ` of ${bytes(sync.total_bytes)}` : ''} copied${snapshot ? `, ${snapshot.keys} of ${snapshot.total_keys} keys` : ''}`);
 }
 
 /** Bytes behind, over time. */

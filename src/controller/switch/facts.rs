@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::server::{Error, Info, Server};
+use super::super::server::{Error, Info, Server, text, value};
+use super::clock::Clock;
+use super::felt::FELT;
 use super::fence::READ_ONLY;
 use super::user::{Account, Categories, Description};
 use crate::resp::Args;
@@ -12,10 +14,12 @@ use crate::session::Marker;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) info: Info,
-    /// By their names in [`SETTINGS`]; `None` if it does not tell.
+    /// By their names in [`SETTINGS`] and [`FELT`]; `None` if it does not tell.
     settings: Vec<(&'static str, Option<String>)>,
     /// By their names in [`RIGHTS`]; `None` if it does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
+    /// Its clock.
+    pub(super) clock: Option<Clock>,
     /// What its user may do.
     pub(super) account: Account,
     /// Commands that were called since the server was started; `None` if it does not tell.
@@ -24,16 +28,17 @@ pub(super) struct Facts {
     pub(super) calls: Vec<(String, Option<u64>)>,
 }
 
-/// What is compared.
-const SETTINGS: [&str; 8] = [
+/// What is compared, beside [`FELT`].
+const SETTINGS: [&str; 9] = [
     READ_ONLY[0],
     READ_ONLY[1],
     "save",
     "databases",
     "maxclients",
-    "notify-keyspace-events",
-    "maxmemory-policy",
     "min-replicas-to-write",
+    "min-slaves-to-write",
+    "min-replicas-max-lag",
+    "min-slaves-max-lag",
 ];
 
 /// What may have to be asked of a server.
@@ -62,20 +67,10 @@ impl Facts {
     /// Asks for all of it.
     pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
         let mut facts = Facts::from(server.info().await?);
-        for name in SETTINGS {
-            facts.settings.push((name, allowed(server.setting(name).await)?.flatten()));
-        }
+        facts.settings = settings(server).await?;
+        facts.clock = allowed(Clock::of(server).await)?.flatten();
         let user = allowed(server.text(&["ACL", "WHOAMI"]).await)?;
-        for (name, words) in RIGHTS {
-            let right = match &user {
-                Some(user) => {
-                    let dry_run = [&["ACL", "DRYRUN", user], words].concat();
-                    allowed(server.text(&dry_run).await)?.map(|answer| answer == "OK")
-                }
-                None => None,
-            };
-            facts.rights.push((name, right));
-        }
+        facts.rights = rights(server, user.as_deref()).await?;
         facts.account = account(server, &facts.info, user.as_deref()).await?;
         let statistics = allowed(server.sections(&["commandstats"]).await)?;
         // One that tells nothing has at least been asked for this.
@@ -103,6 +98,25 @@ impl Facts {
     }
 }
 
+async fn settings(server: &mut Server) -> Result<Vec<(&'static str, Option<String>)>, Error> {
+    let names: Vec<_> = SETTINGS.into_iter().chain(FELT.map(|felt| felt.name)).collect();
+    let questions: Vec<_> = names.iter().map(|name| ["CONFIG", "GET", name]).collect();
+    let answers = each_allowed(server.ask_each(&questions).await?)?;
+    let values = answers.iter().map(|answer| answer.as_deref().and_then(value));
+    Ok(names.into_iter().zip(values).collect())
+}
+
+async fn rights(
+    server: &mut Server,
+    user: Option<&str>,
+) -> Result<Vec<(&'static str, Option<bool>)>, Error> {
+    let Some(user) = user else { return Ok(RIGHTS.map(|(name, _)| (name, None)).to_vec()) };
+    let dry_runs = RIGHTS.map(|(_, words)| [&["ACL", "DRYRUN", user], words].concat());
+    let answers = each_allowed(server.ask_each(&dry_runs).await?)?;
+    let rights = answers.iter().map(|answer| answer.as_ref().map(|answer| text(answer) == "OK"));
+    Ok(RIGHTS.map(|(name, _)| name).into_iter().zip(rights).collect())
+}
+
 /// The first version that can limit a user.
 const FIRST_WITH_USERS: u32 = 6;
 
@@ -115,13 +129,14 @@ async fn account(server: &mut Server, info: &Info, user: Option<&str>) -> Result
     let reply = allowed(server.ask(&["ACL", "GETUSER", user]).await)?;
     let description = reply.and_then(|reply| Description::read(&reply));
     let Some(description) = description else { return Ok(Account::Untold) };
+    let names = description.categories();
+    let questions: Vec<_> = names.iter().map(|name| ["ACL", "CAT", name]).collect();
     let mut categories = Categories::new();
-    for category in description.categories() {
-        let Some(reply) = allowed(server.ask(&["ACL", "CAT", &category]).await)? else {
-            return Ok(Account::Untold);
-        };
-        let names = Args::new(&reply).map(|name| String::from_utf8_lossy(name).into_owned());
-        categories.insert(category, names.collect());
+    let answers = each_allowed(server.ask_each(&questions).await?)?;
+    for (name, answer) in names.iter().zip(answers) {
+        let Some(reply) = answer else { return Ok(Account::Untold) };
+        let commands = Args::new(&reply).map(|name| String::from_utf8_lossy(name).into_owned());
+        categories.insert(name.clone(), commands.collect());
     }
     Ok(Account::Told(description.expand(&categories)))
 }
@@ -178,4 +193,8 @@ fn allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
         Err(Error::Refused { .. }) => Ok(None),
         Err(why) => Err(why),
     }
+}
+
+fn each_allowed<T>(answers: Vec<Result<T, Error>>) -> Result<Vec<Option<T>>, Error> {
+    answers.into_iter().map(allowed).collect()
 }

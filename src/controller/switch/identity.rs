@@ -16,7 +16,7 @@ use crate::resp::encode;
 use crate::uplink::Fresh;
 
 /// How often the known server is asked.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 /// Bytes that are sent at once, at least and at most: so few that every server keeps them.
 const SENT: (u64, u64) = (1000, 5000);
 /// Clients that are looked at, at most, for an answer must not be too long.
@@ -45,7 +45,7 @@ impl Identity {
         let needs_proof = dialler.config.login.is_some();
         let address = source.address();
         let before = newest_client(known).await;
-        let mut stranger = match dialler.dial_without_login(&address).await {
+        let mut stranger = match dialler.dial_without_login(&address, source.tls).await {
             Ok(stranger) => stranger,
             Err(why) => {
                 return Identity::Unknown(format!("the proxy cannot reach {source}: {why}"));

@@ -16,8 +16,11 @@
 //! A panic is a failure like others: before the promotion, all is undone; after it, each of the other
 //! steps is carried out, and the answer warns of what panicked.
 
+mod clock;
 mod facts;
+mod felt;
 mod fence;
+mod glob;
 mod identity;
 mod preflight;
 mod progress;
@@ -58,7 +61,9 @@ pub struct Options {
     pub replicate_from: Option<Address>,
     /// The present uplink becomes a replica of the new one.
     pub fence: bool,
-    /// What the new uplink has may be erased.
+    /// What clients feel of the present uplink's settings is set at the new one.
+    pub copy_settings: bool,
+    /// What the new uplink has may be erased, and what is doubtful may be done.
     pub force: bool,
     /// Clients that hold everybody up for longer than the limit are closed.
     pub force_clients: bool,
@@ -72,6 +77,7 @@ impl Default for Options {
             prepared: false,
             replicate_from: None,
             fence: true,
+            copy_settings: false,
             force: false,
             force_clients: false,
         }

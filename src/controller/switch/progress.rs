@@ -81,6 +81,8 @@ struct Now {
     to: String,
     waiting_for: String,
     sync: Option<(u64, Option<u64>)>,
+    /// Keys of the snapshot that are made, and all of them.
+    snapshot: Option<(u64, u64)>,
     lag: Option<(u64, Duration)>,
     lags: Vec<(f64, u64)>,
     /// Every so many measures, one is kept.
@@ -106,6 +108,7 @@ impl Switching {
                 to: String::new(),
                 waiting_for: "everything that could go wrong is looked at".to_owned(),
                 sync: None,
+                snapshot: None,
                 lag: None,
                 lags: Vec::new(),
                 every: 1,
@@ -183,6 +186,11 @@ impl Switching {
         now.sync = Some((read, total.or(known).map(|total| total.max(read))));
     }
 
+    /// Keys of the snapshot, while one is made for the new uplink.
+    pub(super) fn snapshot(&self, keys: Option<(u64, u64)>) {
+        self.now().snapshot = keys;
+    }
+
     /// How far behind the new uplink is, in bytes, and how long that took it to catch up.
     pub(super) fn lags(&self, bytes: u64, time: Duration) {
         let at = self.since.elapsed().as_secs_f64();
@@ -216,6 +224,7 @@ impl Switching {
             "stages": stages,
             "waiting_for": now.waiting_for,
             "sync": now.sync.map(|(read, total)| json!({ "read_bytes": read, "total_bytes": total })),
+            "snapshot": now.snapshot.map(|(keys, total)| json!({ "keys": keys, "total_keys": total })),
             "lag_bytes": now.lag.map(|(bytes, _)| bytes),
             "lag_ms": now.lag.map(|(_, time)| milliseconds(time)),
             "lag": now.lags,
@@ -227,7 +236,9 @@ impl Switching {
     pub fn line(&self) -> String {
         let now = self.now();
         let stage = now.stage.name();
-        let percent = now.sync.and_then(|(read, total)| (read * 100).checked_div(total?));
+        let bytes = now.sync.and_then(|(read, total)| (read * 100).checked_div(total?));
+        let keys = || now.snapshot.and_then(|(keys, total)| (keys * 100).checked_div(total));
+        let percent = bytes.or_else(keys);
         let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
         format!("switching to {}: {stage}{percent}", now.to)
     }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::panics::point;
 use super::super::server::{Error, History, Info, Replication, Server};
+use super::felt::{FELT, Felt};
 use super::progress::Switching;
 use super::source::Source;
 use super::undo::{Undo, follow, set};
@@ -19,6 +20,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
+
+/// For how long the old server is asked whether it is there yet, once a switch was not done.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// The server that clients use, and the one that they will use.
 #[derive(Debug)]
@@ -74,14 +78,69 @@ pub(super) async fn log_in(
     Ok(())
 }
 
+/// Sets one setting at the new server as it is at the old one, if that makes a difference.
+async fn copy_setting(
+    felt: Felt,
+    old: &mut Server,
+    new: &mut Server,
+    undo: &mut Vec<Undo>,
+) -> Result<(), Error> {
+    let Some(was) = old.setting(felt.name).await? else { return Ok(()) };
+    let Some(is) = new.setting(felt.name).await? else { return Ok(()) };
+    let wanted = felt.meaning(&was);
+    if wanted == felt.meaning(&is) {
+        return Ok(());
+    }
+    undo.push(Undo::Set(felt.name, is.into()));
+    let set = set(new, felt.name, &wanted.into()).await;
+    if matches!(set, Err(Error::Refused { .. })) {
+        undo.pop();
+    }
+    set
+}
+
 impl Pair {
     pub(in super::super) fn new(old: Server, new: Server) -> Self {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
     }
 
+    /// After a switch that was not done: what to do if there is no server for the clients any more.
+    pub(super) async fn advice(&mut self) -> String {
+        match timeout(PROBE, self.old.ask(&["PING"])).await {
+            Ok(Err(why)) if why.is_end() => {}
+            Ok(_) | Err(_) => return String::new(),
+        }
+        let (old, new) = (self.old.addr(), self.new.addr());
+        format!(
+            "; clients cannot be served, for nothing listens at {old}. Restart it; or go on without its \
+             data, with what {new} has: cmd=reload. The configuration file names {new}: a start of the \
+             proxy uses that, too"
+        )
+    }
+
     /// What the new one refuses from now on, it lacks.
     pub(in super::super) fn counts_from(&mut self, info: &Info) {
         self.refused_before = info.refused();
+    }
+
+    /// Sets at the new server what clients feel of the old one's settings, and says what it refused.
+    pub(super) async fn copy_settings(
+        &mut self,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Vec<String>, Error> {
+        let mut refused = Vec::new();
+        for felt in FELT.into_iter().filter(|felt| felt.is_copied) {
+            let name = felt.name;
+            let copied = copy_setting(felt, &mut self.old, &mut self.new, undo).await;
+            match copied {
+                Ok(()) => {}
+                Err(Error::Refused { answer, .. }) => {
+                    refused.push(format!("{name} is not as at the old uplink: {answer}"));
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(refused)
     }
 
     /// Makes the new server a replica of the old one.
@@ -126,11 +185,13 @@ impl Pair {
             if let Some(info) = &old {
                 watch.look_at_old(info);
             }
-            let old = old.map(|info| Replication::of(&info));
             if let Some(info) = watch.hear(At::New, self.new.info().await) {
                 let new = Replication::of(&info);
                 watch.look_at_new(&info, &new);
                 self.count(&info, &new, switching);
+                let snapshot = old.as_ref().and_then(|old| Watch::snapshot(old, &new));
+                switching.snapshot(snapshot);
+                let old = old.map(|info| Replication::of(&info));
                 self.took_all(&info)?;
                 if new.is_master {
                     let addr = self.new.addr();
@@ -251,6 +312,17 @@ impl Pair {
         undo.push(Undo::Unpause);
         let time = time.as_millis().to_string();
         self.old.tell(&["CLIENT", "PAUSE", &time, "WRITE"]).await.map(drop)
+    }
+
+    /// Waits until the new server, a master, has so many replicas that it takes writes.
+    pub(super) async fn has_replicas(&mut self, wanted: u64) -> Result<(), Error> {
+        loop {
+            let info = self.new.sections(&["replication"]).await?;
+            if info.number("min_slaves_good_slaves").is_none_or(|good| good >= wanted) {
+                return Ok(());
+            }
+            sleep(LOOK_OFTEN).await;
+        }
     }
 
     /// Makes the new server a master, with all that the old one has written. If it cannot be seen to

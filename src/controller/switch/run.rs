@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) report: Report,
     /// `None` if the new uplink is a replica already.
     source: Option<Source>,
+    /// How many replicas the new uplink must have before it takes writes.
+    replicas: u64,
 }
 
 /// What a switch has done so far.
@@ -119,8 +121,15 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
     let unreachable =
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
-    let new = Facts::of(&mut pair.new).await.map_err(|why| unreachable(pair.new.addr(), why))?;
-    let old = Facts::of(&mut pair.old).await.map_err(|why| unreachable(pair.old.addr(), why))?;
+    let (new, old) = tokio::join!(Facts::of(&mut pair.new), Facts::of(&mut pair.old));
+    let new = new.map_err(|why| unreachable(pair.new.addr(), why))?;
+    let old = match old {
+        Ok(old) => old,
+        Err(why) => {
+            let (addr, advice) = (pair.old.addr(), pair.advice().await);
+            return Err(refused(Fault::new(format!("uplink: {addr}: {why}{advice}"))));
+        }
+    };
     pair.counts_from(&new.info);
     let back = Source::between(old_config, new_config);
     let refused_keys = match new.account {
@@ -148,7 +157,9 @@ pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<P
     preflight::checks(&mut report, &subject);
     let is_set_up = subject.is_set_up();
     let source = source.filter(|_| !is_set_up);
-    Ok(Plan { before, generation, sockets, pair, report, source })
+    // Those that are missing can only come by the fence.
+    let replicas = if options.fence { preflight::wanted_replicas(&new) } else { 0 };
+    Ok(Plan { before, generation, sockets, pair, report, source, replicas })
 }
 
 async fn check_clients(controller: &Controller, limit: Duration, report: &mut Report) {
@@ -241,16 +252,20 @@ impl<'a> Run<'a> {
         let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
         self.progress.note(staged, "");
+        let advice = plan.pair.advice().await;
         let why = match why {
             // The configuration was good; it is the switch that failed.
-            Error::Refused(faults) => Error::RolledBack(joined(&faults)),
-            other => other,
+            Error::Refused(faults) => Error::RolledBack(joined(&faults) + &advice),
+            Error::RolledBack(why) => Error::RolledBack(why + &advice),
+            Error::TimeLimit(why) => Error::TimeLimit(why + &advice),
+            Error::Conflict(why) => Error::Conflict(why + &advice),
+            Error::Failed(why) => Error::Failed(why + &advice),
         };
         (Err(why), None)
     }
 
     async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        let Plan { before, generation, sockets, pair, source, .. } = plan;
+        let Plan { before, generation, sockets, pair, source, replicas, .. } = plan;
         let controller = self.controller;
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
         let limit = limit.min(FOR_EVER);
@@ -277,14 +292,26 @@ impl<'a> Run<'a> {
             }
         };
         // From here on, it goes forward only: whatever panics, the rest is done.
+        let ways = pair.ways_back(&copied.old.replicas);
+        let mut is_fenced_first = false;
+        if *replicas > 0 {
+            let fencing = timeout_at(copied.deadline, self.fence(pair, &ways, &copied.old));
+            is_fenced_first = fencing.await.is_ok();
+            let replicated = caught(async {
+                switching.waits_for("the new uplink has replicas, without which it takes no write");
+                self.progress.await_replicas(pair, *replicas, copied.deadline).await;
+            });
+            let replicated = replicated.await;
+            self.progress
+                .note(replicated, "see that the new uplink has the replicas that it wants");
+        }
         let queued = caught(self.queue(&swap, &copied)).await;
         self.progress.note(queued, "open transactions are begun again with their next requests");
         let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
         self.progress.note(exchanged, "");
         let resumed = || switching.stage(Stage::Resumed, "clients take the new uplink");
         self.progress.note(caught_now(resumed), "");
-        let ways = pair.ways_back(&copied.old.replicas);
-        if self.options.fence {
+        if self.options.fence && !is_fenced_first {
             self.fence(pair, &ways, &copied.old).await;
         }
         let settled = controller.settle("switch", generation, std::mem::take(sockets)).await;
@@ -339,6 +366,10 @@ impl<'a> Run<'a> {
         let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
         let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
         closed.map_err(|why| failed(pair, why))?;
+        if self.options.copy_settings {
+            let copied = pair.copy_settings(&mut self.progress.undo_new).await;
+            self.progress.warnings.extend(copied.map_err(|why| failed(pair, why))?);
+        }
         if let Some(source) = source {
             let set_up = pair.set_up(source, &mut self.progress.undo_new).await;
             set_up.map_err(|why| failed(pair, why))?;
@@ -447,6 +478,20 @@ impl Progress {
             (std::mem::take(&mut self.undo_old), std::mem::take(&mut self.undo_new));
         let (old, new) = tokio::join!(undo(&mut pair.old, undo_old), undo(&mut pair.new, undo_new));
         self.not_undone = [old, new].concat();
+    }
+
+    /// Clients are held yet: the new uplink would refuse what they write.
+    async fn await_replicas(&mut self, pair: &mut Pair, wanted: u64, deadline: Instant) {
+        let waiting = timeout_at(deadline, pair.has_replicas(wanted));
+        let missing = match waiting.await {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => format!("whether it has them is not known: {why}"),
+            Err(_) => "it has not had them in time".to_owned(),
+        };
+        self.warnings.push(format!(
+            "the new uplink takes no write without {wanted} replicas (min-replicas-to-write), and \
+             {missing}"
+        ));
     }
 
     async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {

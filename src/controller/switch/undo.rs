@@ -95,6 +95,8 @@ async fn undo_one(server: &mut Server, thing: &Undo, begun: Instant) -> Result<(
             Error::Refused { answer, .. } if is_busy(answer) => BUSY,
             // It will not change its mind.
             Error::Refused { .. } => Duration::ZERO,
+            // What it was told has ended with it.
+            why if why.is_end() => Duration::ZERO,
             Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => LIMIT,
         };
         if begun.elapsed() >= limit {

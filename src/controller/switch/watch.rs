@@ -30,6 +30,8 @@ pub(super) struct Watch {
     trouble: String,
     /// Who does not answer, since when, and what was heard last.
     silent: Option<(At, Instant, String)>,
+    /// Why there is nothing more to be heard: a server has ended.
+    ended: Option<String>,
     /// Since when the new server has been the replica of another one.
     strange: Option<Instant>,
     /// How many full synchronisations the old server had begun, and has.
@@ -43,12 +45,16 @@ impl Watch {
             last: Vec::new(),
             trouble: "it was not answered".to_owned(),
             silent: None,
+            ended: None,
             strange: None,
             copies: None,
         }
     }
 
     pub(super) fn patience(&self) -> Result<(), String> {
+        if let Some(why) = &self.ended {
+            return Err(why.clone());
+        }
         if let Some((_, since, why)) = &self.silent
             && since.elapsed() > SILENT
         {
@@ -85,7 +91,11 @@ impl Watch {
                 };
                 let since = self.silent.as_ref().filter(|it| it.0 == at);
                 let since = since.map_or(Instant::now(), |(_, since, _)| *since);
-                self.silent = Some((at, since, format!("lost the {name} uplink: {why}")));
+                let text = format!("lost the {name} uplink: {why}");
+                if why.is_end() {
+                    self.ended = Some(text.clone());
+                }
+                self.silent = Some((at, since, text));
                 None
             }
         }
@@ -129,6 +139,13 @@ impl Watch {
         }
     }
 
+    /// How much of the snapshot for the new server is made, in keys, if the present one tells.
+    pub(super) fn snapshot(old: &Info, new: &Replication) -> Option<(u64, u64)> {
+        let total = old.number("current_save_keys_total").filter(|total| *total > 0)?;
+        let done = old.number("current_save_keys_processed")?;
+        new.is_syncing.then_some((done.min(total), total))
+    }
+
     /// What is going on, for people.
     pub(super) fn doing(&mut self, info: &Info, new: &Replication) -> String {
         let master = new.master.as_ref();
@@ -164,4 +181,34 @@ pub(super) fn is_saving(info: &Info) -> bool {
     ["rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]
         .iter()
         .any(|name| info.number(name) == Some(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::config::{Address, Uplink};
+    use crate::uplink::{Dialler, Script};
+
+    /// Of an address where nobody listens.
+    async fn refusal() -> Error {
+        let addr = Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+        let dialler = Dialler::new(Uplink { addr, login: None, tls: None }, SILENT);
+        let dialled = dialler.expect("there is no file to be read").dial(Script::default()).await;
+        dialled.expect_err("nobody listens").into()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_ended_is_not_waited_for_and_one_that_is_silent_is() {
+        let lost = || Err::<(), _>(Error::Lost(io::ErrorKind::ConnectionReset.into()));
+        let mut watch = Watch::new();
+        assert!(watch.hear(At::Old, lost()).is_none());
+        assert_eq!(watch.patience(), Ok(()));
+        assert!(watch.hear(At::New, Err::<(), _>(Error::TimeLimit(SILENT))).is_none());
+        assert_eq!(watch.patience(), Ok(()));
+        assert!(watch.hear(At::Old, Err::<(), _>(refusal().await)).is_none());
+        let why = watch.patience().expect_err("it has ended");
+        assert!(why.starts_with("lost the present uplink: could not connect"), "{why}");
+    }
 }

@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::report::Report;
 use super::source::Source;
 
+pub(super) use self::settings::wanted_replicas;
 pub(super) use self::writers::NEW_TAKES_WRITES;
 
 /// Both servers, and what is wanted.
@@ -43,6 +44,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     servers::connections(report, subject);
     servers::modules(report, subject);
     settings::settings(report, subject);
+    servers::clocks(report, subject);
     servers::persistence(report, subject);
     rights::rights(report, subject);
     users::users(report, subject);

@@ -59,10 +59,11 @@ pub(super) fn databases(report: &mut Report, Subject { old, new, .. }: &Subject<
     }
 }
 
-pub(super) fn memory(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+pub(super) fn memory(report: &mut Report, Subject { options, old, new, .. }: &Subject<'_>) {
     const NAME: &str = "memory";
     let used = old.info.number("used_memory");
-    let (Some(used), Some(limit)) = (used, new.info.number("maxmemory")) else {
+    let limits = if options.copy_settings { old } else { new };
+    let (Some(used), Some(limit)) = (used, limits.info.number("maxmemory")) else {
         return report.unknown(NAME, "a server does not tell");
     };
     let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
@@ -123,6 +124,39 @@ pub(super) fn modules(report: &mut Report, Subject { old, new, .. }: &Subject<'_
     }
 }
 
+/// From this difference on, in microseconds, it is warned.
+const APART: i64 = 1_000_000;
+
+/// A time to live is replicated as the time at which it ends.
+pub(super) fn clocks(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
+    const NAME: &str = "clocks";
+    let (Some(was), Some(is)) = (old.clock, new.clock) else {
+        return report.unknown(NAME, "a server does not tell its time");
+    };
+    let ahead = is.ahead_of(was);
+    let seconds = ahead.unsigned_abs() as f64 / 1e6;
+    if ahead > APART {
+        report.warn(
+            NAME,
+            format!(
+                "the new uplink's clock is {seconds:.1} s ahead of the present one's: keys that have a \
+                 time to live expire so much early; set the clocks right before"
+            ),
+        );
+    } else if ahead < -APART {
+        report.warn(
+            NAME,
+            format!(
+                "the new uplink's clock is {seconds:.1} s behind the present one's: keys that have a \
+                 time to live expire so much late; set the clocks right before"
+            ),
+        );
+    } else {
+        let within = (was.within + is.within) as f64 / 1e3;
+        report.ok(NAME, format!("alike, as far as can be told within {within:.1} ms"));
+    }
+}
+
 /// A server that comes back empty empties its replica, which the present one will be.
 pub(super) fn persistence(report: &mut Report, Subject { old, new, .. }: &Subject<'_>) {
     const NAME: &str = "persistence";
@@ -157,6 +191,7 @@ mod tests {
 
     use super::super::super::super::server::Info;
     use super::super::super::Options;
+    use super::super::super::clock::Clock;
     use super::*;
 
     /// Lines of INFO, parted by blanks.
@@ -197,6 +232,27 @@ mod tests {
             ("role:master redis_version:7.2.4 valkey_version:9.0.0".to_owned(), "warning"),
         ] {
             assert_eq!(found(version, &old, &server(&new))["result"], expected, "{new}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_warned_of_with_the_direction() {
+        let at = |seconds: i64, within: i64| {
+            let mut facts = server("");
+            facts.clock = Some(Clock { ahead: seconds * 1_000_000, within: within * 1000 });
+            facts
+        };
+        for (old, new, result, says) in [
+            (at(0, 1), at(0, 1), "ok", "alike"),
+            (at(0, 1), at(5, 1), "warning", "5.0 s ahead of the present one's"),
+            (at(7, 1), at(5, 1), "warning", "2.0 s behind the present one's"),
+            // A slow way is no wrong clock.
+            (at(0, 2000), at(2, 2000), "ok", "alike"),
+            (server(""), at(5, 1), "unknown", "does not tell"),
+        ] {
+            let check = found(clocks, &old, &new);
+            assert_eq!(check["result"], result, "{check}");
+            assert!(check.to_string().contains(says), "{check}");
         }
     }
 
