@@ -416,10 +416,13 @@ fn callers_are_bounded_and_whoever_is_idle_makes_room() {
     let mut commanding = proxy.begin_cmd("pause&wait=true");
     proxy.shows("state", 3);
     // One place is the command's.
-    let mut callers: Vec<Client> = (0..127).map(|_| proxy.caller()).collect();
-    for caller in &mut callers {
-        assert_eq!(http(caller, "GET", "/info.json", "", "").status, 200);
-    }
+    let mut callers: Vec<Client> = (0..127)
+        .map(|_| {
+            let mut caller = proxy.caller();
+            assert_eq!(http(&mut caller, "GET", "/info.json", "", "").status, 200);
+            caller
+        })
+        .collect();
     // The place of the one that had its answer first, for it is a stranger's no more.
     let mut one_more = proxy.caller();
     assert_eq!(http(&mut one_more, "GET", "/info.json", "", "").json()["state"], 3);
