@@ -222,3 +222,54 @@ fn many_watched_keys_and_prefixes_are_bounded_by_their_number() {
         assert_eq!(client.run("EXEC"), wanted);
     }
 }
+
+#[test]
+fn half_a_long_request_that_was_answered_is_never_told_another_uplink() {
+    let (fake, two) = (FakeUplink::bind(), redis());
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let begun = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n{}", "x".repeat(100_000));
+    let mut client = proxy.client();
+    client.send(&begun);
+    let mut uplink = fake.accept();
+    uplink.expect(&begun).send("-ERR no\r\n");
+    client.expect("-ERR no\r\n");
+    proxy.rewrite(&config(&two.addr(), json!({})));
+    let mut caller = proxy.begin_cmd("reload");
+    fake.accept_side();
+    crate::common::Answer::read(&mut caller).expect_ok();
+    let _ = client.try_send(b"\r\nFLUSHALL\r\n");
+    client.expect_closed();
+    assert_eq!(proxy.info()["active_requests"], 0);
+}
+
+#[test]
+fn half_a_long_request_in_a_large_transaction_goes_on_while_the_gate_is_shut() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    let set = request(&["SET", "k", &"x".repeat(2_000_000)]);
+    client.send(&set[..1_500_000]);
+    // What is too large to be carried is in flight up to its end; the rest of a request has no pass.
+    proxy.shows("active_requests", 1);
+    let mut caller = proxy.begin_cmd("pause&wait=true");
+    proxy.shows("state", 3);
+    client.send(&set[1_500_000..]).expect("+QUEUED\r\n");
+    assert_eq!(client.run("EXEC"), "[OK]");
+    crate::common::Answer::read(&mut caller).expect_ok();
+}
+
+#[test]
+fn half_a_long_subscription_in_a_transaction_is_refused_at_once_and_holds_up_nothing() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    let subscribe = request(&["SUBSCRIBE", &"c".repeat(1_200_000)]);
+    client.send(&subscribe[..1_150_000]);
+    assert_eq!(client.reply(), "-ERR redis-proxy: request too long");
+    proxy.cmd("pause&wait=true").expect_ok();
+    proxy.cmd("unpause").expect_ok();
+    client.send(&subscribe[1_150_000..]);
+    assert!(client.run("EXEC").starts_with("-EXECABORT"));
+}

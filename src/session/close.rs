@@ -57,13 +57,15 @@ pub(super) enum Reason {
 }
 
 /// All that [`Reason::label`] says.
-pub(super) const LABELS: [&str; 14] = [
+pub(super) const LABELS: [&str; 16] = [
     "client_closed",
     "client_lost",
     "quit",
     "client_protocol",
     "other_protocol",
     "unread",
+    "unfinished",
+    "no_login",
     "stopped",
     "withdrawn",
     "not_carried",

@@ -44,6 +44,8 @@ pub(super) enum Verdict {
     RefuseInMulti(&'static str),
     /// EXEC of a transaction that must fail.
     Touched,
+    /// It was refused before.
+    Refused,
     Quit,
     /// Closed without a word.
     Http,
@@ -177,10 +179,15 @@ impl Session {
             _ => None,
         };
         if let Some(text) = refusal {
-            return match in_multi {
-                true => self.admit().then_some(Route::Discard(Verdict::RefuseInMulti(text))),
-                false => Some(Route::Discard(Verdict::Refuse(text))),
-            };
+            if !in_multi {
+                return Some(Route::Discard(Verdict::Refuse(text)));
+            }
+            if !self.admit() {
+                return None;
+            }
+            // At once: its end may never come.
+            self.discarded(Verdict::RefuseInMulti(text));
+            return Some(Route::Discard(Verdict::Refused));
         }
         if !self.admit() {
             return None;
@@ -364,6 +371,7 @@ impl Session {
                 self.intake.is_ordinary = self.is_ordinary();
                 self.mark();
             }
+            Verdict::Refused => {}
             Verdict::Http => self.end(Reason::SpeaksHttp),
             Verdict::Quit => {
                 self.answer(OK.to_vec());

@@ -152,7 +152,8 @@ impl Session {
 
     /// What a handover would lose.
     pub(super) fn uncarried(&self) -> Option<&'static str> {
-        if self.intake.stalled {
+        // Also one that the uplink answered before its end: nobody may hear of the rest.
+        if self.intake.is_incomplete() && (self.intake.stalled || self.passes.held() == 0) {
             return Some("a long request of which only a part has come");
         }
         self.state.uncarried()

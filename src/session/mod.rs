@@ -503,7 +503,11 @@ impl Session {
                 false => settings.read_time_limit,
             }?;
             // One that was interrupted has waited before.
-            let since = self.blocked.as_ref().map_or(oldest.sent?, |blocked| blocked.since);
+            let since = self
+                .blocked
+                .as_ref()
+                .filter(|_| oldest.blocking)
+                .map_or(oldest.sent?, |blocked| blocked.since);
             Some((since + limit, limit))
         });
         if let Some((at, limit)) = request

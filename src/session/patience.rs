@@ -89,10 +89,29 @@ impl Session {
     /// The client has sent nothing for a while, in the middle of a request that goes up as it comes.
     pub(super) fn stall(&mut self) {
         // Unless the uplink did not wait for its end to answer.
-        if !self.intake.stalled && !self.owed.is_empty() {
+        if !self.intake.stalled && !self.owed.is_empty() && self.passes.held() > 0 {
             self.intake.stalled = true;
             self.passes.leave(1);
         }
+    }
+
+    /// More comes of a request that had stalled; false if the gate is shut to it.
+    pub(super) fn readmit(&mut self) -> bool {
+        // A transaction that only this uplink can finish passes the shut gate.
+        if self.intake.keeps_pass {
+            self.passes.add(1);
+        } else if !self.passes.enter() {
+            return false;
+        }
+        if self.member.has_news() {
+            self.read_news();
+            if self.ending.is_some() || self.leaving {
+                self.passes.leave(self.passes.held().min(1));
+                return false;
+            }
+        }
+        self.intake.stalled = false;
+        true
     }
 
     /// A client that has left, or sends no more in the middle of a request, must not be waited for.
@@ -113,6 +132,8 @@ impl Session {
             && self.poll_timer(self.arrived + STALLED, cx).is_ready()
         {
             self.stall();
+            // The other deadlines are looked at again.
+            cx.waker().wake_by_ref();
         }
         if self.poll_timer(self.arrived + GIVEN_UP, cx).is_ready() {
             self.end(Reason::Unfinished);

@@ -105,6 +105,8 @@ impl Session {
 
     pub(super) fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
         let mut answered = Answered::begin();
+        // Something comes for a client that sends no more.
+        self.gone_by = None;
         let (tail, fault) = self.settle(input, &mut answered);
         if self.state.take_changed() {
             self.mark();
@@ -114,7 +116,6 @@ impl Session {
         if answered.requests > 0 {
             self.leave(answered.requests);
             self.owed.trim();
-            self.gone_by = None;
         }
         if self.intake.keeps_pass {
             self.unpin();

@@ -210,9 +210,10 @@ impl Session {
     /// The last request will not be completed: nobody answers it.
     pub(super) fn drop_incomplete(&mut self) {
         // Unless the uplink did not wait for its end to answer.
-        if self.intake.is_incomplete() && self.owed.take_back() {
-            self.passes.leave(u32::from(!self.intake.stalled));
+        if self.intake.is_incomplete() && self.owed.take_back() && !self.intake.stalled {
+            self.passes.leave(self.passes.held().min(1));
         }
+        self.intake.stalled = false;
         self.intake.route = Route::None;
         self.intake.parked = None;
         self.intake.resumed = None;
@@ -230,6 +231,8 @@ impl Session {
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {
         self.arrived = Instant::now();
+        // What was read before is on its way: a client that has sent all it has is not given up.
+        self.gone_by = None;
         if !self.intake.begun {
             self.intake.begun = true;
             // A TLS handshake record; no command begins like that.
@@ -237,11 +240,8 @@ impl Session {
                 return self.end(Reason::SpeaksTls);
             }
         }
-        if self.intake.stalled {
-            if !self.passes.enter() {
-                return self.park(&[input]);
-            }
-            self.intake.stalled = false;
+        if self.intake.stalled && !self.readmit() {
+            return self.park(&[input]);
         }
         let taken = self.take_in(input);
         let admitted = std::mem::take(&mut self.intake.admitted);
