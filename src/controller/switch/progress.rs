@@ -148,8 +148,8 @@ impl Switching {
 
     /// It did not come to that after all.
     pub(super) fn roll_back(&self) {
-        self.now().revocable = false;
         self.stage(Stage::RollingBack, "what was done is undone");
+        self.now().revocable = false;
     }
 
     pub(super) fn target(&self, addr: String) {
