@@ -50,7 +50,7 @@ pub struct Generation {
     pub settings: Settings,
     /// The file, as it may be shown.
     pub shown: serde_json::Value,
-    /// For whoever put it in force.
+    /// For whoever put it in force: a password is empty, and what was withdrawn by that, or with it.
     pub warnings: Vec<String>,
 }
 
@@ -164,7 +164,11 @@ pub async fn load(
         admin,
         settings,
         shown,
-        warnings: [empty_passwords, withdrawn].concat(),
+        // Whoever leaves a field out means it, and is answered as ever.
+        warnings: match empty_passwords.is_empty() {
+            true => Vec::new(),
+            false => [empty_passwords, withdrawn].concat(),
+        },
     })
 }
 
