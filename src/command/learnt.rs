@@ -75,7 +75,7 @@ impl Commands {
     }
 
     /// What a command means; `name` is in lower case and shorter than 32 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn class(&self, name: &[u8]) -> Class {
         match self.0.get() {
             None => class(name),

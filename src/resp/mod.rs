@@ -21,7 +21,7 @@ pub const MAX_INLINE: usize = 64 * 1024;
 
 /// A short cut for most bulk strings: if `rest` begins with a whole one of up to 999 bytes, its
 /// length with head and end. What this does not take, the scanners' states read.
-#[inline]
+#[inline(always)]
 fn short_bulk(rest: &[u8]) -> Option<usize> {
     let digit = |byte: u8| usize::from(byte - b'0');
     let (head, len) = match *rest {

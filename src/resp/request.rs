@@ -303,7 +303,7 @@ impl Scanner {
 
     /// A short cut for what most requests are, all in sight: 2 to 9 arguments and a name of up to
     /// 9 bytes. What it does not take, the states read.
-    #[inline]
+    #[inline(always)]
     fn short_head(&mut self, rest: &[u8]) -> bool {
         let &[
             b'*',
@@ -333,7 +333,7 @@ impl Scanner {
     }
 
     /// The same for the arguments; true if these were all.
-    #[inline]
+    #[inline(always)]
     fn short_bulks(&mut self, input: &[u8], pos: &mut usize) -> bool {
         while self.args_left > 0 {
             let Some(len) = short_bulk(&input[*pos..]) else { return false };

@@ -476,7 +476,7 @@ impl Session {
     }
 
     /// What the present request's command means to this uplink.
-    #[inline]
+    #[inline(always)]
     fn class(&self) -> Class {
         self.generation.uplink.commands.class(self.intake.scanner.name())
     }
