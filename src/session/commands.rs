@@ -291,21 +291,28 @@ impl Session {
     /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
     /// in sees it.
     pub(super) fn admit(&mut self) -> bool {
-        if self.intake.admitted == 0 {
-            if self.is_pinned() {
-                self.passes.add(1);
-            } else if !self.passes.enter() {
-                return false;
-            }
-            if self.member.has_news() {
-                self.read_news();
-                if self.ending.is_some() || self.leaving {
-                    self.passes.leave(self.passes.held().min(1));
-                    return false;
-                }
-            }
+        if self.intake.admitted == 0 && !self.enter() {
+            return false;
         }
         self.intake.admitted += 1;
+        true
+    }
+
+    /// One pass more; false if the gate is shut, or if this session is to move first.
+    pub(super) fn enter(&mut self) -> bool {
+        // A transaction that only this uplink can finish passes the shut gate.
+        if self.is_pinned() {
+            self.passes.add(1);
+        } else if !self.passes.enter() {
+            return false;
+        }
+        if self.member.has_news() {
+            self.read_news();
+            if self.ending.is_some() || self.leaving {
+                self.passes.leave(self.passes.held().min(1));
+                return false;
+            }
+        }
         true
     }
 

@@ -97,21 +97,9 @@ impl Session {
 
     /// More comes of a request that had stalled; false if the gate is shut to it.
     pub(super) fn readmit(&mut self) -> bool {
-        // A transaction that only this uplink can finish passes the shut gate.
-        if self.intake.keeps_pass {
-            self.passes.add(1);
-        } else if !self.passes.enter() {
-            return false;
-        }
-        if self.member.has_news() {
-            self.read_news();
-            if self.ending.is_some() || self.leaving {
-                self.passes.leave(self.passes.held().min(1));
-                return false;
-            }
-        }
-        self.intake.stalled = false;
-        true
+        let entered = self.enter();
+        self.intake.stalled &= !entered;
+        entered
     }
 
     /// A client that has left, or sends no more in the middle of a request, must not be waited for.
