@@ -273,3 +273,16 @@ fn half_a_long_subscription_in_a_transaction_is_refused_at_once_and_holds_up_not
     client.send(&subscribe[1_150_000..]);
     assert!(client.run("EXEC").starts_with("-EXECABORT"));
 }
+
+#[test]
+fn a_user_who_may_not_ask_for_an_id_is_told_nothing_of_that_when_the_uplink_dies() {
+    let mut redis = redis();
+    assert_eq!(redis.client().run("ACL SETUSER default -client|id"), "OK");
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    assert_eq!(client.run("PING"), "PONG");
+    client.command(&["BLPOP", "q", "0"]);
+    proxy.shows("active_requests", 1);
+    redis.kill();
+    client.expect_closed();
+}

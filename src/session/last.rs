@@ -419,7 +419,8 @@ impl Session {
         let id = reply.strip_prefix(b":").and_then(|line| line.strip_suffix(b"\r\n"));
         match id.and_then(ids::number) {
             Some(id) => self.is_known_as(id),
-            // A user without the right to ask is a user all the same.
+            // A user without the right to ask is a user all the same, and is served.
+            None if reply.starts_with(b"-NOPERM") => {}
             None => self.refusal = reply.strip_prefix(b"-").map(Box::from),
         }
     }
