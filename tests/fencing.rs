@@ -17,11 +17,6 @@ fn as_user(addr: &str, user: &str) -> Value {
     settings
 }
 
-fn switch(proxy: &Proxy, to: &Value, parameters: &str) -> Answer {
-    proxy.rewrite(to);
-    proxy.cmd(&format!("switch{parameters}"))
-}
-
 fn done(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["switch"].clone()
@@ -45,10 +40,10 @@ fn a_fenced_server_takes_no_writes_whatever_its_settings_were_there_and_back() {
     let (one, two) = (writable(&[]), writable(&[]));
     let proxy = Proxy::start(&uplink(&one.addr()));
     assert_eq!(proxy.client().run("SET k v"), "OK");
-    let dry = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+    let dry = proxy.switch(&uplink(&two.addr()), "&dry_run=true");
     assert!(dry.body.contains("it will be set to yes for the fence"), "{}", dry.body);
     for (from, to) in [(&one, &two), (&two, &one), (&one, &two)] {
-        let record = done(&switch(&proxy, &uplink(&to.addr()), ""));
+        let record = done(&proxy.switch(&uplink(&to.addr()), ""));
         assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
         let refused = from.client().run("SET stray 1");
         assert!(refused.starts_with("-READONLY"), "{refused}");
@@ -62,7 +57,7 @@ fn an_old_server_that_takes_writes_all_the_same_is_not_said_to_be_fenced() {
     one.client().run("ACL SETUSER mover on >pass ~* &* +@all -config|set");
     let proxy = Proxy::start(&as_user(&one.addr(), "mover"));
     assert_eq!(proxy.client().run("SET k v"), "OK");
-    let dry = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+    let dry = proxy.switch(&uplink(&two.addr()), "&dry_run=true");
     assert!(dry.body.contains("it will take writes after the switch"), "{}", dry.body);
     let record = done(&proxy.cmd("switch"));
     assert_eq!(record["fenced"], false, "{record}");
@@ -80,7 +75,7 @@ fn an_old_server_that_refuses_to_be_a_replica_is_left_as_it_was() {
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let mut settings = uplink(&two.addr());
     settings["uplink"]["pass"] = json!("pass");
-    let record = done(&switch(&proxy, &settings, ""));
+    let record = done(&proxy.switch(&settings, ""));
     assert_eq!(record["fenced"], false, "{record}");
     let advice = "tell it REPLICAOF yourself, or stop it";
     assert!(warnings(&record).contains(advice), "{record}");
@@ -97,7 +92,7 @@ fn an_old_server_that_cannot_be_told_how_to_log_in_is_fenced_all_the_same() {
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let mut settings = uplink(&two.addr());
     settings["uplink"]["pass"] = json!("pass");
-    let record = done(&switch(&proxy, &settings, ""));
+    let record = done(&proxy.switch(&settings, ""));
     assert_eq!(record["fenced"], true, "{record}");
     assert!(warnings(&record).contains("could not be told how to log in"), "{record}");
     assert!(one.client().run("SET stray 1").starts_with("-READONLY"));
@@ -110,7 +105,7 @@ fn a_fence_counts_although_the_answer_to_it_was_lost() {
     let proxy = Proxy::start(&uplink(&to_old.addr()));
     to_old.at("*3\r\n$9\r\nREPLICAOF\r\n$", When::After, || Then::Close);
     let from = format!("&replicate_from={}", one.addr());
-    let record = done(&switch(&proxy, &uplink(&two.addr()), &from));
+    let record = done(&proxy.switch(&uplink(&two.addr()), &from));
     assert_eq!(record["fenced"], true, "{record}");
     assert!(one.client().run("SET stray 1").starts_with("-READONLY"));
 }
@@ -138,13 +133,13 @@ fn a_replica_to_which_others_may_have_written_is_warned_of() {
     let proxy = Proxy::start(&uplink(&one.addr()));
     assert_eq!(proxy.client().run("SET k v"), "OK");
     two.follow(&one);
-    let record = done(&switch(&proxy, &uplink(&two.addr()), "&prepared=true"));
+    let record = done(&proxy.switch(&uplink(&two.addr()), "&prepared=true"));
     assert!(warnings(&record).contains("what others wrote there stays there"), "{record}");
     assert_eq!(read_only(&two), "[replica-read-only, yes]");
     // And one that cannot be kept from it.
     let three = writable(&[]);
     three.client().run("ACL SETUSER mover on >pass ~* &* +@all -config|set");
     three.follow(&two);
-    let record = done(&switch(&proxy, &as_user(&three.addr(), "mover"), ""));
+    let record = done(&proxy.switch(&as_user(&three.addr(), "mover"), ""));
     assert!(warnings(&record).contains("although it is a replica"), "{record}");
 }

@@ -74,11 +74,6 @@ fn from(addr: &str) -> String {
     format!("&replicate_from={addr}")
 }
 
-fn switch(proxy: &Proxy, to: &Value, parameters: &str) -> Answer {
-    proxy.rewrite(to);
-    proxy.cmd(&format!("switch{parameters}"))
-}
-
 fn refused(answer: &Answer, why: &str) {
     assert_eq!(answer.status, 400, "{}", answer.body);
     assert!(answer.error().contains(why), "{}", answer.body);
@@ -106,15 +101,15 @@ fn nobody_but_the_uplink_gets_its_password_whatever_they_say() {
         ("$9\r\nrun_id:ab\r\n".to_owned(), "is not the present uplink, but another server"),
     ] {
         let stranger = Stranger::start(answer.clone());
-        refused(&switch(&proxy, &uplink(&two, false), &from(&stranger.addr())), why);
+        refused(&proxy.switch(&uplink(&two, false), &from(&stranger.addr())), why);
         let heard = stranger.heard();
         assert!(heard.contains("INFO"), "{answer}: {heard}");
         assert!(!heard.contains("AUTH") && !heard.contains(SECRET), "{answer}: {heard}");
     }
     // Nor does another Redis, with the same password or without one.
     let (alike, open) = (guarded(), redis());
-    refused(&switch(&proxy, &uplink(&two, false), &from(&alike.addr())), unknown);
-    refused(&switch(&proxy, &uplink(&two, false), &from(&open.addr())), "but another server");
+    refused(&proxy.switch(&uplink(&two, false), &from(&alike.addr())), unknown);
+    refused(&proxy.switch(&uplink(&two, false), &from(&open.addr())), "but another server");
     let kept = two.client().run("CONFIG GET masterauth");
     assert_eq!(kept, "[masterauth, ]");
     assert!(two.client().run("INFO replication").contains("role:master"));
@@ -126,14 +121,14 @@ fn the_uplink_is_known_by_another_address_and_through_relays() {
     let proxy = Proxy::start(&uplink(&one, true));
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let relay = Middle::to(&one.addr());
-    let record = done(&switch(&proxy, &uplink(&two, true), &from(&relay.addr())));
+    let record = done(&proxy.switch(&uplink(&two, true), &from(&relay.addr())));
     assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
     assert_eq!(proxy.client().run("GET k"), "v");
     // Without a password, it says itself who it is.
     let (three, four) = (redis(), redis());
     let proxy = Proxy::start(&uplink(&three, false));
     let relay = Middle::to(&three.addr());
-    done(&switch(&proxy, &uplink(&four, false), &from(&relay.addr())));
+    done(&proxy.switch(&uplink(&four, false), &from(&relay.addr())));
 }
 
 #[test]
@@ -143,7 +138,7 @@ fn an_address_that_the_proxy_cannot_reach_is_refused_where_a_password_is_needed(
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let link = Middle::to(&one.addr());
     link.refuse(true);
-    let answer = switch(&proxy, &uplink(&two, false), &from(&link.addr()));
+    let answer = proxy.switch(&uplink(&two, false), &from(&link.addr()));
     refused(&answer, "prepared=true");
     refused(&answer, "force=true");
     // Who says that it is right is believed, and warned.
@@ -172,7 +167,7 @@ fn a_new_server_that_follows_another_one_leaves_that_before_it_gets_the_password
         Then::Pass
     });
     let to_new = at(&way.addr(), false);
-    done(&switch(&proxy, &to_new, &format!("&force=true{}", from(&one.addr()))));
+    done(&proxy.switch(&to_new, &format!("&force=true{}", from(&one.addr()))));
     let then = told.recv().unwrap();
     assert!(then.contains("role:master"), "{then}");
 }
@@ -195,7 +190,7 @@ fn the_old_server_sends_the_new_ones_password_only_to_the_new_one() {
         direct.run(&format!("AUTH {SECRET}"));
         direct.run(&format!("CONFIG SET replica-announce-ip {host} replica-announce-port {port}"));
         let proxy = Proxy::start(&by_socket(&one, false));
-        let record = done(&switch(&proxy, &by_socket(&two, true), &from(&one.addr())));
+        let record = done(&proxy.switch(&by_socket(&two, true), &from(&one.addr())));
         assert_eq!(record["fenced"], is_right, "{record}");
         let heard = stranger.heard();
         assert!(!heard.contains("AUTH") && !heard.contains(SECRET), "{heard}");

@@ -13,11 +13,6 @@ fn uplink(server: &Redis, user: Option<&str>) -> Value {
     settings
 }
 
-fn switch(proxy: &Proxy, to: &Value, parameters: &str) -> Answer {
-    proxy.rewrite(to);
-    proxy.cmd(&format!("switch{parameters}"))
-}
-
 /// What came of the check, and what it says.
 fn users(answer: &Answer) -> (String, String) {
     let report = answer.json()["preflight"].clone();
@@ -51,7 +46,7 @@ fn a_user_that_may_do_less_than_clients_need_is_refused_before_anything_is_done(
     ] {
         two.client().run("ACL DELUSER mover");
         two.client().run(&format!("ACL SETUSER mover on >pass {rules}"));
-        let answer = switch(&proxy, &uplink(&two, Some("mover")), "&dry_run=true");
+        let answer = proxy.switch(&uplink(&two, Some("mover")), "&dry_run=true");
         let (results, details) = users(&answer);
         assert!(results.contains(result) && details.contains(says), "{rules}: {details}");
     }
@@ -79,7 +74,7 @@ fn users_with_the_same_limits_are_no_loss() {
     let proxy = Proxy::start(&uplink(&one, Some("mover")));
     let mut client = proxy.client();
     assert_eq!(client.run("SET app:k v"), "OK");
-    let answer = switch(&proxy, &uplink(&two, Some("mover")), "");
+    let answer = proxy.switch(&uplink(&two, Some("mover")), "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(client.run("GET app:k"), "v");
 }
@@ -89,12 +84,12 @@ fn default_users_are_compared_too() {
     let (one, two) = (redis(), redis());
     two.client().run("ACL SETUSER default resetkeys ~x:*");
     let proxy = Proxy::start(&uplink(&one, None));
-    let answer = switch(&proxy, &uplink(&two, None), "&dry_run=true");
+    let answer = proxy.switch(&uplink(&two, None), "&dry_run=true");
     assert_eq!(answer.status, 400, "{}", answer.body);
     assert_eq!(users(&answer).0, "failed");
     // There and back: more is no loss.
     let proxy = Proxy::start(&uplink(&two, None));
-    let answer = switch(&proxy, &uplink(&one, None), "&dry_run=true");
+    let answer = proxy.switch(&uplink(&one, None), "&dry_run=true");
     assert_eq!(users(&answer).0, "ok", "{}", answer.body);
 }
 
@@ -106,7 +101,7 @@ fn what_a_user_may_not_is_found_by_trying_where_it_is_not_told() {
     let two = Redis::start(&[&untold[..], &limits].concat());
     let proxy = Proxy::start(&uplink(&one, None));
     let mut client = proxy.client();
-    let answer = switch(&proxy, &uplink(&two, None), "&dry_run=true");
+    let answer = proxy.switch(&uplink(&two, None), "&dry_run=true");
     assert_eq!(users(&answer).0, "unknown", "{}", answer.body);
     assert_eq!(client.run("SET y v"), "OK");
     let answer = proxy.cmd("switch&dry_run=true");

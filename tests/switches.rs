@@ -23,11 +23,6 @@ fn done(answer: &Answer) -> Value {
     answer.json()["switch"].clone()
 }
 
-fn switch(proxy: &Proxy, to: &Value, parameters: &str) -> Answer {
-    proxy.rewrite(to);
-    proxy.cmd(&format!("switch{parameters}"))
-}
-
 fn role(server: &Redis) -> &'static str {
     match server.client().run("INFO replication") {
         info if info.contains("role:master") => "master",
@@ -54,7 +49,7 @@ fn one_command_moves_the_data_and_the_clients_and_back() {
         assert_eq!(client.run(&format!("SET k{number} {number}")), "OK");
     }
     for (round, to) in [&two, &one, &two].iter().enumerate() {
-        let record = done(&switch(&proxy, &uplink(&to.addr()), ""));
+        let record = done(&proxy.switch(&uplink(&to.addr()), ""));
         assert_eq!(record["result"], "done");
         assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
         assert!(record["held_ms"].as_f64().unwrap() > 0.0);
@@ -115,7 +110,7 @@ fn passwords_users_and_authorities_may_differ_on_both_sides() {
     let mut client = proxy.client();
     assert_eq!(client.run("SET k v"), "OK");
     for (settings, round) in [(&second, "1"), (&first, "2"), (&second, "3")] {
-        let record = done(&switch(&proxy, settings, ""));
+        let record = done(&proxy.switch(settings, ""));
         assert_eq!((&record["fenced"], &record["warnings"]), (&json!(true), &json!([])));
         assert_eq!(client.run("GET k"), "v");
         assert_eq!(client.run(&format!("SET round {round}")), "OK");
@@ -133,7 +128,7 @@ fn a_target_that_has_data_is_refused_with_the_number_of_keys_and_erased_only_by_
     for number in 0..3 {
         direct.run(&format!("SET precious{number} 1"));
     }
-    let answer = switch(&proxy, &uplink(&two.addr()), "");
+    let answer = proxy.switch(&uplink(&two.addr()), "");
     assert_eq!(answer.status, 400);
     assert!(answer.error().contains("has 3 keys"), "{}", answer.body);
     let body = answer.json();
@@ -166,7 +161,7 @@ fn a_new_server_that_does_not_take_every_command_is_not_promoted() {
             Then::Pass
         });
         let from = format!("&replicate_from={}", one.addr());
-        let answer = switch(&proxy, &uplink(&way.addr()), &from);
+        let answer = proxy.switch(&uplink(&way.addr()), &from);
         assert_eq!(answer.status, 503, "{at}: {}", answer.body);
         assert!(answer.error().contains("refused 1 of the commands"), "{at}: {}", answer.body);
         assert_eq!((role(&two), client.run("GET k")), ("master", "v".to_owned()));
@@ -189,7 +184,7 @@ fn a_new_server_that_never_ends_its_copy_is_given_up() {
     let link = Middle::to(&one.addr());
     always_break(&link);
     let from = format!("&replicate_from={}", link.addr());
-    let answer = switch(&proxy, &uplink(&two.addr()), &from);
+    let answer = proxy.switch(&uplink(&two.addr()), &from);
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert!(answer.error().contains("has begun 10 times to copy"), "{}", answer.body);
     assert_eq!(role(&two), "master");
@@ -201,7 +196,7 @@ fn functions_are_data_too() {
     let proxy = Proxy::start(&uplink(&one.addr()));
     let code = "#!lua name=lib\nredis.register_function('f', function() return 1 end)";
     assert_ne!(two.client().ask(&["FUNCTION", "LOAD", code]).chars().next(), Some('-'));
-    let answer = switch(&proxy, &uplink(&two.addr()), "");
+    let answer = proxy.switch(&uplink(&two.addr()), "");
     assert_eq!(answer.status, 400);
     assert!(answer.error().contains("has 0 keys and 1 functions"), "{}", answer.body);
 }
@@ -216,7 +211,7 @@ fn a_new_server_that_keeps_less_on_its_disk_is_warned_of() {
     ] {
         let (one, two) = (Redis::start(was), Redis::start(is));
         let proxy = Proxy::start(&uplink(&one.addr()));
-        let answer = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+        let answer = proxy.switch(&uplink(&two.addr()), "&dry_run=true");
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(
             check(&answer.json()["preflight"], "persistence")[0].0,
@@ -234,7 +229,7 @@ fn a_dry_run_reports_each_check_and_changes_nothing() {
     client.run("SELECT 9");
     client.run("SET k v");
     two.client().run("CONFIG SET notify-keyspace-events KEA");
-    let answer = switch(&proxy, &uplink(&two.addr()), "&dry_run=true");
+    let answer = proxy.switch(&uplink(&two.addr()), "&dry_run=true");
     assert_eq!(answer.status, 400);
     let body = answer.json();
     let report = &body["preflight"];
@@ -276,7 +271,7 @@ fn what_a_server_does_not_tell_is_unknown_and_what_it_forbids_is_refused() {
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let mut settings = uplink(&two.addr());
     settings["uplink"]["pass"] = json!("x");
-    let answer = switch(&proxy, &settings, "&dry_run=true");
+    let answer = proxy.switch(&settings, "&dry_run=true");
     assert_eq!(answer.status, 200, "{}", answer.body);
     let report = answer.json()["preflight"].clone();
     for name in ["databases", "settings", "rights"] {
@@ -289,7 +284,7 @@ fn what_a_server_does_not_tell_is_unknown_and_what_it_forbids_is_refused() {
     let three = redis();
     three.client().run("ACL SETUSER weak on >y ~* &* +@all -replicaof");
     settings["uplink"] = json!({ "addr": three.addr(), "user": "weak", "pass": "y" });
-    let answer = switch(&proxy, &settings, "");
+    let answer = proxy.switch(&settings, "");
     assert_eq!(answer.status, 400);
     let why = "the new uplink's user may not use REPLICAOF";
     assert!(answer.error().contains(why), "{}", answer.body);
@@ -313,16 +308,16 @@ fn what_cannot_be_a_switch_is_refused_with_the_reason() {
     let same = one.addr().replace(":6379", "");
     assert_eq!(one.client().run("CONFIG SET replica-announce-port 1"), "OK");
     let way = Middle::to(&format!("{same}:6379"));
-    refused(switch(&proxy, &uplink(&way.addr()), ""), "is the present one, by another address");
+    refused(proxy.switch(&uplink(&way.addr()), ""), "is the present one, by another address");
     refused(
-        switch(&proxy, &uplink(&two.addr()), "&prepared=true"),
+        proxy.switch(&uplink(&two.addr()), "&prepared=true"),
         "with prepared=true it must be a replica",
     );
-    refused(switch(&proxy, &uplink("127.0.0.1:1"), ""), "could not connect to uplink");
+    refused(proxy.switch(&uplink("127.0.0.1:1"), ""), "could not connect to uplink");
     // The present one is no master.
     one.follow(&two);
     let three = redis();
-    refused(switch(&proxy, &uplink(&three.addr()), ""), "present uplink: is a replica itself");
+    refused(proxy.switch(&uplink(&three.addr()), ""), "present uplink: is a replica itself");
     assert_eq!(role(&three), "master");
 }
 
@@ -332,7 +327,7 @@ fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
     let proxy = Proxy::start(&uplink(&one.addr()));
     assert_eq!(proxy.client().run("SET k v"), "OK");
     two.follow(&one);
-    let record = done(&switch(&proxy, &uplink(&two.addr()), "&prepared=true"));
+    let record = done(&proxy.switch(&uplink(&two.addr()), "&prepared=true"));
     assert_eq!((&record["sync_bytes"], &record["fenced"]), (&Value::Null, &json!(true)));
     assert_eq!((proxy.client().run("GET k"), role(&two)), ("v".to_owned(), "master"));
     // One that follows another one is none.
@@ -346,7 +341,7 @@ fn a_replica_that_is_there_already_is_only_followed_and_promoted() {
     // Nor is one that is told to follow another one.
     let five = redis();
     let parameters = format!("&replicate_from={}", four.addr());
-    let answer = switch(&proxy, &uplink(&five.addr()), &parameters);
+    let answer = proxy.switch(&uplink(&five.addr()), &parameters);
     assert_eq!(answer.status, 400);
     let why = format!("{} (no TLS) is not the present uplink, but another server", four.addr());
     assert!(answer.error().contains(&why), "{}", answer.body);
@@ -365,7 +360,7 @@ fn servers_behind_unix_sockets_are_told_how_to_reach_each_other() {
         .run(&format!("CONFIG SET replica-announce-ip {}", two.addr().replace(":6379", "")));
     let proxy = Proxy::start(&by_socket(&one));
     assert_eq!(proxy.client().run("SET k v"), "OK");
-    let answer = switch(&proxy, &by_socket(&two), "");
+    let answer = proxy.switch(&by_socket(&two), "");
     assert!(answer.error().contains("replicate_from=host:port"), "{}", answer.body);
     let from = one.addr();
     let record = done(&proxy.cmd(&format!("switch&replicate_from={from}")));
@@ -379,11 +374,11 @@ fn without_a_fence_the_old_server_is_left_as_it_is() {
     let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&uplink(&one.addr()));
     assert_eq!(proxy.client().run("SET k v"), "OK");
-    let record = done(&switch(&proxy, &uplink(&two.addr()), "&fence=false"));
+    let record = done(&proxy.switch(&uplink(&two.addr()), "&fence=false"));
     assert_eq!(record["fenced"], false);
     assert_eq!((role(&one), one.client().run("SET stray 1")), ("master", "OK".to_owned()));
     // What it has beside that would be lost.
-    let answer = switch(&proxy, &uplink(&one.addr()), "");
+    let answer = proxy.switch(&uplink(&one.addr()), "");
     assert!(answer.error().contains("2 keys"), "{}", answer.body);
 }
 
@@ -409,7 +404,7 @@ fn what_was_acknowledged_to_writers_past_the_proxy_is_not_lost() {
             })
             .collect();
         eventually("they write", || one.client().run("GET stray2") != "nil");
-        done(&switch(&proxy, &uplink(&two.addr()), ""));
+        done(&proxy.switch(&uplink(&two.addr()), ""));
         let counts: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
         for (number, (counted, refused)) in counts.into_iter().enumerate() {
             assert!(refused, "it was kept out");
@@ -506,7 +501,7 @@ fn a_switch_that_was_rolled_back_can_be_tried_again_without_force() {
     let mut client = proxy.client();
     assert_eq!(client.run("SET k v"), "OK");
     way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Close);
-    let answer = switch(&proxy, &uplink(&way.addr()), "");
+    let answer = proxy.switch(&uplink(&way.addr()), "");
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("is not promoted"), "{}", answer.body);
     assert_eq!(answer.json()["switch"]["result"], "rolled back");
@@ -536,7 +531,7 @@ fn an_empty_server_in_the_place_of_the_new_one_is_not_taken_for_it() {
         place.turn_to(&addr);
         Then::Close
     });
-    let answer = switch(&proxy, &uplink(&way.addr()), "");
+    let answer = proxy.switch(&uplink(&way.addr()), "");
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("is not what was promoted"), "{}", answer.body);
     assert_eq!(client.run("GET k"), "v");
@@ -558,7 +553,7 @@ fn an_empty_server_in_the_place_of_the_new_one_does_not_erase_the_last_copy() {
         });
         Then::Pass
     });
-    let answer = switch(&proxy, &uplink(&way.addr()), &format!("&replicate_from={}", one.addr()));
+    let answer = proxy.switch(&uplink(&way.addr()), &format!("&replicate_from={}", one.addr()));
     let record = done(&answer);
     assert_eq!((record["fenced"].clone(), role(&one)), (json!(false), "master"), "{record}");
     assert_eq!(one.client().run("GET k"), "v");
@@ -581,7 +576,7 @@ fn clients_are_held_no_longer_than_pause_limit_ms() {
     });
     let from = link.addr();
     let parameters = format!("&pause_limit_ms=300&replicate_from={from}");
-    let answer = switch(&proxy, &uplink(&way.addr()), &parameters);
+    let answer = proxy.switch(&uplink(&way.addr()), &parameters);
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("in time"), "{}", answer.body);
     assert_eq!(client.run("SET k v"), "OK");
@@ -605,7 +600,7 @@ fn a_server_that_hangs_while_it_is_promoted_holds_clients_no_longer_than_they_ma
     way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Hold);
     let mut config = uplink(&way.addr());
     config["connect_time_limit_ms"] = json!(50_000);
-    let answer = switch(&proxy, &config, "&pause_limit_ms=3000");
+    let answer = proxy.switch(&config, "&pause_limit_ms=3000");
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("is not known in time"), "{}", answer.body);
     let held = answer.json()["switch"]["held_ms"].as_f64().unwrap();
@@ -719,7 +714,7 @@ fn a_new_server_is_not_promoted_before_what_it_received_is_on_its_disk() {
         tell.send(Client::connect(&addr).run("INFO persistence")).unwrap();
         Then::Pass
     });
-    done(&switch(&proxy, &uplink(&way.addr()), &format!("&replicate_from={}", one.addr())));
+    done(&proxy.switch(&uplink(&way.addr()), &format!("&replicate_from={}", one.addr())));
     let then = told.recv().unwrap();
     assert!(then.contains("aof_rewrite_in_progress:0"), "{then}");
     assert_eq!(client.run("SET last v"), "OK");

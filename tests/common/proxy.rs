@@ -268,6 +268,12 @@ impl Proxy {
         self.cmd("reload")
     }
 
+    /// Writes another configuration, and asks for a switch to its uplink.
+    pub fn switch(&self, config: &Value, parameters: &str) -> Answer {
+        self.rewrite(config);
+        self.cmd(&format!("switch{parameters}"))
+    }
+
     pub fn raw_client(&self) -> Client {
         Client::connect(&self.addr_of("listen_raw"))
     }
