@@ -25,37 +25,62 @@ fn hello3(proxy: &Proxy) -> Client {
 }
 
 #[test]
-fn a_transaction_too_large_to_be_carried_is_waited_for() {
-    let (one, two) = (redis(), redis());
-    let limit =
-        |redis: &Redis, ms: u64| config(&redis.addr(), json!({ "pause_time_limit_ms": ms }));
-    let proxy = Proxy::start(&limit(&one, 200));
+fn a_transaction_too_large_to_be_carried_is_waited_for_while_it_is_sent() {
+    let (fake, two) = (FakeUplink::bind(), redis());
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (multi, exec) = (request(&["MULTI"]), request(&["EXEC"]));
+    let append = request(&["APPEND", "k", &"x".repeat(300_000)]);
     let mut client = proxy.client();
-    assert_eq!(client.run("MULTI"), "OK");
-    let value = "x".repeat(300_000);
+    client.send(&multi);
+    let mut uplink = fake.accept();
+    uplink.expect(&multi).send("+OK\r\n");
+    client.expect("+OK\r\n");
     for _ in 0..4 {
-        assert_eq!(client.command(&["APPEND", "k", &value]).reply(), "QUEUED");
+        client.send(&append);
+        uplink.expect(&append);
     }
-    let answer = proxy.reload(&limit(&two, 200));
-    assert_eq!(answer.status, 503);
-    let error = answer.error();
-    assert!(error.contains("a transaction that is too large".to_uppercase().as_str()), "{error}");
-    // It goes on, and a reload that is patient lets it end.
-    proxy.reload(&limit(&one, 20_000)).expect_ok();
-    proxy.rewrite(&limit(&two, 20_000));
+    proxy.rewrite(&to(&two));
     let mut caller = proxy.begin_cmd("reload");
+    fake.accept_side();
     proxy.shows("state", 3);
-    assert_eq!(client.command(&["APPEND", "k", "end"]).reply(), "QUEUED");
-    client.command(&["EXEC"]);
-    assert_eq!(client.reply(), "[300000, 600000, 900000, 1200000, 1200003]");
+    client.send(&exec);
+    uplink.expect(&exec).send("+QUEUED\r\n".repeat(4) + "*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n");
+    client.expect("+QUEUED\r\n".repeat(4) + "*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n");
     Answer::read(&mut caller).expect_ok();
-    assert_eq!(client.run("EXISTS k"), "0", "it is on the new one");
-    assert_eq!(one.client().run("STRLEN k"), "1200003");
     // The next one is as small as any.
+    let one = redis();
     assert_eq!(client.run("MULTI"), "OK");
     assert_eq!(client.run("INCR n"), "QUEUED");
-    proxy.reload(&limit(&one, 200)).expect_ok();
+    proxy.reload(&to(&one)).expect_ok();
     assert_eq!(client.run("EXEC"), "[1]");
+}
+
+#[test]
+fn a_transaction_too_large_to_be_carried_holds_up_nobody_when_its_client_sends_no_more() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let value = "x".repeat(300_000);
+    let mut fill = |client: &mut Client| {
+        assert_eq!(client.run("MULTI"), "OK");
+        for _ in 0..4 {
+            assert_eq!(client.command(&["APPEND", "k", &value]).reply(), "QUEUED");
+        }
+    };
+    fill(&mut client);
+    assert_eq!(other.run("PING"), "PONG");
+    // A pause has it wait, as everybody.
+    proxy.cmd("pause&wait=true").expect_ok();
+    client.command(&["EXEC"]);
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(client.reply(), "[300000, 600000, 900000, 1200000]");
+    fill(&mut client);
+    proxy.reload(&to(&two)).expect_ok();
+    client.expect_closed();
+    let closed = proxy.info()["reloads"][0]["closed"][0].clone();
+    assert_eq!(closed["reason"], "a transaction that is too large to be carried", "{closed}");
+    assert_eq!(other.run("EXISTS k"), "0");
+    assert_eq!(one.client().run("STRLEN k"), "1200000", "nothing was executed");
 }
 
 #[test]
@@ -126,8 +151,8 @@ fn without_a_channel_of_its_own_subscriptions_are_carried_all_the_same() {
 }
 
 #[test]
-fn what_the_new_uplink_refuses_refuses_the_reload_and_everything_goes_on() {
-    let (one, two) = (redis(), Redis::start(&["--rename-command", "INCR", ""]));
+fn what_the_new_uplink_refuses_to_all_refuses_the_reload_and_everything_goes_on() {
+    let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&to(&one));
     let (mut transaction, mut watching) = (proxy.client(), proxy.client());
     let (mut silent, mut subscriber) = (proxy.client(), proxy.client());
@@ -141,11 +166,11 @@ fn what_the_new_uplink_refuses_refuses_the_reload_and_everything_goes_on() {
     proxy.shows("active_requests", 1);
     eventually("it is silent", || proxy.info()["carrying"]["silent"] == 1);
     for _ in 0..3 {
-        let answer = proxy.reload(&to(&two));
+        let answer = proxy.reload(&as_user(&two, "-incr", json!({})));
         assert_eq!(answer.status, 400);
         let named = format!("for client 127.0.0.1:{}", transaction.port);
         let error = answer.error();
-        assert!(error.contains(&named) && error.contains("unknown command"), "{error}");
+        assert!(error.contains(&named) && error.contains("NOPERM"), "{error}");
     }
     assert_eq!(transaction.run("EXEC"), "[1]");
     assert_eq!(watching.run("MULTI"), "OK");
@@ -162,6 +187,70 @@ fn what_the_new_uplink_refuses_refuses_the_reload_and_everything_goes_on() {
     // Once that is over, so is the refusal.
     proxy.reload(&to(&two)).expect_ok();
     assert_eq!(watching.run("PING"), "PONG");
+}
+
+#[test]
+fn what_the_new_uplink_does_not_take_costs_that_client_alone() {
+    // What is told while clients are served, what is told last, and what is queued.
+    let without =
+        |command| ["--rename-command", command, "", "--rename-command", "INCRBYFLOAT", ""];
+    for (command, reply) in [("CLIENT", "OK"), ("MONITOR", "OK")] {
+        let (one, two) = (redis(), Redis::start(&without(command)));
+        let proxy = Proxy::start(&to(&one));
+        let (mut plain, mut transaction) = (proxy.client(), proxy.client());
+        let (mut odd, mut queued) = (proxy.client(), proxy.client());
+        let request = if command == "CLIENT" { "CLIENT SETNAME me" } else { command };
+        assert_eq!(odd.run(request), reply);
+        assert_eq!(queued.run("MULTI"), "OK");
+        assert_eq!(queued.run("INCRBYFLOAT f 0.5"), "QUEUED");
+        assert_eq!(transaction.run("MULTI"), "OK");
+        assert_eq!(transaction.run("INCR n"), "QUEUED");
+        assert_eq!(plain.run("PING"), "PONG");
+        proxy.reload(&to(&two)).expect_ok();
+        if command == "CLIENT" {
+            odd.expect_closed();
+        } else {
+            // What it was told so far, and no more.
+            odd.rest();
+        }
+        queued.expect_closed();
+        assert_eq!(transaction.run("EXEC"), "[1]");
+        assert_eq!(plain.run("INCR n"), "2");
+        assert_eq!(two.client().run("GET n"), "2");
+        let reload = &proxy.info()["reloads"][0];
+        let names = [&odd, &queued].map(|it| format!("127.0.0.1:{}", it.port));
+        assert_eq!(reload["sessions_closed"], 2, "{reload}");
+        for closed in reload["closed"].as_array().expect("a list") {
+            assert!(names.iter().any(|name| closed["client"] == name.as_str()), "{reload}");
+            assert_eq!(closed["reason"], "what the new uplink does not take");
+        }
+        proxy.logged("the new uplink does not take this client", |line| {
+            line["client"] == names[1].as_str()
+        });
+    }
+}
+
+#[test]
+fn an_uplink_with_fewer_databases_or_rights_refuses_the_reload_without_force() {
+    let (one, few) = (redis(), Redis::start(&["--databases", "2"]));
+    let strict = redis();
+    for (target, odd) in [
+        (to(&few), "SELECT 9"),
+        (as_user(&strict, "resetchannels &other", json!({})), "SUBSCRIBE news"),
+    ] {
+        let proxy = Proxy::start(&to(&one));
+        let (mut plain, mut client) = (proxy.client(), proxy.client());
+        assert_eq!(plain.run("PING"), "PONG");
+        assert!(!client.run(odd).is_empty());
+        let answer = proxy.reload(&target);
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.error().contains("for all clients"), "{answer:?}");
+        assert!(client.run("PING").to_uppercase().contains("PONG"));
+        assert_eq!(proxy.cmd("reload&force=true").status, 200);
+        client.expect_closed();
+        assert_eq!(plain.run("PING"), "PONG");
+        assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 1);
+    }
 }
 
 #[test]
@@ -464,11 +553,22 @@ fn a_database_that_a_transaction_chooses_must_be_there() {
     assert_eq!(client.run("MULTI"), "OK");
     assert_eq!(client.run("SELECT 9"), "QUEUED");
     assert_eq!(client.run("SET secret 9"), "QUEUED");
-    let answer = proxy.reload(&to(&two));
-    assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("SELECT 9: ERR DB index is out of range"), "{answer:?}");
-    assert_eq!(client.run("EXEC"), "[OK, OK]");
+    proxy.reload(&to(&two)).expect_ok();
+    client.expect_closed();
     assert_eq!(two.client().run("EXISTS secret"), "0", "not in another database");
+}
+
+#[test]
+fn a_database_that_a_transaction_chooses_in_vain_is_chosen_in_vain_after_a_handover() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    assert_eq!(client.run("MULTI"), "OK");
+    assert_eq!(client.run("SELECT 99"), "QUEUED");
+    assert_eq!(client.run("SET k 1"), "QUEUED");
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(client.run("EXEC"), "[-ERR DB index is out of range, OK]");
+    assert_eq!(two.client().run("GET k"), "1");
 }
 
 #[test]

@@ -425,29 +425,6 @@ fn a_reload_that_running_requests_hold_up_is_cancelled_and_names_them() {
 }
 
 #[test]
-fn one_client_that_cannot_connect_refuses_the_reload_for_all() {
-    let (one, two) = (redis(), Redis::start(&["--databases", "2"]));
-    mark(&one, &two);
-    let proxy = Proxy::start(&to(&one));
-    let (mut client, mut deep) = (proxy.client(), proxy.client());
-    assert_eq!(who(&mut client), "one");
-    assert_eq!(deep.ask(&["SELECT", "9"]), "+OK");
-    let answer = proxy.reload(&to(&two));
-    assert_eq!(answer.status, 400);
-    let error = answer.error();
-    assert!(
-        error.contains("for all clients") && error.contains("DB index is out of range"),
-        "{error}"
-    );
-    assert_eq!(who(&mut client), "one");
-    assert_eq!(deep.ask(&["PING"]), "+PONG");
-    has_connections(&two, 1);
-    deep.ask(&["SELECT", "1"]);
-    proxy.reload(&to(&two)).expect_ok();
-    assert_eq!(who(&mut client), "two");
-}
-
-#[test]
 fn an_uplink_with_too_little_room_for_all_clients_refuses_the_reload() {
     let (one, two) = (redis(), Redis::start(&["--maxclients", "3"]));
     let proxy = Proxy::start(&to(&one));

@@ -128,8 +128,7 @@ impl Controller {
         few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
         let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
         let deepest = moving().max_by_key(|it| it.db);
-        let databases = sides.databases(generation.settings.connect_time_limit).await;
-        if let (Some(deepest), Some(databases)) = (deepest, databases)
+        if let (Some(deepest), Some(databases)) = (deepest, generation.uplink.databases())
             && deepest.db >= databases
         {
             return Err(refused(Fault::new(format!(

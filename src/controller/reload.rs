@@ -223,7 +223,7 @@ impl Controller {
             let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
             done.warnings.extend(sides.warning().cloned());
             let mut following = Following::of(by, &before, &generation, &sides).await?;
-            let preparation = self.prepare(&generation, &mut sides).await?;
+            let preparation = self.prepare(&generation, &mut sides, force).await?;
             // That may have taken a while.
             if let Err(why) = following.closely(&mut sides).await {
                 self.abandon().await;

@@ -304,14 +304,6 @@ impl Sides {
             }
         }
     }
-
-    /// How many databases the new uplink has, if it tells.
-    pub(super) async fn databases(&mut self, limit: Duration) -> Option<u32> {
-        let request = encode::request(["CONFIG", "GET", "databases"]);
-        let answer = timeout(limit, self.new.ask(&[request])).await.ok()?.ok()?;
-        let text = String::from_utf8_lossy(answer.first()?).into_owned();
-        text.lines().rev().find(|line| !line.is_empty())?.parse().ok()
-    }
 }
 
 /// Which of these were not touched, by their ids.

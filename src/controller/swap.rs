@@ -120,18 +120,20 @@ pub(super) fn few_descriptors(sessions: usize) -> Option<Fault> {
 
 impl Controller {
     /// Every session that has an uplink connection makes one to the new uplink, while the old one
-    /// still serves.
+    /// still serves. With `force`, whoever the new one does not take is closed; else that is so only
+    /// for what one client alone has brought about.
     pub(super) async fn prepare(
         &self,
         generation: &Arc<Generation>,
         sides: &mut Sides,
+        force: bool,
     ) -> Result<Arc<Preparation>, Error> {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
         sides.loading.ahead(&self.shared).await;
         let preparation =
-            Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related());
+            Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related(), force);
         let failed = || preparation.fault().is_some();
         let prepare = |permit| Order::Prepare(preparation.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;

@@ -276,7 +276,7 @@ impl Session {
     }
 
     /// The transaction can only be finished by the uplink that it was begun on.
-    fn is_pinned(&self) -> bool {
+    pub(super) fn is_pinned(&self) -> bool {
         self.intake.transaction.as_ref().is_some_and(|transaction| transaction.pinned)
     }
 
@@ -300,8 +300,8 @@ impl Session {
 
     /// One pass more; false if the gate is shut, or if this session is to move first.
     pub(super) fn enter(&mut self) -> bool {
-        // A transaction that only this uplink can finish passes the shut gate.
-        if self.is_pinned() {
+        // A transaction that only this uplink can finish passes the shut gate, which waits for it.
+        if self.intake.keeps_pass {
             self.passes.add(1);
         } else if !self.passes.enter() {
             return false;

@@ -21,6 +21,8 @@ use crate::uplink::Fresh;
 
 /// Messages of the old uplink that could not be delivered in time.
 const UNREAD: &str = "messages that were not read in time";
+/// Only the uplink that has queued it can execute it.
+const TOO_LARGE: &str = "a transaction that is too large to be carried";
 
 impl Session {
     /// A stop, a new generation, an order.
@@ -76,7 +78,7 @@ impl Session {
         let (name, since) = self.owed.oldest_admitted().unwrap_or_default();
         let unread = !self.to_client.is_clear();
         let command = match self.intake.keeps_pass && self.owed.is_empty() {
-            true => "a transaction that is too large to be carried".to_owned(),
+            true => TOO_LARGE.to_owned(),
             false => name.text(),
         };
         Some(Running {
@@ -155,6 +157,12 @@ impl Session {
         // Also one that the uplink answered before its end: nobody may hear of the rest.
         if self.intake.is_incomplete() && (self.intake.stalled || self.passes.held() == 0) {
             return Some("a long request of which only a part has come");
+        }
+        if self.is_pinned() && !self.intake.keeps_pass {
+            return Some(TOO_LARGE);
+        }
+        if self.next.as_ref().is_some_and(|next| next.is_refused()) {
+            return Some("what the new uplink does not take");
         }
         self.state.uncarried()
     }

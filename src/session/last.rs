@@ -132,6 +132,7 @@ impl Session {
                 At::Present => ids.present(seen),
                 At::Next => ids.next(seen),
             }),
+            databases: self.generation.uplink.databases(),
         }
     }
 
@@ -178,7 +179,8 @@ impl Session {
                     let marker = next.preparation.marker();
                     let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
                     let marked = marked && !self.awaits_confirmation();
-                    !next.told.is(&self.state) || (subscribed && !marked)
+                    let is_told = next.told.is(&self.state) && !next.is_refused();
+                    !is_told || (subscribed && !marked)
                 }
                 None => subscribed || self.state.tracking().is_some(),
             }
@@ -186,8 +188,11 @@ impl Session {
 
     /// The gate is shut, and quiet.
     pub(super) fn begin_last(&mut self, finish: Arc<Finish>, permit: OwnedSemaphorePermit) {
+        let needed = self.needs_last();
+        // What the new uplink did not take may be another thing by now.
+        self.next.take_if(|next| next.is_refused());
         let ends = self.ending.is_some() || self.uncarried().is_some();
-        if ends || !matches!(self.uplink, Link::Live(_)) || !self.needs_last() {
+        if ends || !matches!(self.uplink, Link::Live(_)) || !needed {
             return;
         }
         if !finish.old_is_gone {
@@ -245,13 +250,13 @@ impl Session {
             }
             Stage::New => match &self.next {
                 Some(next) if matches!(next.link, NextLink::Busy(_)) => false,
-                Some(_) => {
+                Some(next) if !next.is_refused() => {
                     let stage = self.ask_watched();
                     self.set_stage(stage);
                     true
                 }
                 // What failed was told.
-                None => {
+                Some(_) | None => {
                     self.set_stage(Stage::Done);
                     true
                 }
@@ -345,7 +350,8 @@ impl Session {
 
     /// All sessions have told the rest, and the new uplink takes what writes.
     pub(super) fn begin_queue(&mut self, permit: OwnedSemaphorePermit) {
-        let Some(last) = self.last.as_mut().filter(|_| self.next.is_some()) else { return };
+        let has_next = self.next.as_ref().is_some_and(|next| !next.is_refused());
+        let Some(last) = self.last.as_mut().filter(|_| has_next) else { return };
         if self.intake.transaction.is_some() {
             last.finish.begin(self.peer);
             (last.permit, last.stage) = (Some(permit), Stage::Queue);

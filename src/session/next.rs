@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::warn;
 
 use super::orders::{Marker, Preparation};
 use super::replay;
@@ -38,6 +39,8 @@ pub(super) struct Next {
 pub(super) enum NextLink {
     Busy(Dial),
     Ready(Box<Fresh>),
+    /// It does not take what the client carries.
+    Refused,
 }
 
 impl Next {
@@ -45,6 +48,10 @@ impl Next {
     pub(super) fn is_busy(&self) -> bool {
         let in_frame = self.listens.as_ref().is_some_and(|listens| listens.scanner.in_frame());
         in_frame || matches!(self.link, NextLink::Busy(_))
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.link, NextLink::Refused)
     }
 }
 
@@ -229,6 +236,10 @@ impl Session {
                     // Not before its id is known to all.
                     next.permit = None;
                     self.overhear(&early);
+                }
+                Poll::Ready(Err(why)) if next.preparation.costs_one_client(&why) => {
+                    warn!(client = %self.peer, %why, "the new uplink does not take this client");
+                    (next.link, next.permit) = (NextLink::Refused, None);
                 }
                 Poll::Ready(Err(why)) => {
                     self.next = None;

@@ -115,6 +115,7 @@ pub struct Preparation {
     generation: Arc<Generation>,
     marker: Option<Arc<Marker>>,
     related: bool,
+    force: bool,
     listened: AtomicBool,
     published: AtomicBool,
     ready: AtomicU64,
@@ -279,16 +280,19 @@ fn own_channels() -> &'static Option<String> {
 
 impl Preparation {
     /// For the uplink of this generation. Without a marker, PINGs are the marks. If it is `related`
-    /// to the one before, what is published at the one comes to the other.
+    /// to the one before, what is published at the one comes to the other. With `force`, whoever cannot
+    /// be carried is closed, whatever that is for.
     pub fn new(
         generation: Arc<Generation>,
         marker: Option<Arc<Marker>>,
         related: bool,
+        force: bool,
     ) -> Arc<Self> {
         Arc::new(Preparation {
             generation,
             marker,
             related,
+            force,
             listened: AtomicBool::new(false),
             published: AtomicBool::new(false),
             ready: AtomicU64::new(0),
@@ -327,9 +331,16 @@ impl Preparation {
             Ok(_) => {
                 self.ready.fetch_add(1, Ordering::Relaxed);
             }
+            Err(why) if self.costs_one_client(why) => {}
             // The first one counts.
             Err(why) => drop(self.fault.set(why.to_string())),
         }
+    }
+
+    /// For this, the client is closed, and the others are moved.
+    pub(super) fn costs_one_client(&self, why: &uplink::Error) -> bool {
+        matches!(why, uplink::Error::Setup { is_about_one_client, .. }
+            if self.force || *is_about_one_client)
     }
 
     /// A session waits for the mark.

@@ -21,7 +21,8 @@ pub(super) const STRANGERS_PACE: Duration = Duration::from_millis(1);
 /// How long a client waits after a wrong password, for each that it gave so far; and at most.
 const FAILED_LOGIN: Duration = Duration::from_millis(20);
 const LONGEST_PENALTY: Duration = Duration::from_secs(1);
-/// How long the rest of a request that goes up as it comes may stay out before it holds up nobody.
+/// How long the rest of a request that goes up as it comes, or of a transaction that cannot be carried, may
+/// stay out before it holds up nobody.
 const STALLED: Duration = Duration::from_millis(100);
 /// How long the rest of a request may stay out before the client is given up.
 const GIVEN_UP: Duration = Duration::from_secs(60);
@@ -95,6 +96,12 @@ impl Session {
         }
     }
 
+    /// The client has sent nothing for a while, in a transaction that only this uplink can finish.
+    fn stall_transaction(&mut self) {
+        self.intake.keeps_pass = false;
+        self.passes.leave(1);
+    }
+
     /// More comes of a request that had stalled; false if the gate is shut to it.
     pub(super) fn readmit(&mut self) -> bool {
         let entered = self.enter();
@@ -111,6 +118,13 @@ impl Session {
             && self.poll_timer(at, cx).is_ready()
         {
             return self.lose_client(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.intake.keeps_pass
+            && self.owed.is_empty()
+            && !self.intake.is_incomplete()
+            && self.poll_timer(self.arrived + STALLED, cx).is_ready()
+        {
+            self.stall_transaction();
         }
         if self.ending.is_some() || !self.intake.awaits_rest() {
             return;

@@ -88,14 +88,14 @@ fn changes(script: &mut Script, told: &Carried, before: &Extras, state: &Carried
             script.ask("CLIENT SETINFO", &[name, after], Answer::Anything);
         }
     }
-    for (name, before, after) in [
-        ("NO-EVICT", before.no_evict, after.no_evict),
-        ("NO-TOUCH", before.no_touch, after.no_touch),
-        ("IMPORT-SOURCE", before.import_source, after.import_source),
+    for (name, before, after, answer) in [
+        ("NO-EVICT", before.no_evict, after.no_evict, Answer::Anything),
+        ("NO-TOUCH", before.no_touch, after.no_touch, Answer::Anything),
+        ("IMPORT-SOURCE", before.import_source, after.import_source, Answer::NoError),
     ] {
         if before != after {
             let on: &[u8] = if after { b"ON" } else { b"OFF" };
-            script.ask(&format!("CLIENT {name}"), &[on], Answer::NoError);
+            script.ask(&format!("CLIENT {name}"), &[on], answer);
         }
     }
     after.fieldsets.tell(script, &before.fieldsets);
@@ -171,6 +171,8 @@ pub(super) struct Last<'a> {
     pub(super) one_shot: Option<OneShot>,
     /// The id, there, of the connection to which invalidations go.
     pub(super) redirect: Option<u64>,
+    /// How many databases the present uplink has, if it has told.
+    pub(super) databases: Option<u32>,
 }
 
 impl Last<'_> {
@@ -193,9 +195,14 @@ impl Last<'_> {
         }
         self.watch(script);
         if let Some(transaction) = self.transaction {
-            // If one is not there, what follows its SELECT would go into another.
-            let databases = transaction.databases();
-            databases.iter().for_each(|db| select(script, *db));
+            // If one is not there that is at the present uplink, what follows its SELECT would go into
+            // another.
+            let is_here = |db: &&u32| self.databases.is_none_or(|count| **db < count);
+            let databases: Vec<_> = transaction.databases().iter().filter(is_here).collect();
+            for db in &databases {
+                let db = db.to_string();
+                script.ask("SELECT", &[db.as_bytes()], Answer::NoErrorOfItsOwn);
+            }
             if !databases.is_empty() {
                 select(script, self.state.db);
             }
@@ -343,6 +350,7 @@ mod tests {
                 aborted,
                 one_shot: None,
                 redirect: None,
+                databases: None,
             };
             last.script(&mut script);
             last.queue(&mut script);

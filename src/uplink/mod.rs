@@ -4,6 +4,7 @@ mod script;
 
 use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -29,8 +30,15 @@ pub enum Error {
     #[error("AUTH failed: {0}")]
     Login(String),
     /// The uplink did not take the client's state.
-    #[error("could not restore the connection's state: {0}")]
-    Setup(String),
+    #[error("could not restore the connection's state: {request}: {answer}")]
+    Setup {
+        /// What it was told.
+        request: String,
+        /// What it said to that.
+        answer: String,
+        /// Not for what it lacks for all clients: databases, or rights of its user.
+        is_about_one_client: bool,
+    },
     /// The uplink said no, and closed.
     #[error("refused by the uplink: {0}")]
     Refused(String),
@@ -53,7 +61,7 @@ impl Error {
             Error::Dial(dial::Error::Connect { why, .. }) => why.kind() == io::ErrorKind::TimedOut,
             Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
             | Error::Login(_)
-            | Error::Setup(_)
+            | Error::Setup { .. }
             | Error::Refused(_)
             | Error::Lost(_)
             | Error::Ping(_) => false,
@@ -67,7 +75,7 @@ impl Error {
             | Error::TimeLimit(_) => true,
             Error::Dial(dial::Error::Tls(_))
             | Error::Login(_)
-            | Error::Setup(_)
+            | Error::Setup { .. }
             | Error::Refused(_)
             | Error::Lost(_)
             | Error::Ping(_) => false,
@@ -83,7 +91,7 @@ impl Error {
             Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
             | Error::TimeLimit(_)
             | Error::Login(_)
-            | Error::Setup(_)
+            | Error::Setup { .. }
             | Error::Refused(_)
             | Error::Lost(_)
             | Error::Ping(_) => false,
@@ -103,6 +111,7 @@ pub struct Dialler {
     pub config: Uplink,
     /// What commands mean there; learnt by the first look whether it serves.
     pub commands: Commands,
+    databases: OnceLock<u32>,
     tls: Option<dial::Tls>,
     time_limit: Duration,
 }
@@ -119,7 +128,13 @@ impl Dialler {
                 Some(tls)
             }
         };
-        Ok(Dialler { config: uplink, commands: Commands::default(), tls, time_limit })
+        let (commands, databases) = (Commands::default(), OnceLock::new());
+        Ok(Dialler { config: uplink, commands, databases, tls, time_limit })
+    }
+
+    /// How many databases it has, if it has told.
+    pub fn databases(&self) -> Option<u32> {
+        self.databases.get().copied()
     }
 
     /// The proxy's own AUTH, needed again after a RESET.
@@ -196,21 +211,27 @@ impl Dialler {
         Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
     }
 
-    /// Asks which commands may wait, and which have to do with the connection, so that those are known
-    /// that the table does not know. A server that does not tell (before Redis 7, or without the
-    /// right to COMMAND LIST) has the table's meanings.
+    /// Asks how many databases there are, which commands may wait, and which have to do with the
+    /// connection, so that those are known that the table does not know. A server that does not tell
+    /// (before Redis 7, or without the right to COMMAND LIST) has the table's meanings.
     async fn learn(&self, fresh: &mut Fresh) {
         if self.commands.are_learnt() {
             return;
         }
         let list = |category| encode::request(["COMMAND", "LIST", "FILTERBY", "ACLCAT", category]);
-        let questions: Vec<_> = STATEFUL.into_iter().chain(["blocking"]).map(list).collect();
+        let databases = encode::request(["CONFIG", "GET", "databases"]);
+        let lists = STATEFUL.into_iter().chain(["blocking"]).map(list);
+        let questions: Vec<_> = lists.chain([databases]).collect();
         let answers = match timeout(self.time_limit, fresh.ask(&questions)).await {
             Ok(Ok(answers)) => answers,
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
         let mut listed = Listed::default();
-        if let Some((blocking, stateful)) = answers.split_last() {
+        if let [stateful @ .., blocking, databases] = &answers[..] {
+            let count = Args::new(databases).nth(1).map(String::from_utf8_lossy);
+            if let Some(count) = count.and_then(|count| count.parse().ok()) {
+                self.databases.get_or_init(|| count);
+            }
             listed.blocking = Args::new(blocking).collect();
             listed.stateful = stateful.iter().flat_map(|answer| Args::new(answer)).collect();
         }

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::{Error, Id};
 use crate::resp::encode;
 
+/// What a server refuses for a reason that other clients may meet as well.
+const OF_ALL: [&str; 2] = ["NOPERM", "ERR DB index is out of range"];
+
 /// Requests of the proxy's own, sent at once, and the answer that each must get.
 #[derive(Debug, Default)]
 pub struct Script {
@@ -23,6 +26,8 @@ pub enum Answer {
     Login,
     /// Anything but an error.
     NoError,
+    /// The same; an error is about this client alone, whatever it says.
+    NoErrorOfItsOwn,
     /// `+QUEUED`.
     Queued,
     /// An error.
@@ -165,7 +170,7 @@ impl Script {
         }
         let failure = match (answer, error) {
             (Answer::Anything | Answer::Nothing, _)
-            | (Answer::NoError | Answer::Login, None)
+            | (Answer::NoError | Answer::NoErrorOfItsOwn | Answer::Login, None)
             | (Answer::Error, Some(_)) => None,
             (Answer::Id, _) => {
                 let id = u64::try_from(heard.number).ok().filter(|_| heard.kind == b':');
@@ -177,8 +182,17 @@ impl Script {
             (Answer::Pong, None) if heard.text.eq_ignore_ascii_case(b"PONG") => None,
             (Answer::Pong, Some(error)) if error.starts_with("NOPERM") => None,
             (Answer::Pong, _) => Some(Error::Ping(line.clone().into_owned())),
-            (_, Some(error)) => Some(Error::Setup(format!("{request}: {error}"))),
-            (_, None) => Some(Error::Setup(format!("{request}: unexpected answer {line}"))),
+            (_, Some(error)) => Some(Error::Setup {
+                request,
+                is_about_one_client: answer == Answer::NoErrorOfItsOwn
+                    || !OF_ALL.iter().any(|of_all| error.starts_with(of_all)),
+                answer: error.to_owned(),
+            }),
+            (_, None) => Some(Error::Setup {
+                request,
+                answer: format!("unexpected answer {line}"),
+                is_about_one_client: true,
+            }),
         };
         // Nothing that follows is of use.
         if matches!(failure, Some(Error::Login(_))) {

@@ -99,8 +99,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// What the proxy refuses in a transaction, and the server does not, is refused without a
-    /// word where replies are off.
+    /// What the proxy refuses, and the server does not, is refused without a word where replies are off.
     pub fn may_hide_a_refusal(&self) -> bool {
         let has = |names: &[&str]| {
             let mut requests = self.steps.iter().flat_map(|step| &step.requests);
@@ -109,7 +108,8 @@ impl Program {
                 names.iter().any(|name| text.contains(name))
             })
         };
-        has(&["CLIENT REPLY"]) && has(&["MULTI"]) && has(&["HELLO", "AUTH", "SYNC", "REPLCONF"])
+        let refused = ["HELLO", "AUTH", "CLIENT REPLY"];
+        has(&["CLIENT REPLY"]) && (has(&["SYNC", "REPLCONF"]) || (has(&["MULTI"]) && has(&refused)))
     }
 
     /// The steps, and what shows the state that they left.
@@ -154,6 +154,13 @@ impl fmt::Display for Request {
                 out.write_str(&words.join(" "))
             }
         }
+    }
+}
+
+impl Step {
+    /// The client has its own connection closed.
+    pub fn kills_itself(&self) -> bool {
+        self.to_string().to_ascii_uppercase().contains("CLIENT KILL ID $MAIN")
     }
 }
 

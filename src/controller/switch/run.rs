@@ -388,7 +388,8 @@ impl<'a> Run<'a> {
             let addr = pair.new.addr();
             return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
         }
-        let preparation = self.controller.prepare(&generation, &mut sides).await?;
+        let preparation =
+            self.controller.prepare(&generation, &mut sides, self.options.force_clients).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
         sides.rehearse().await.map_err(Error::RolledBack)?;
