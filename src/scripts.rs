@@ -2,6 +2,7 @@
 //! does not carry what SCRIPT LOAD and EVAL leave in a server's memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -13,6 +14,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 const MOST: usize = 10_000;
 /// What a script takes beside its own bytes: its places in both tables, and what the allocator adds.
 const OVERHEAD: usize = 256;
+/// Bytes that may be held of requests with long scripts, until these have come.
+const MOST_COMING: usize = MOST_BYTES;
 /// Hashes that are remembered of scripts that are not known.
 const MOST_UNKNOWN: usize = 1000;
 
@@ -24,6 +27,27 @@ pub struct Sha([u8; 20]);
 #[derive(Debug, Default)]
 pub struct Scripts {
     kept: Mutex<Kept>,
+    coming: Arc<AtomicUsize>,
+}
+
+/// Room for a long script that is coming; given back when this is dropped.
+#[derive(Debug)]
+pub struct Coming {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Coming {
+    /// Whether it is enough for so many.
+    pub fn is_for(&self, bytes: usize) -> bool {
+        bytes <= self.bytes
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +161,14 @@ impl Kept {
 impl Scripts {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for so many bytes of a script that is coming, if there is any.
+    pub fn room(&self, bytes: usize) -> Option<Coming> {
+        let all = self.coming.clone();
+        let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= MOST_COMING);
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Coming { bytes, all })
     }
 
     /// EVAL brought this one.
@@ -255,6 +287,16 @@ mod tests {
         scripts.evaluated(&longer);
         scripts.loaded(&longer);
         assert_eq!(scripts.since(0).0.len(), 16, "one that is too long pushes nobody out");
+    }
+
+    #[test]
+    fn there_is_only_so_much_room_for_long_scripts_that_are_coming() {
+        let scripts = Scripts::default();
+        let half = scripts.room(MOST_COMING / 2);
+        assert!(half.is_some() && scripts.room(MOST_COMING).is_none());
+        assert!(scripts.room(usize::MAX).is_none());
+        drop(half);
+        assert!(scripts.room(MOST_COMING).is_some());
     }
 
     #[test]

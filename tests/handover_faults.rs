@@ -61,7 +61,7 @@ fn a_transaction_too_large_to_be_carried_holds_up_nobody_when_its_client_sends_n
     let proxy = Proxy::start(&to(&one));
     let (mut client, mut other) = (proxy.client(), proxy.client());
     let value = "x".repeat(300_000);
-    let mut fill = |client: &mut Client| {
+    let fill = |client: &mut Client| {
         assert_eq!(client.run("MULTI"), "OK");
         for _ in 0..4 {
             assert_eq!(client.command(&["APPEND", "k", &value]).reply(), "QUEUED");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::common::{Client, Middle, Proxy, Redis, config, redis, request};
+use crate::common::{Client, Middle, Proxy, Redis, config, eventually, redis, request};
 
 /// Has so many different scripts evaluated.
 fn evaluate(client: &mut Client, scripts: usize) {
@@ -109,4 +109,60 @@ fn a_dry_run_says_how_many_scripts_would_be_missed() {
     proxy.cmd("reload").expect_ok();
     assert!(evalsha(&mut client, &sha(&one, "return 2")).contains("NOSCRIPT"));
     assert_eq!(evalsha(&mut client, &sha(&one, "return 4")), "4");
+}
+
+#[test]
+fn a_script_is_remembered_whatever_its_length_and_that_of_its_arguments() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&config(&one.addr(), json!({})));
+    let mut client = proxy.client();
+    let long = |n: u32| format!("return {n} --{}", "x".repeat(n as usize));
+    let value = "v".repeat(300_000);
+    assert_eq!(client.command(&["EVAL", &long(70_000), "0"]).reply(), "70000");
+    assert_eq!(client.command(&["EVAL", &long(3_000_000), "0", &value]).reply(), "3000000");
+    assert_eq!(client.command(&["EVAL", "return 1", "1", &value, &value]).reply(), "1");
+    let loaded = client.command(&["SCRIPT", "LOAD", &long(9_000_000)]).reply();
+    client.run("MULTI");
+    assert_eq!(client.command(&["EVAL", &long(2_000_000), "0"]).reply(), "QUEUED");
+    assert_eq!(client.run("EXEC"), "[2000000]");
+    proxy.reload(&config(&two.addr(), json!({}))).expect_ok();
+    for n in [70_000, 3_000_000, 2_000_000] {
+        assert_eq!(evalsha(&mut client, &sha(&one, &long(n))), n.to_string());
+    }
+    assert_eq!(evalsha(&mut client, &sha(&one, "return 1")), "1");
+    assert_eq!(evalsha(&mut client, &loaded), "9000000");
+    assert_eq!(client.run("SCRIPT EXISTS 1"), "[0]", "nothing is owed");
+}
+
+#[test]
+fn scripts_that_never_come_to_their_end_take_bounded_memory() {
+    let one = redis();
+    let proxy = Proxy::start(&config(&one.addr(), json!({})));
+    let mut other = proxy.client();
+    assert_eq!(other.run("PING"), "PONG");
+    let before = proxy.memory_kib("VmRSS");
+    let (length, part) = (10 << 20, vec![b'-'; 9 << 20]);
+    let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(format!("*3\r\n$4\r\nEVAL\r\n${length}\r\n")).send(&part);
+    }
+    // They are read to where they end, for what is not held goes up.
+    let at_uplink = |list: &str| {
+        let sizes = list.split("qbuf=").skip(1).filter_map(|rest| rest.split(' ').next());
+        sizes.filter(|size| size.parse::<u64>().unwrap() >= 9 << 20).count()
+    };
+    eventually("all but one stream", || at_uplink(&one.client().run("CLIENT LIST")) == 7);
+    assert!(proxy.memory_kib("VmRSS") < before + 48 * 1024);
+    assert_eq!(other.run("PING"), "PONG");
+    // Whoever leaves makes room.
+    drop(clients);
+    let script = format!("return 5 --{}", "x".repeat(12 << 20));
+    eventually("there is room", || {
+        let two = redis();
+        assert_eq!(other.command(&["EVAL", &script, "0"]).reply(), "5");
+        proxy.reload(&config(&two.addr(), json!({}))).expect_ok();
+        let known = evalsha(&mut other, &sha(&one, &script)) == "5";
+        proxy.reload(&config(&one.addr(), json!({}))).expect_ok();
+        known
+    });
 }

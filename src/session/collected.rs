@@ -13,7 +13,7 @@ use super::orders::Marker;
 use super::owed::Audience;
 use super::replay::OneShot;
 use super::transaction::Fate;
-use crate::command::{self, Channel, Class, Timeout};
+use crate::command::{self, Channel, Class, Timeout, words};
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
@@ -212,12 +212,38 @@ impl Session {
 
     fn note_script(&mut self, class: Class, args: &[&[u8]]) {
         match (class, args) {
-            (Class::Eval, [_, script, ..]) => self.shared.scripts.evaluated(script),
-            (Class::Script, [_, sub, script]) if sub.eq_ignore_ascii_case(b"LOAD") => {
+            // Where the number of keys is wrong, the server does not look at the script.
+            (Class::Eval, [_, script, count, keys @ ..])
+                if words::integer(count)
+                    .and_then(|it| usize::try_from(it).ok())
+                    .is_some_and(|count| count <= keys.len()) =>
+            {
+                self.shared.scripts.evaluated(script);
+            }
+            (Class::Script, [_, sub, script]) if words::is(sub, "LOAD") => {
                 self.shared.scripts.loaded(script);
             }
-            (Class::Script, [_, sub, ..]) if sub.eq_ignore_ascii_case(b"FLUSH") => {
+            (Class::Script, [_, sub, ..]) if words::is(sub, "FLUSH") => {
                 self.shared.scripts.flushed();
+            }
+            _ => {}
+        }
+    }
+
+    /// The beginning of a long request goes up.
+    pub(super) fn note_long_script(&mut self, class: Class, beginning: &[u8]) {
+        let mut args = Args::new(beginning).skip(1);
+        match class {
+            Class::Eval => {
+                if let Some(script) = args.next() {
+                    self.shared.scripts.evaluated(script);
+                }
+            }
+            Class::Script => {
+                let loads = args.next().is_some_and(|sub| words::is(sub, "LOAD"));
+                if let Some(script) = args.next().filter(|_| loads) {
+                    self.shared.scripts.loaded(script);
+                }
             }
             _ => {}
         }

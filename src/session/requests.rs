@@ -13,9 +13,10 @@ use super::replay::OneShot;
 use super::tap::Secrecy;
 use super::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
-use crate::command::Class;
+use crate::command::{Class, words};
 use crate::resp::request::{self, Limits, Scanner, Step};
 use crate::resp::{Args, encode, inline};
+use crate::scripts::Coming;
 
 /// The longest request that is held until its end. A longer one goes up as it comes.
 const MAX_HELD: usize = 64 * 1024;
@@ -29,6 +30,8 @@ pub(super) struct Intake {
     pub(super) route: Route,
     /// The beginning of a request of which nothing has gone up.
     held: Vec<u8>,
+    /// Room for a long script in it, and in what it becomes.
+    long_script: Option<Coming>,
     /// Where no more could be taken in.
     pub(super) parked: Option<Box<Parked>>,
     /// What is parked begins with a blocking command that was interrupted.
@@ -82,6 +85,7 @@ impl Intake {
             scanner: Scanner::new(limits(authenticated)),
             route: Route::None,
             held: Vec::new(),
+            long_script: None,
             parked: None,
             resumed: None,
             awaits_reply: false,
@@ -123,6 +127,18 @@ impl Intake {
         self.transaction.as_ref().map_or(0, |transaction| transaction.room()).max(MAX_HELD)
     }
 
+    /// The request that is held brings a script that has not come yet.
+    fn awaits_script(&self, class: Class) -> bool {
+        let mut args = Args::new(&self.held).skip(1);
+        match class {
+            Class::Eval => args.next().is_none(),
+            Class::Script => {
+                args.next().is_some_and(|sub| words::is(sub, "LOAD")) && args.next().is_none()
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn authenticate(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
         self.scanner.set_limits(limits(authenticated));
@@ -141,6 +157,7 @@ impl Session {
             if !self.to_uplink.is_clear() {
                 self.send_up(cx, &[]);
             }
+            self.give_back_room();
             if self.ending.is_some() {
                 return;
             }
@@ -462,6 +479,9 @@ impl Session {
         if announced <= self.intake.room() as u64 || self.intake.scanner.undecided() {
             return;
         }
+        if self.intake.awaits_script(class) && self.has_room_for_script(announced) {
+            return;
+        }
         self.unsubscribe_late();
         match self.long_head(class, args) {
             None => self.park(&[]),
@@ -469,9 +489,32 @@ impl Session {
                 self.intake.route = route;
                 let held = std::mem::take(&mut self.intake.held);
                 if route == Route::Stream {
+                    self.note_long_script(class, &held);
                     self.to_uplink.push(&held);
                 }
             }
+        }
+    }
+
+    /// A script is remembered whatever its length, as long as there is room for all that are coming.
+    fn has_room_for_script(&mut self, announced: u64) -> bool {
+        let Ok(bytes) = usize::try_from(announced) else { return false };
+        if self.intake.long_script.as_ref().is_some_and(|room| room.is_for(bytes)) {
+            return true;
+        }
+        self.intake.long_script = self.shared.scripts.room(bytes);
+        self.intake.long_script.is_some()
+    }
+
+    /// The long script has gone up.
+    fn give_back_room(&mut self) {
+        let intake = &mut self.intake;
+        if intake.long_script.is_some()
+            && intake.held.is_empty()
+            && intake.parked.is_none()
+            && self.to_uplink.is_clear()
+        {
+            intake.long_script = None;
         }
     }
 

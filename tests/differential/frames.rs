@@ -131,19 +131,20 @@ pub const LEAST_ID: u64 = 1000;
 
 fn numbers(frame: &str, ids: &Ids) -> String {
     let mut masked = String::new();
-    let mut digits = String::new();
+    // Digits among letters are a part of a hash.
+    let mut word = String::new();
     for c in frame.chars().chain([' ']) {
-        if c.is_ascii_digit() {
-            digits.push(c);
+        if c.is_ascii_alphanumeric() {
+            word.push(c);
             continue;
         }
-        match digits.parse::<u64>() {
+        match word.parse::<u64>() {
             Ok(number) if Some(number) == ids.main => masked += "$main",
             Ok(number) if Some(number) == ids.peer => masked += "$peer",
             Ok(LEAST_ID..) if ids.main.is_none() => masked += "$id",
-            Ok(_) | Err(_) => masked += &digits,
+            Ok(_) | Err(_) => masked += &word,
         }
-        digits.clear();
+        word.clear();
         masked.push(c);
     }
     masked.pop();
