@@ -722,3 +722,52 @@ fn the_mark_is_not_published_before_every_subscriber_can_hear_it() {
     assert_eq!(two.client().run("PUBLISH news first"), "1");
     assert_eq!(client.reply(), "[message, news, first]");
 }
+
+#[test]
+fn a_transaction_that_will_be_aborted_is_carried_whatever_aborted_it() {
+    for (rights, requests) in [
+        ("-discard", &["MULTI", "INCR n", "DISCARD"][..]),
+        ("-select", &["MULTI", "SELECT 1", "INCR n"]),
+        ("-get", &["MULTI", "INCR n", "GET n"]),
+    ] {
+        let (one, two) = (redis(), redis());
+        let proxy = Proxy::start(&as_user(&one, rights, json!({})));
+        let mut client = proxy.client();
+        requests.iter().for_each(|request| drop(client.run(request)));
+        proxy.reload(&as_user(&two, rights, json!({}))).expect_ok();
+        assert_eq!(client.run("INCR n"), "QUEUED", "{rights}");
+        let (one, two) = (one.client().run("GET n"), two.client().run("GET n"));
+        assert_eq!((one.as_str(), two.as_str()), ("nil", "nil"));
+        assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+    }
+}
+
+#[test]
+fn a_transaction_that_was_begun_in_place_of_another_is_carried() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    let sent = ["MULTI", "INCR a", "EXEC x", "MULTI", "INCR n", "INCR n"];
+    let words = |line: &&str| request(&line.split(' ').collect::<Vec<_>>());
+    client.send(sent.iter().flat_map(words).collect::<Vec<u8>>());
+    let replies: Vec<String> = sent.iter().map(|_| client.reply()).collect();
+    assert!(replies[2].contains("EXECABORT"), "{replies:?}");
+    assert_eq!(&replies[3..], ["OK", "QUEUED", "QUEUED"]);
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(client.run("EXEC"), "[1, 2]");
+    assert_eq!(two.client().run("EXISTS a"), "0");
+}
+
+#[test]
+fn what_the_proxy_answers_itself_waits_for_what_was_sent_before() {
+    let one = redis();
+    let proxy = Proxy::start(&to(&one));
+    for refused in [&["HELLO", "x"][..], &["HELLO", "3", "SETNAME"], &["AUTH", "a", "b", "c"]] {
+        let sent = [request(&["SUBSCRIBE", "c"]), request(refused)].concat();
+        let run = |mut client: Client| {
+            client.send(&sent);
+            (client.reply(), client.reply(), client.run("PING"))
+        };
+        assert_eq!(run(proxy.client()), run(one.client()));
+    }
+}

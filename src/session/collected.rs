@@ -29,6 +29,11 @@ impl Session {
         let taken = match class {
             Class::Reset if args.len() == 1 => self.reset(frame),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
+            // What is answered here depends on what is outstanding, as on a subscription.
+            Class::Auth | Class::Hello if self.owed.may_change_the_state() => {
+                self.intake.awaits_reply = true;
+                false
+            }
             Class::Auth => {
                 self.auth(&args);
                 true
@@ -127,7 +132,7 @@ impl Session {
         let login = self.generation.listen.config.login.as_deref();
         let answer = auth::auth(login, args);
         match answer {
-            _ if self.hears_only_subscriptions() => self.answer(only_subscribed("auth")),
+            _ if self.listens_only() => self.answer(only_subscribed("auth")),
             Ok(()) => {
                 self.let_in();
                 self.answer(OK.to_vec());
@@ -251,7 +256,7 @@ impl Session {
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
-            _ if self.hears_only_subscriptions() => self.answer(only_subscribed("hello")),
+            _ if self.listens_only() => self.answer(only_subscribed("hello")),
             Err(text) => {
                 if text == auth::WRONGPASS {
                     self.login_failed();
@@ -302,11 +307,6 @@ impl Session {
         self.intake.awaits_reply = true;
         self.to_uplink.push(frame);
         true
-    }
-
-    /// The uplink would refuse everything else now.
-    fn hears_only_subscriptions(&self) -> bool {
-        self.listens_only() && self.owed.is_empty()
     }
 
     /// Some versions keep these flags through RESET.

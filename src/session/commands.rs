@@ -264,20 +264,27 @@ impl Session {
     /// Whether a transaction is open turned out to be another than it seemed when the requests were
     /// sent.
     pub(super) fn reconsider_transaction(&mut self) {
-        if self.owed.will_be_in_transaction() {
-            // What was kept of it is not what the server has.
-            self.intake.transaction = Some(Transaction::unknown());
+        if self.owed.awaits_multi() {
+            // The reply to that tells.
+            return;
+        }
+        let before = self.intake.transaction.take();
+        self.intake.transaction = self.owed.will_be_queued().map(|count| match before {
+            Some(before) => before.since(count),
+            None => Transaction::unknown(),
+        });
+        if self.is_pinned() {
             self.keep_pass();
-        } else {
-            self.intake.transaction = None;
         }
         self.intake.is_ordinary = self.is_ordinary();
         self.mark();
     }
 
-    /// The transaction can only be finished by the uplink that it was begun on.
+    /// The transaction can only be finished by the uplink that it was begun on. Of one that will be
+    /// aborted, no more need be known.
     pub(super) fn is_pinned(&self) -> bool {
-        self.intake.transaction.as_ref().is_some_and(|transaction| transaction.pinned)
+        let transaction = self.intake.transaction.as_ref();
+        transaction.is_some_and(|transaction| transaction.pinned) && !self.owed.is_aborted()
     }
 
     /// What the next request alone was to have is over with it, or with its transaction.

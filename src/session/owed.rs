@@ -235,14 +235,35 @@ impl Owed {
         self.open.as_ref().is_some_and(|open| open.aborted)
     }
 
-    /// Once all is answered, a transaction will be open.
-    pub(super) fn will_be_in_transaction(&self) -> bool {
-        let open = self.open.is_some();
-        self.runs.iter().fold(open, |open, run| match run.awaited {
-            Awaited::Multi | Awaited::Nested => true,
-            Awaited::Exec | Awaited::Discard | Awaited::Touched | Awaited::Reset => false,
-            _ => open,
-        })
+    /// A reply to come may tell that the connection's state has changed.
+    pub(super) fn may_change_the_state(&self) -> bool {
+        let leaves_it = |run: &Run| {
+            matches!(
+                run.awaited,
+                Awaited::Plain | Awaited::Secret | Awaited::Own | Awaited::Local(_)
+            )
+        };
+        !self.runs.iter().all(leaves_it)
+    }
+
+    /// The reply to a MULTI is still to come.
+    pub(super) fn awaits_multi(&self) -> bool {
+        self.runs.iter().any(|run| matches!(run.awaited, Awaited::Multi | Awaited::Nested))
+    }
+
+    /// Once all is answered, and no MULTI is among that, so many requests will have been queued to the
+    /// transaction that is open; `None` if none will be open.
+    pub(super) fn will_be_queued(&self) -> Option<usize> {
+        let open = self.open.as_ref()?;
+        let ends = |run: &Run| {
+            matches!(
+                run.awaited,
+                Awaited::Exec | Awaited::Discard | Awaited::Touched | Awaited::Reset
+            )
+        };
+        let is_own = |run: &&Run| matches!(run.awaited, Awaited::Own | Awaited::Local(_));
+        let coming: u32 = self.runs.iter().filter(|run| !is_own(run)).map(|run| run.count).sum();
+        (!self.runs.iter().any(ends)).then_some((open.queue.len() + coming) as usize)
     }
 
     /// No reply is owed to the client but for those that are made here.

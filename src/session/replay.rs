@@ -194,7 +194,7 @@ impl Last<'_> {
             track(script, tracking, self.redirect);
         }
         self.watch(script);
-        if let Some(transaction) = self.transaction {
+        if let Some(transaction) = self.transaction.filter(|_| !self.aborted) {
             // If one is not there that is at the present uplink, what follows its SELECT would go into
             // another.
             let is_here = |db: &&u32| self.databases.is_none_or(|count| **db < count);

@@ -77,6 +77,18 @@ impl Transaction {
         }
     }
 
+    /// The same, but only so many requests, the last ones, belong to it.
+    pub(super) fn since(mut self: Box<Self>, count: usize) -> Box<Self> {
+        match self.frames.len().checked_sub(count) {
+            Some(others) if !self.pinned => {
+                let freed = self.frames.drain(..others).map(|it| it.bytes.len() + OVERHEAD);
+                self.bytes -= freed.sum::<usize>();
+                self
+            }
+            _ => Transaction::unknown(),
+        }
+    }
+
     /// Databases that it will choose.
     pub(super) fn databases(&self) -> &BTreeSet<u32> {
         &self.databases

@@ -112,6 +112,12 @@ impl Program {
         has(&["CLIENT REPLY"]) && (has(&["SYNC", "REPLCONF"]) || (has(&["MULTI"]) && has(&refused)))
     }
 
+    /// A handover ends a redirection to a connection that is gone, which the server keeps.
+    pub fn may_lose_a_redirection(&self) -> bool {
+        let text = self.to_string().to_ascii_uppercase();
+        self.reloads && text.contains("REDIRECT") && text.contains("CLIENT KILL ID $PEER")
+    }
+
     /// The steps, and what shows the state that they left.
     pub fn whole(&self) -> Vec<Step> {
         let mut steps = self.steps.clone();
