@@ -762,12 +762,43 @@ fn a_transaction_that_was_begun_in_place_of_another_is_carried() {
 fn what_the_proxy_answers_itself_waits_for_what_was_sent_before() {
     let one = redis();
     let proxy = Proxy::start(&to(&one));
-    for refused in [&["HELLO", "x"][..], &["HELLO", "3", "SETNAME"], &["AUTH", "a", "b", "c"]] {
+    for refused in
+        [&["HELLO", "x"][..], &["HELLO", "3", "SETNAME"], &["AUTH", "a", "b", "c"], &["AUTH"]]
+    {
         let sent = [request(&["SUBSCRIBE", "c"]), request(refused)].concat();
         let run = |mut client: Client| {
             client.send(&sent);
             (client.reply(), client.reply(), client.run("PING"))
         };
         assert_eq!(run(proxy.client()), run(one.client()));
+    }
+}
+
+#[test]
+fn a_client_that_redirects_its_invalidations_to_itself_is_carried() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    for requests in [
+        &["CLIENT TRACKING ON REDIRECT $ BCAST", "SUBSCRIBE __redis__:invalidate"][..],
+        &["CLIENT TRACKING ON REDIRECT $ BCAST", "SSUBSCRIBE a", "SUBSCRIBE __redis__:invalidate"],
+        &[
+            "WATCH k",
+            "CLIENT TRACKING ON REDIRECT $ BCAST",
+            "SUBSCRIBE __redis__:invalidate",
+            "PING",
+        ],
+    ] {
+        let mut client = proxy.client();
+        let id = client.run("CLIENT ID");
+        requests.iter().for_each(|request| drop(client.run(&request.replace('$', &id))));
+        proxy.reload(&to(&two)).expect_ok();
+        assert_eq!(client.reply(), "[message, __redis__:invalidate, nil]", "its cache is dropped");
+        assert_eq!(two.client().run("SET key 1"), "OK");
+        assert_eq!(client.reply(), "[message, __redis__:invalidate, [key]]");
+        proxy.reload(&to(&one)).expect_ok();
+        assert_eq!(client.reply(), "[message, __redis__:invalidate, nil]");
+        assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+        drop(client);
+        proxy.shows("clients", 0);
     }
 }

@@ -74,7 +74,7 @@ fn subscribing_inside_multi_shifts_no_reply() {
     client.send("MULTI\r\nSUBSCRIBE a\r\nEXEC\r\nPING\r\nAUTH x\r\n");
     client.expect("+OK\r\n+QUEUED\r\n*1\r\n").expect(confirmation('*', "subscribe", "a", 1));
     client.expect("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
-    client.expect("-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n");
+    client.expect("-ERR Can't execute 'auth': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n");
 }
 
 #[test]

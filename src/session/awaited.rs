@@ -37,6 +37,8 @@ pub(super) enum Awaited {
     Touched,
     /// `+OK`, or a number, makes this happen.
     Effect(Box<Effect>),
+    /// CLIENT CACHING: after an error, the next request is like any other.
+    Caching,
     /// HELLO: a map or an array tells the protocol's version; and the client has this name, if any.
     Hello(Option<Box<[u8]>>),
     /// `+RESET` clears the state.
@@ -193,6 +195,7 @@ impl Awaited {
             | Awaited::Discard
             | Awaited::Touched
             | Awaited::Reset
+            | Awaited::Caching
             | Awaited::Own
             | Awaited::Asked(_)
             | Awaited::Instead(_)
@@ -310,6 +313,8 @@ pub(super) enum Settled {
     Unasked,
     /// Whether a transaction is open is not what it seemed when the requests were sent.
     Surprise,
+    /// The next request alone is to be treated like any other.
+    NotCaching,
     /// The connection's state was cleared.
     Reset,
     /// The transaction was discarded for the client, who is told that it failed.
@@ -328,6 +333,8 @@ pub(super) enum Settled {
 pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
     match awaited {
         Awaited::Plain | Awaited::Secret | Awaited::Waiting => Settled::Answered,
+        Awaited::Caching if reply.kind == b'-' => Settled::NotCaching,
+        Awaited::Caching => Settled::Answered,
         Awaited::Blocking => Settled::Returned,
         Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => match reply.kind {
             b'-' => Settled::Answered,

@@ -132,7 +132,7 @@ impl Session {
         let login = self.generation.listen.config.login.as_deref();
         let answer = auth::auth(login, args);
         match answer {
-            _ if self.listens_only() => self.answer(only_subscribed("auth")),
+            _ if self.listens_only() && args.len() > 1 => self.answer(only_subscribed("auth")),
             Ok(()) => {
                 self.let_in();
                 self.answer(OK.to_vec());
@@ -359,9 +359,11 @@ impl Session {
             && caching.eq_ignore_ascii_case(b"CACHING")
         {
             self.intake.one_shot = Some(OneShot::Caching(on.eq_ignore_ascii_case(b"YES")));
+            self.expect(Awaited::Caching);
+        } else {
+            let replaced = !self.shared.ids.are_the_uplinks();
+            self.expect(Awaited::of(Class::Client, args, replaced));
         }
-        let replaced = !self.shared.ids.are_the_uplinks();
-        self.expect(Awaited::of(Class::Client, args, replaced));
         match self.shared.ids.request(At::Present, args) {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),

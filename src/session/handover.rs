@@ -310,7 +310,7 @@ impl Session {
         let NextLink::Ready(mut fresh) = next.link else { return };
         // Where the old uplink was lost in the pause, not everything could be told.
         let knows_all = next.complete || !self.needs_more_than_told();
-        let changed = replay::difference(&next.told, &self.state);
+        let changed = replay::difference(&next.told, &self.state.carried());
         if !knows_all || !changed.is_some_and(|rest| rest.is_empty()) {
             return;
         }

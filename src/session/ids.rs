@@ -115,6 +115,11 @@ impl Ids {
         self.maps().next.get(&seen).copied()
     }
 
+    /// The connection that was prepared for this session is given up, and another is made.
+    pub(super) fn unprepared(&self, seen: u64) {
+        self.maps().next.remove(&seen);
+    }
+
     /// The next uplink will not come.
     pub fn abandon(&self) {
         self.maps().next = HashMap::new();

@@ -12,6 +12,7 @@ use super::ids::{self, At};
 use super::next::{Next, NextLink};
 use super::orders::{Interrupt, Preparation};
 use super::replay;
+use super::state::Carried;
 use super::swallow::Meaning;
 use super::{Link, Session};
 use crate::resp::encode;
@@ -145,19 +146,33 @@ impl Session {
 
     /// The same, but for an open transaction. `mark` subscribes it to the mark, too.
     fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
+        self.rest_script(&Carried::default(), at, mark).unwrap_or_default()
+    }
+
+    /// What is left of that for a connection that was told this; `None` if it cannot be told any more.
+    fn rest_script(
+        &self,
+        told: &Carried,
+        at: At,
+        mark: impl FnOnce(&mut Script),
+    ) -> Option<Script> {
         let carried = self.state.carried();
-        // In RESP2, nothing else can be told after them; and in a transaction, nothing at all.
-        if self.listens_only() {
-            let mut script = replay::without_channels(&carried);
-            self.told_last(at).script(&mut script);
-            script.append(replay::channels_of(&carried));
+        // In RESP2, nothing else can be told after subscriptions; and in a transaction, nothing at all.
+        let first = match self.listens_only() && !told.subscribed() {
+            true => carried.without_channels(),
+            false => carried.clone(),
+        };
+        let channels = replay::difference(&first, &carried)?;
+        let mut script = replay::difference(told, &first)?;
+        if channels.is_empty() {
             mark(&mut script);
-            return script;
+            self.told_last(at).script(&mut script);
+        } else {
+            self.told_last(at).script(&mut script);
+            script.append(channels);
+            mark(&mut script);
         }
-        let mut script = replay::prepared(&carried);
-        mark(&mut script);
-        self.told_last(at).script(&mut script);
-        script
+        Some(script)
     }
 
     /// The uplink takes nothing from this client but subscriptions, and what ends them.
@@ -292,22 +307,15 @@ impl Session {
         let Some(finish) = self.last.as_ref().map(|last| last.finish.clone()) else { return };
         let preparation = finish.preparation.clone();
         let told = self.state.carried();
-        let next = self.next.take();
-        let last = self.told_last(At::Next);
-        let redirected = last.redirect.is_some();
-        let next = next.and_then(|next| {
-            let script = replay::difference(&next.told, &self.state)?;
-            // It is looked for the mark in the form of the one version only.
-            if next.marker.is_some() && next.told.resp3 != self.state.resp3 {
-                return None;
-            }
-            let subscribed = next.told.subscribed() || self.state.subscribed();
-            let deaf = subscribed && !self.state.resp3 && last.is_needed();
-            let ready = matches!(next.link, NextLink::Ready(_));
-            (ready && !deaf).then_some((*next, script))
-        });
+        let next = self.next.take().filter(|next| self.can_be_told_the_rest(next));
+        if next.is_none()
+            && let Some(id) = self.id
+        {
+            self.shared.ids.unprepared(id);
+        }
+        let redirected = self.told_last(At::Next).redirect.is_some();
         let subscribed = self.state.subscribed();
-        let known = next.as_ref().and_then(|(next, _)| next.marker.clone());
+        let known = next.as_ref().and_then(|next| next.marker.clone());
         let new = preparation.next_marker().filter(|_| subscribed && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
@@ -316,13 +324,11 @@ impl Session {
             }
             None => {}
         };
-        let (script, fresh, listens) = match next {
-            Some((Next { link: NextLink::Ready(fresh), listens, .. }, mut script)) => {
-                mark(&mut script);
-                last.script(&mut script);
-                (script, Some(fresh), listens)
-            }
-            _ => (self.whole_script(At::Next, mark), None, None),
+        let before = next.as_ref().map(|next| next.told.clone()).unwrap_or_default();
+        let script = self.rest_script(&before, At::Next, mark).unwrap_or_default();
+        let (fresh, listens) = match next.map(|next| (next.link, next.listens)) {
+            Some((NextLink::Ready(fresh), listens)) => (Some(fresh), listens),
+            _ => (None, None),
         };
         let listens = listens.or_else(|| preparation.listens(subscribed, self.state.resp3));
         let marker = known.or_else(|| new.cloned());
@@ -346,6 +352,19 @@ impl Session {
             complete: self.intake.transaction.is_none(),
             permit: None,
         }));
+    }
+
+    /// Otherwise, another connection is made.
+    fn can_be_told_the_rest(&self, next: &Next) -> bool {
+        let resp3 = self.state.resp3;
+        // In RESP2, it listens to nothing but subscriptions.
+        let is_deaf = next.told.subscribed() && !resp3 && self.needs_more_than_told();
+        // It is looked for the mark in the form of the one version only.
+        let marks_are_known = next.marker.is_none() || next.told.resp3 == resp3;
+        matches!(next.link, NextLink::Ready(_))
+            && !is_deaf
+            && marks_are_known
+            && replay::difference(&next.told, &self.state.carried()).is_some()
     }
 
     /// All sessions have told the rest, and the new uplink takes what writes.

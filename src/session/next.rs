@@ -107,7 +107,11 @@ impl Session {
         if !self.is_connected() || ends {
             return;
         }
-        let told = self.state.carried();
+        let mut told = self.state.carried();
+        if self.listens_only() && self.needs_more_than_told() {
+            // Afterwards, that could not be told any more.
+            told = told.without_channels();
+        }
         let mut script = replay::prepared(&told);
         let subscribed = told.subscribed();
         let marker = preparation.next_marker().filter(|_| subscribed).cloned();
@@ -115,7 +119,7 @@ impl Session {
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
         }
         let listens = preparation.listens(subscribed, told.resp3);
-        if let Some(marker) = preparation.marker().filter(|_| subscribed)
+        if let Some(marker) = preparation.marker().filter(|_| self.state.subscribed())
             && self.may_subscribe_mark()
         {
             self.subscribe_mark(marker.clone());

@@ -369,6 +369,7 @@ impl Session {
                 let reply = self.shared.ids.reply(place, &kept);
                 say(self, &reply);
             }
+            Settled::NotCaching => self.intake.one_shot = None,
             Settled::Surprise => self.reconsider_transaction(),
             Settled::Reset => {
                 // It ends the silence that it was sent in, but not that of the next request alone.

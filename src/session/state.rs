@@ -122,6 +122,16 @@ impl Carried {
     pub(super) fn subscribed(&self) -> bool {
         self.extras().is_some_and(|extras| !extras.channels.is_empty())
     }
+
+    /// All of it but the subscriptions.
+    pub(super) fn without_channels(&self) -> Carried {
+        let mut carried = self.clone();
+        if let Some(extras) = carried.extras.as_mut().filter(|it| !it.channels.is_empty()) {
+            let extras = Arc::make_mut(extras);
+            (extras.channels, extras.channel_bytes) = (BTreeSet::new(), 0);
+        }
+        carried
+    }
 }
 
 impl State {
