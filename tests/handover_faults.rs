@@ -802,3 +802,26 @@ fn a_client_that_redirects_its_invalidations_to_itself_is_carried() {
         proxy.shows("clients", 0);
     }
 }
+
+#[test]
+fn a_transaction_that_unsubscribes_from_everything_hears_of_its_own_channels_only() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let requests =
+        ["SUBSCRIBE a", "SSUBSCRIBE b", "MULTI", "PING", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "EXEC"];
+    let run = |client: &mut Client, between: &dyn Fn()| {
+        client.run("HELLO 3");
+        let run = |request: &&str| {
+            between();
+            client.run(request)
+        };
+        requests.iter().map(run).collect::<Vec<_>>()
+    };
+    let directly = run(&mut two.client(), &|| ());
+    let at_one = std::cell::Cell::new(true);
+    let proxied = run(&mut proxy.client(), &|| {
+        let next = if at_one.replace(!at_one.get()) { &two } else { &one };
+        proxy.reload(&to(next)).expect_ok();
+    });
+    assert_eq!(proxied, directly);
+}

@@ -33,7 +33,7 @@ pub(super) enum Awaited {
     Executed(Box<Queue>),
     /// DISCARD.
     Discard,
-    /// The uplink was told to discard the transaction: the client must be told that it failed.
+    /// EXEC, after something that aborts the transaction: the client must be told that it failed.
     Touched,
     /// `+OK`, or a number, makes this happen.
     Effect(Box<Effect>),
@@ -313,6 +313,8 @@ pub(super) enum Settled {
     Unasked,
     /// Whether a transaction is open is not what it seemed when the requests were sent.
     Surprise,
+    /// No key is watched any more.
+    Unwatched,
     /// The next request alone is to be treated like any other.
     NotCaching,
     /// The connection's state was cleared.

@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::auth;
-use super::awaited::{Awaited, Names};
+use super::awaited::{Awaited, Names, Question};
 use super::close::Reason;
 use super::effect::Effect;
 use super::fieldsets::Change;
@@ -104,13 +104,13 @@ impl Session {
             Class::Secret => Awaited::Secret,
             Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
             Class::Multi if args == 1 => Awaited::Multi,
+            Class::Exec => Awaited::Exec,
             Class::Unwatch => Awaited::effect(Effect::Unwatch),
             Class::Monitor => Awaited::effect(Effect::Monitor),
             Class::Readonly(on) => Awaited::effect(Effect::Readonly(on)),
             Class::Plain
             | Class::CallScript
             | Class::Multi
-            | Class::Exec
             | Class::Discard
             | Class::Asking
             | Class::Quit
@@ -124,6 +124,7 @@ impl Session {
         self.use_up_one_shot(class);
         match awaited {
             Awaited::Multi => {
+                self.unsubscribe_mark();
                 self.intake.transaction = Some(Box::default());
                 self.mark();
             }
@@ -380,8 +381,11 @@ impl Session {
             Verdict::Touched => {
                 self.intake.transaction = None;
                 self.intake.fails = false;
+                // Whoever may EXEC may not be allowed to DISCARD.
+                self.owed.push_own(Awaited::Asked(Question::Barrier));
+                self.to_uplink.push(&replay::refused());
                 self.expect(Awaited::Touched);
-                self.to_uplink.push(&encode::request(["DISCARD"]));
+                self.to_uplink.push(&encode::request(["EXEC"]));
                 self.intake.is_ordinary = self.is_ordinary();
                 self.mark();
             }

@@ -378,9 +378,13 @@ impl Session {
     }
 
     fn tell_queue(&mut self) {
+        let Some(mut next) = self.next.take().map(|next| *next) else { return };
         let mut script = Script::default();
+        // It has come. Whatever the transaction unsubscribes from must be the client's own.
+        if let Some(marker) = next.marker.take() {
+            script.repeat(&marker.unsubscribe(), "SUNSUBSCRIBE", Answer::Confirmations(1));
+        }
         self.told_last(At::Next).queue(&mut script);
-        let Some(next) = self.next.take().map(|next| *next) else { return };
         let NextLink::Ready(mut fresh) = next.link else { return };
         // What was published after the mark is for the client.
         let link = NextLink::Busy(Box::pin(async move {

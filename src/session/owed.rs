@@ -503,9 +503,11 @@ impl Owed {
             Awaited::Exec | Awaited::Discard => {
                 let discarded = matches!(awaited, Awaited::Discard) && !refused;
                 let is_null = reply.null || reply.kind == b'_';
+                // It was refused before it was known that there is none.
+                let is_alone = self.open.is_none();
                 if discarded || is_null || reply.is_abort() {
                     self.end_transaction(state);
-                    Settled::Answered
+                    if is_alone { Settled::Unwatched } else { Settled::Answered }
                 } else if reply.is_without_multi() {
                     self.open = None;
                     Settled::Answered
@@ -516,7 +518,7 @@ impl Owed {
                     Settled::Fault
                 }
             }
-            Awaited::Touched if refused => Settled::Instead("ERR EXEC without MULTI"),
+            Awaited::Touched if !reply.is_abort() => Settled::Instead("ERR EXEC without MULTI"),
             Awaited::Touched => {
                 let aborted = self.is_aborted();
                 self.end_transaction(state);

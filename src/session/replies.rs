@@ -369,6 +369,7 @@ impl Session {
                 let reply = self.shared.ids.reply(place, &kept);
                 say(self, &reply);
             }
+            Settled::Unwatched => self.intake.fails = false,
             Settled::NotCaching => self.intake.one_shot = None,
             Settled::Surprise => self.reconsider_transaction(),
             Settled::Reset => {

@@ -56,6 +56,16 @@ pub fn is_documented(frame: &Frame) -> bool {
         || frame.contains("is not supported by redis-proxy")
 }
 
+/// What EXEC answers if a watched key was touched.
+pub fn is_null(frame: &Frame) -> bool {
+    frame == "*-1" || frame == "_"
+}
+
+/// Redis 7.0 refuses a HELLO for an option at its end, and has taken the name before that.
+pub fn is_half(frame: &Frame) -> bool {
+    frame.starts_with("-ERR Syntax error in HELLO option")
+}
+
 /// Before AUTH, the proxy does not look at requests more closely: to a client it is refused either
 /// way. What it does not know in a HELLO may be a part of a password, and is not repeated.
 pub fn is_refused_earlier(expected: &Frame, got: &Frame) -> bool {
