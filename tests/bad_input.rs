@@ -33,6 +33,9 @@ fn limits_before_auth_are_those_of_redis() {
     for (bytes, text) in [
         ("*11\r\n", "unauthenticated multibulk length"),
         ("*1\r\n$16385\r\n", "unauthenticated bulk length"),
+        ("*1\r\n$536870912\r\n", "unauthenticated bulk length"),
+        ("*1\r\n$536870913\r\n", "invalid bulk length"),
+        ("*2147483648\r\n", "invalid multibulk length"),
     ] {
         let mut client = proxy.client();
         client.send(bytes);

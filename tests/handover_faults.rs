@@ -825,3 +825,16 @@ fn a_transaction_that_unsubscribes_from_everything_hears_of_its_own_channels_onl
     });
     assert_eq!(proxied, directly);
 }
+
+#[test]
+fn prefixes_that_are_tracked_beside_all_keys_are_carried() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = hello3(&proxy);
+    assert_eq!(client.run("CLIENT TRACKING ON BCAST PREFIX a PREFIX b"), "OK");
+    assert_eq!(client.run("CLIENT TRACKING ON BCAST"), "OK");
+    let before = client.run("CLIENT TRACKINGINFO");
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(client.reply(), ">[invalidate, nil]");
+    assert_eq!(client.run("CLIENT TRACKINGINFO"), before);
+}

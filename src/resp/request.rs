@@ -20,6 +20,9 @@ pub struct Limits {
     pub bulk: u64,
 }
 
+/// Redis's default of `proto-max-bulk-len`.
+const DEFAULT_MAX_BULK: u64 = 512 * 1024 * 1024;
+
 impl Limits {
     /// Before AUTH, as in Redis.
     pub const UNAUTHENTICATED: Limits = Limits { args: 10, bulk: 16 * 1024 };
@@ -40,7 +43,8 @@ pub enum Error {
     /// A bulk string does not begin with `$`.
     #[error("expected '$', got '{}'", printable(*.0))]
     NotABulk(u8),
-    /// The number after `$` is none, or negative, or has more than 18 digits.
+    /// The number after `$` is none, or negative, or has more than 18 digits; before AUTH, also if it is
+    /// over Redis's default limit.
     #[error("invalid bulk length")]
     BulkLength,
     /// Over [`Limits::UNAUTHENTICATED`].
@@ -373,7 +377,11 @@ impl Scanner {
     fn accept_bulk(&mut self, len: i64) -> Result<(), Error> {
         let len = u64::try_from(len).map_err(|_| Error::BulkLength)?;
         if len > self.limits.bulk {
-            return Err(Error::UnauthenticatedBulkLength);
+            // Redis looks at its limit for all clients first.
+            return Err(match len > DEFAULT_MAX_BULK {
+                true => Error::BulkLength,
+                false => Error::UnauthenticatedBulkLength,
+            });
         }
         self.bulk_left = len;
         Ok(())

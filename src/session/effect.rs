@@ -103,7 +103,13 @@ fn track(mut options: &[&[u8]]) -> Effect {
     let mut tracking = Tracking { options: Vec::new(), prefixes: BTreeSet::new(), redirect: None };
     loop {
         options = match options {
-            [] => return Effect::Track(Box::new(tracking)),
+            [] => {
+                // All keys: in addition to the prefixes that were there before.
+                if tracking.has("BCAST") && tracking.prefixes.is_empty() {
+                    tracking.prefixes.insert(Box::default());
+                }
+                return Effect::Track(Box::new(tracking));
+            }
             [name, id, rest @ ..] if name.eq_ignore_ascii_case(b"REDIRECT") => {
                 // 0 is for nobody.
                 tracking.redirect = ids::number(id).filter(|id| *id > 0);
@@ -149,5 +155,8 @@ mod tests {
         let on = of(Class::Client, "CLIENT TRACKING on REDIRECT 5 PREFIX redirect PREFIX 7 BCAST");
         let Some(Effect::Track(tracking)) = on else { panic!("{on:?}") };
         assert_eq!((tracking.redirect, tracking.prefixes.len()), (Some(5), 2));
+        let on = of(Class::Client, "CLIENT TRACKING on BCAST");
+        let Some(Effect::Track(tracking)) = on else { panic!("{on:?}") };
+        assert_eq!(tracking.prefixes, BTreeSet::from([Box::default()]));
     }
 }

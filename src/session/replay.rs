@@ -122,6 +122,7 @@ fn select(script: &mut Script, db: u32) {
     script.ask("SELECT", &[db.to_string().as_bytes()], Answer::NoError);
 }
 
+/// Tracking of all keys is told in a request of its own: as a prefix, an empty name would overlap the others.
 fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
     let redirect = redirect.map(|id| id.to_string());
     let mut args: Vec<&[u8]> = vec![b"ON"];
@@ -129,10 +130,16 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
         args.extend([b"REDIRECT", id.as_bytes()]);
     }
     args.extend(tracking.options.iter().map(|option| &option[..]));
-    for prefix in &tracking.prefixes {
-        args.extend([b"PREFIX", &prefix[..]]);
+    let mut with_prefixes = args.clone();
+    for prefix in tracking.prefixes.iter().filter(|prefix| !prefix.is_empty()) {
+        with_prefixes.extend([b"PREFIX", &prefix[..]]);
     }
-    script.ask("CLIENT TRACKING", &args, Answer::NoError);
+    if with_prefixes.len() > args.len() {
+        script.ask("CLIENT TRACKING", &with_prefixes, Answer::NoError);
+    }
+    if with_prefixes.len() == args.len() || tracking.prefixes.contains(&b""[..]) {
+        script.ask("CLIENT TRACKING", &args, Answer::NoError);
+    }
 }
 
 /// What is told last.

@@ -112,10 +112,19 @@ pub fn sort_unsubscribed(frames: &mut [Frame]) {
 /// The frame without what may differ between two runs.
 pub fn mask(frame: &Frame, ids: &Ids) -> Frame {
     let frame = numbers(frame, ids);
-    if !frame.contains(" laddr=") {
+    let Some(begin) = frame.find("id=").filter(|_| frame.contains(" laddr=")) else {
         return frame;
-    }
-    let fields = frame.split(' ').map(|field| {
+    };
+    let (head, frame) = frame.split_at(begin);
+    // Their order is that of a hash table in some versions.
+    let mut lines: Vec<String> = frame.split("\\n").map(mask_line).collect();
+    lines.sort();
+    head.to_owned() + &lines.join("\\n")
+}
+
+/// One client's line without what may differ.
+fn mask_line(line: &str) -> String {
+    let fields = line.split(' ').map(|field| {
         let Some((name, value)) = field.rsplit_once('=') else { return field.to_owned() };
         match name {
             // The proxy may be connected to a unix socket.
@@ -123,6 +132,10 @@ pub fn mask(frame: &Frame, ids: &Ids) -> Frame {
             "flags" => format!("flags={}", value.replace('U', "")),
             // After a handover in a transaction, the channel of the proxy's own is among them.
             "ssub" => "ssub=?".to_owned(),
+            // Valkey shows by this that there was a transaction, or a watched key, once.
+            "multi" if value == "0" && !line.contains("flags=x") => "multi=-1".to_owned(),
+            // Once a watched key was touched, a server forgets them all.
+            "watch" if line.contains("flags=d") => "watch=?".to_owned(),
             _ if SAME.iter().any(|same| name.ends_with(same)) => field.to_owned(),
             _ => format!("{name}=?"),
         }

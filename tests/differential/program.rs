@@ -118,6 +118,17 @@ impl Program {
         self.reloads && text.contains("REDIRECT") && text.contains("CLIENT KILL ID $PEER")
     }
 
+    /// Whether a request of nothing is the next one after CLIENT REPLY SKIP depends on the version.
+    pub fn may_skip_nothing(&self) -> bool {
+        let is_nothing = |request: &Request| match request {
+            Request::Raw(text) => text.trim().is_empty() || text.starts_with("*0"),
+            Request::Words(_) => false,
+        };
+        let mut requests = self.steps.iter().flat_map(|step| &step.requests);
+        let skips = self.to_string().to_ascii_uppercase().contains("CLIENT REPLY SKIP");
+        skips && requests.any(is_nothing)
+    }
+
     /// The steps, and what shows the state that they left.
     pub fn whole(&self) -> Vec<Step> {
         let mut steps = self.steps.clone();
