@@ -175,6 +175,12 @@ impl fmt::Display for Request {
 }
 
 impl Step {
+    /// After a handover, a script is known that was sent, but refused or never executed.
+    pub fn asks_for_a_script(&self) -> bool {
+        let text = self.to_string().to_ascii_uppercase();
+        text.contains("SCRIPT EXISTS") || text.contains("EVALSHA")
+    }
+
     /// The client has its own connection closed.
     pub fn kills_itself(&self) -> bool {
         self.to_string().to_ascii_uppercase().contains("CLIENT KILL ID $MAIN")
