@@ -838,3 +838,19 @@ fn prefixes_that_are_tracked_beside_all_keys_are_carried() {
     assert_eq!(client.reply(), ">[invalidate, nil]");
     assert_eq!(client.run("CLIENT TRACKINGINFO"), before);
 }
+
+#[test]
+fn an_exec_that_a_subscriber_may_not_send_is_no_end() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut client = proxy.client();
+    client.run("SSUBSCRIBE c");
+    let mut publisher = redis.client();
+    for _ in 0..200 {
+        client.send(request(&["EXEC"]));
+        assert_eq!(publisher.run("SPUBLISH c x"), "1");
+        let replies = [client.reply(), client.reply()];
+        assert!(replies.contains(&"[smessage, c, x]".to_owned()), "{replies:?}");
+        assert!(replies.iter().any(|reply| reply.contains("Can't execute 'exec'")), "{replies:?}");
+    }
+}

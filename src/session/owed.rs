@@ -344,7 +344,8 @@ impl Owed {
     /// EXEC's reply comes next: if it is an array, its elements are the replies to what was queued.
     #[inline]
     pub(super) fn unfolds(&self) -> bool {
-        matches!(self.runs.front(), Some(Run { awaited: Awaited::Exec, .. }))
+        // Without a transaction, an array is a message.
+        self.open.is_some() && matches!(self.runs.front(), Some(Run { awaited: Awaited::Exec, .. }))
     }
 
     /// Some of EXEC's reply has gone down.
