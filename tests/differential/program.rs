@@ -118,6 +118,13 @@ impl Program {
         self.reloads && text.contains("REDIRECT") && text.contains("CLIENT KILL ID $PEER")
     }
 
+    /// Where the server does not tell how many databases it has, a transaction that chooses one in vain is not
+    /// carried.
+    pub fn may_choose_in_vain(&self) -> bool {
+        let is_told = matches!(self.mode, Mode::Plain | Mode::Password);
+        self.reloads && !is_told && self.to_string().to_ascii_uppercase().contains("SELECT 99")
+    }
+
     /// Whether a request of nothing is the next one after CLIENT REPLY SKIP depends on the version.
     pub fn may_skip_nothing(&self) -> bool {
         let is_nothing = |request: &Request| match request {
