@@ -33,8 +33,10 @@ pub fn compare(program: &Program, expected: &Run, got: &Run) -> Option<String> {
         }
         let (mut expected_here, mut got_here) = (expected_here.clone(), got_here.clone());
         if program.reloads {
-            frames::sort_unsubscribed(&mut expected_here.main);
-            frames::sort_unsubscribed(&mut got_here.main);
+            for heard in [&mut expected_here.main, &mut got_here.main] {
+                frames::sort_unsubscribed(heard);
+                frames::forget_unsubscribed(heard);
+            }
         }
         if step.kills_itself() && got_here.main_closed {
             // What the proxy refuses by itself, it may have refused before the end came.

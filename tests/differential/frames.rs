@@ -109,6 +109,19 @@ pub fn sort_unsubscribed(frames: &mut [Frame]) {
     }
 }
 
+/// The same for confirmations inside of EXEC's reply: here, they are without their names.
+pub fn forget_unsubscribed(frames: &mut [Frame]) {
+    const END: &str = "unsubscribe\", ";
+    for frame in frames.iter_mut().filter(|frame| frame.starts_with("*[") && frame.contains(END)) {
+        let mut parts = frame.split(END);
+        let first = parts.next().unwrap_or_default().to_owned();
+        *frame = parts.fold(first, |all, part| {
+            let from = part.find(", :").unwrap_or(0);
+            format!("{all}{END}?{}", &part[from..])
+        });
+    }
+}
+
 /// The frame without what may differ between two runs.
 pub fn mask(frame: &Frame, ids: &Ids) -> Frame {
     let frame = numbers(frame, ids);
