@@ -56,9 +56,9 @@ pub fn is_documented(frame: &Frame) -> bool {
         || frame.contains("is not supported by redis-proxy")
 }
 
-/// What EXEC answers if a watched key was touched.
-pub fn is_null(frame: &Frame) -> bool {
-    frame == "*-1" || frame == "_"
+/// EXEC's answer if a watched key was touched, or CLIENT INFO's flag for that.
+pub fn tells_of_touched_keys(frame: &Frame) -> bool {
+    frame == "*-1" || frame == "_" || frame.contains(" flags=d ")
 }
 
 /// Redis 7.0 refuses a HELLO for an option at its end, and has taken the name before that.
