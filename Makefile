@@ -23,6 +23,7 @@ test: ## Run all tests
 	@$(NEED) redis-server chromium chromedriver node node-redis python3-redis
 	@failed=0; \
 	run() { echo "$$*"; "$$@" || failed=$$?; }; \
+	run $(CARGO) build; \
 	run $(CARGO) test --no-fail-fast; \
 	run $(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir target/loom; \
 	exit $$failed
@@ -39,20 +40,20 @@ lint: ## Formatting, clippy, and the documentation's links, with warnings as err
 
 bench: ## Compare with HAProxy; ARGS="--rounds 3 p1 p64" chooses
 	@$(NEED) redis-server redis-benchmark haproxy
-	$(CARGO) bench --bench proxy -- $(ARGS)
+	$(CARGO) bench --profile dist --bench proxy -- $(ARGS)
 
 bench-switch: ## Measure what a reload costs clients; ARGS="--reloads 5 --clients 50,1000 tls"
 	@$(NEED) redis-server
-	$(CARGO) bench --bench switch -- $(ARGS)
+	$(CARGO) bench --profile dist --bench switch -- $(ARGS)
 
 fuzz: ## Fuzz the scanners, SECONDS_EACH seconds each (needs cargo-fuzz)
 	@./tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
 
 run: ## Run the proxy with config.json
-	$(CARGO) run --release -- -f config.json
+	$(CARGO) run --release --bin redis-proxy -- -f config.json
 
-build: ## Build the release binaries
-	$(CARGO) build --release
+build: ## Build the release binaries, as they are packaged, in target/dist
+	$(CARGO) build --profile dist
 
 certs: ## Make the test certificates again
 	./certs/make.sh

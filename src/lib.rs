@@ -17,8 +17,7 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`]. Beside all this:
-//! [`probe`], clients that would notice, for `switch-probe` and `switch-test`.
+//! [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -36,7 +35,6 @@ pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod notify;
-pub mod probe;
 pub mod random;
 pub mod raw;
 pub mod reception;

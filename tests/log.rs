@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Client, Proxy, Redis, config, eventually, http, redis};
+use crate::common::{Answer, Client, Proxy, Redis, config, eventually, http, program, redis};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_redis-proxy");
 const DROPPED: &str = "redis_proxy_log_lines_dropped_total";
@@ -192,7 +192,8 @@ fn a_reader_that_has_read_enough_is_a_quiet_end() {
     let proxy = Proxy::to(&redis.addr());
     let valid = config(&redis.addr(), json!({})).to_string();
     let admin = proxy.addr_of("admin");
-    let probe = env!("CARGO_BIN_EXE_switch-probe");
+    let probe = program("switch-probe");
+    let probe = probe.as_str();
     let runs: [(&str, &[&str], &str, i32); 10] = [
         (BINARY, &["man"], "", 0),
         (BINARY, &["completions", "bash"], "", 0),

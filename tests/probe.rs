@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::common::{Proxy, Redis, cert, config, eventually, redis};
 
-const PROBE: &str = env!("CARGO_BIN_EXE_switch-probe");
-const TEST: &str = env!("CARGO_BIN_EXE_switch-test");
+const PROBE: &str = "switch-probe";
+const TEST: &str = "switch-test";
 
 /// A program that runs until it is told to stop, or ends by itself.
 struct Running(Child);
@@ -33,7 +33,7 @@ struct Line {
 
 impl Running {
     fn start(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Running {
-        let child = Command::new(program)
+        let child = Command::new(crate::common::program(program))
             .args(args)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())

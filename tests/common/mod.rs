@@ -35,6 +35,13 @@ pub fn cert(name: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs").join(name).display().to_string()
 }
 
+/// A program of another package, which `cargo build` puts beside the proxy.
+pub fn program(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_redis-proxy")).with_file_name(name);
+    assert!(path.exists(), "{} is not there: run `cargo build` first", path.display());
+    path.display().to_string()
+}
+
 /// A request as clients send it.
 pub fn request(args: &[&str]) -> Vec<u8> {
     redis_proxy::resp::encode::request(args)

@@ -4,7 +4,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
-use redis_proxy::probe::target::Tls as ClientTls;
+use probe::target::Tls as ClientTls;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use options::Options;
+use probe::Probe;
+use probe::screen::Screen;
 use redis_proxy::exit::{Exit, complain, untaken};
-use redis_proxy::probe::Probe;
-use redis_proxy::probe::screen::Screen;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 

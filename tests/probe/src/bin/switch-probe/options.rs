@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use redis_proxy::probe::admin::{Admin, AdminError};
-use redis_proxy::probe::arguments::{clients, rate, seconds};
-use redis_proxy::probe::target::{Target, Tls};
-use redis_proxy::probe::{PATIENCE, Plan};
+use probe::admin::{Admin, AdminError};
+use probe::arguments::{clients, rate, seconds};
+use probe::target::{Target, Tls};
+use probe::{PATIENCE, Plan};
 use secrecy::SecretString;
 
 const PASS: &str = "REDIS_PROBE_PASS";

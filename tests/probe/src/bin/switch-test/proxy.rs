@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use redis_proxy::probe::admin::{Admin, AdminError};
-use redis_proxy::probe::screen::Screen;
-use redis_proxy::probe::target::Target;
+use probe::admin::{Admin, AdminError};
+use probe::screen::Screen;
+use probe::target::Target;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis_proxy::probe::admin::AdminError;
-use redis_proxy::probe::target::TargetError;
+use probe::admin::AdminError;
+use probe::target::TargetError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

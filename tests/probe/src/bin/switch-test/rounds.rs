@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use redis_proxy::probe::screen::Screen;
-use redis_proxy::probe::{Probe, ms};
+use probe::screen::Screen;
+use probe::{Probe, ms};
 use serde_json::Value;
 
 use crate::place::Place;

@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use probe::{Faults, Part, Row, Verdict};
 use redis::{RedisError, cmd, pipe};
-use redis_proxy::probe::{Faults, Part, Row, Verdict};
 
 use crate::process::Trouble;
 use crate::server::Server;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
-use redis_proxy::probe::arguments::{clients, rate, seconds};
+use probe::arguments::{clients, rate, seconds};
 
 /// Two redis-servers, two proxies in a chain, and clients of several kinds: the Redis behind them is
 /// replaced again and again, and a verdict says what the clients saw.

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use probe::target::{Dialler, Target};
 use redis::{Connection, InfoDict, RedisError, cmd};
-use redis_proxy::probe::target::{Dialler, Target};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
