@@ -17,7 +17,7 @@ use crate::limits;
 use crate::listener;
 use crate::notify;
 use crate::reception::{Place, Reception};
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::signal::{Signal, Signals};
 use crate::worker::Workers;
 

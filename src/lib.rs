@@ -12,6 +12,7 @@
 //!   resp       where its requests end                 command    which of them matter, and why
 //!   gate       lets them in, or holds them            roster     tells it of a reload
 //!   uplink     dials the Redis behind                 scripts    that went by
+//! shared     what all sessions share                changeover what they and the controller say
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
 //! cli        the command line                       ctl        asks that API, from there
 //! ```
@@ -21,6 +22,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod changeover;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -42,6 +44,7 @@ pub mod resp;
 pub mod roster;
 pub mod scripts;
 pub mod session;
+pub mod shared;
 pub mod signal;
 pub mod stop;
 pub mod strangers;

@@ -17,6 +17,26 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+/// Why sessions end, as the count of them says.
+pub const SESSION_ENDS: [&str; 16] = [
+    "client_closed",
+    "client_lost",
+    "quit",
+    "client_protocol",
+    "other_protocol",
+    "unread",
+    "unfinished",
+    "no_login",
+    "stopped",
+    "withdrawn",
+    "not_carried",
+    "uplink_unavailable",
+    "uplink_closed",
+    "uplink_lost",
+    "uplink_protocol",
+    "time_limit",
+];
+
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;

@@ -13,7 +13,8 @@ use crate::config::Address;
 use crate::generation::Generation;
 use crate::listener::{self, Accepted, Bound, Id, Listener};
 use crate::raw::{self, RawConnections};
-use crate::session::{self, Shared};
+use crate::session;
+use crate::shared::Shared;
 use crate::worker::Workers;
 
 /// Clients that are being told that there are too many; more are just closed.

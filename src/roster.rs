@@ -21,7 +21,7 @@ pub struct Roster<O> {
 struct Entry<O> {
     waker: Waker,
     orders: Vec<O>,
-    marks: Arc<AtomicU32>,
+    facets: Arc<AtomicU32>,
 }
 
 impl<O> fmt::Debug for Roster<O> {
@@ -40,17 +40,20 @@ impl<O> Roster<O> {
     /// Adds a session, which `waker` wakes, until the member is dropped.
     pub fn enrol(self: &Arc<Self>, shard: usize, waker: Waker) -> Member<O> {
         let shard = shard % self.shards.len();
-        let marks = Arc::<AtomicU32>::default();
-        let entry = Entry { waker, orders: Vec::new(), marks: marks.clone() };
+        let facets = Arc::<AtomicU32>::default();
+        let entry = Entry { waker, orders: Vec::new(), facets: facets.clone() };
         let key = self.shard(shard).insert(entry);
-        Member { roster: self.clone(), shard, key, seen: 0, marks }
+        Member { roster: self.clone(), shard, key, seen: 0, facets }
     }
 
-    /// The marks of all sessions.
-    pub fn marks(&self) -> Vec<u32> {
+    /// The facets of all sessions.
+    pub fn facets(&self) -> Vec<u32> {
         let shards = 0..self.shards.len();
         let of = |shard| -> Vec<u32> {
-            self.shard(shard).iter().map(|(_, entry)| entry.marks.load(Ordering::Relaxed)).collect()
+            self.shard(shard)
+                .iter()
+                .map(|(_, entry)| entry.facets.load(Ordering::Relaxed))
+                .collect()
         };
         shards.flat_map(of).collect()
     }
@@ -88,11 +91,11 @@ impl<O> Roster<O> {
         stop: impl Fn() -> bool,
         order: impl Fn(OwnedSemaphorePermit) -> O,
     ) {
-        self.tell_marked(|_| true, at_once, stop, order).await;
+        self.tell_some(|_| true, at_once, stop, order).await;
     }
 
-    /// The same for those whose marks are wanted.
-    pub async fn tell_marked(
+    /// Tells those sessions whose facets are wanted, as [`Roster::tell_each`] does.
+    pub async fn tell_some(
         &self,
         wanted: impl Fn(u32) -> bool,
         at_once: u32,
@@ -101,11 +104,11 @@ impl<O> Roster<O> {
     ) {
         let permits = Arc::new(Semaphore::new(at_once as usize));
         for shard in 0..self.shards.len() {
-            let marked = |entry: &Entry<O>| wanted(entry.marks.load(Ordering::Relaxed));
+            let is_wanted = |entry: &Entry<O>| wanted(entry.facets.load(Ordering::Relaxed));
             let keys: Vec<usize> = self
                 .shard(shard)
                 .iter()
-                .filter(|(_, entry)| marked(entry))
+                .filter(|(_, entry)| is_wanted(entry))
                 .map(|(key, _)| key)
                 .collect();
             for key in keys {
@@ -136,7 +139,7 @@ pub struct Member<O> {
     key: usize,
     /// The news it knows.
     seen: u64,
-    marks: Arc<AtomicU32>,
+    facets: Arc<AtomicU32>,
 }
 
 impl<O> Member<O> {
@@ -149,10 +152,10 @@ impl<O> Member<O> {
     /// What this session is like, for those who look for such; what the bits mean is theirs. Gives
     /// what it was like before.
     #[inline]
-    pub fn mark(&self, marks: u32) -> u32 {
+    pub fn set_facets(&self, facets: u32) -> u32 {
         // Nobody else writes it.
-        let before = self.marks.load(Ordering::Relaxed);
-        self.marks.store(marks, Ordering::Relaxed);
+        let before = self.facets.load(Ordering::Relaxed);
+        self.facets.store(facets, Ordering::Relaxed);
         before
     }
 
@@ -227,16 +230,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_those_with_the_mark_are_told() {
+    async fn only_those_with_the_facet_are_told() {
         let roster = Roster::<()>::new(2);
         let mut members: Vec<_> =
             (0..4).map(|shard| roster.enrol(shard, Waker::noop().clone())).collect();
-        members[1].mark(2);
-        members[2].mark(3);
-        roster.tell_marked(|marks| marks & 2 > 0, 8, || false, |_| ()).await;
+        members[1].set_facets(2);
+        members[2].set_facets(3);
+        roster.tell_some(|facets| facets & 2 > 0, 8, || false, |_| ()).await;
         let told: Vec<usize> = members.iter_mut().map(|it| it.read_news().len()).collect();
         assert_eq!(told, [0, 1, 1, 0]);
-        assert_eq!(roster.marks().iter().sum::<u32>(), 5);
+        assert_eq!(roster.facets().iter().sum::<u32>(), 5);
     }
 
     #[test]

@@ -34,13 +34,14 @@ use tracing::info;
 use self::callers::{Caller, Callers};
 use self::probe::Probe;
 use self::routes::{Asset, Command, Refusal, Route};
+use crate::changeover::Order;
 use crate::config::{Fault, Listen};
 use crate::controller::{By, Controller, Error, NotDone, NotReloaded, Report, State};
 use crate::listener::Bound;
 use crate::log;
 use crate::metrics::as_plain_text;
 use crate::reception::Reception;
-use crate::session::{Order, Shared};
+use crate::shared::Shared;
 use crate::transport::Peer;
 
 /// Callers at once.

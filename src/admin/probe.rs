@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::config::Fault;
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// Between an answer and the next question.
 const EVERY: Duration = Duration::from_secs(1);

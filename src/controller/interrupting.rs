@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{ASKING, Controller, WOKEN};
+use crate::changeover::{Interrupt, Order, facets};
 use crate::generation::MAY_NOT_UNBLOCK;
-use crate::session::{Interrupt, Order, marks};
 use crate::uplink::{Fresh, Script, unblock};
 
 /// How often such commands are looked for, at first, and in a pause that takes long to begin.
@@ -35,9 +35,9 @@ impl Controller {
     /// The commands that wait for data, and that nobody else is about to interrupt.
     pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & marks::BLOCKED > 0;
+        let blocked = |bits: u32| bits & facets::BLOCKED > 0;
         let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_marked(blocked, WOKEN, || false, order);
+        let asking = self.shared.roster.tell_some(blocked, WOKEN, || false, order);
         // A busy worker has until the next time.
         let _ = timeout_at(deadline, asking).await;
         let mut commands = Vec::new();
@@ -52,8 +52,8 @@ impl Controller {
         let mut link = None;
         let mut look = LOOK;
         while self.shared.gate.in_flight() > 0 {
-            let blocked = |bits: &u32| bits & marks::BLOCKED > 0;
-            if self.shared.roster.marks().iter().any(blocked) {
+            let blocked = |bits: &u32| bits & facets::BLOCKED > 0;
+            if self.shared.roster.facets().iter().any(blocked) {
                 if link.is_none() {
                     link = self.unblocker().await;
                 }

@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use crate::generation::Generation;
 use crate::resp::encode;
-use crate::session::Shared;
+use crate::shared::Shared;
 use crate::uplink::{Fresh, Script};
 
 /// Scripts that are sent at once, and their bytes.

@@ -36,11 +36,12 @@ use tracing::info;
 pub use self::predict::{Carried, Prediction};
 pub use self::reload::{By, NotReloaded, Record, Reloading, Stage};
 pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
+use crate::changeover::{Order, Running};
 use crate::config::{self, Fault};
 use crate::gate::Hold;
 use crate::notify;
 use crate::reception::Reception;
-use crate::session::{Order, Running, Shared};
+use crate::shared::Shared;
 
 /// How long to ask the sessions what they wait for.
 const ASKING: Duration = Duration::from_millis(200);

@@ -8,9 +8,9 @@ use super::reload::HeldUp;
 use super::sides::Sides;
 use super::swap::{few_descriptors, given_up_for, held_up, refused};
 use super::{ASKING, Controller, Error, WOKEN};
+use crate::changeover::{Order, Prospect, facets};
 use crate::config::Fault;
 use crate::generation::Readiness;
-use crate::session::{Order, Prospect, marks};
 
 /// Why a client may lose something.
 const UNKNOWN: &str = "has used a command that the proxy does not know, and that has to do with the \
@@ -77,16 +77,16 @@ pub(super) struct Closed {
 impl Controller {
     /// How many sessions have what, now.
     pub fn carried(&self) -> Carried {
-        let all = self.shared.roster.marks();
+        let all = self.shared.roster.facets();
         let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
         Carried {
-            transactions: count(marks::TRANSACTION),
-            watching: count(marks::WATCHING),
-            blocked: count(marks::BLOCKED),
-            subscribed: count(marks::SUBSCRIBED),
-            tracking: count(marks::TRACKING),
-            monitors: count(marks::MONITOR),
-            silent: count(marks::SILENT),
+            transactions: count(facets::TRANSACTION),
+            watching: count(facets::WATCHING),
+            blocked: count(facets::BLOCKED),
+            subscribed: count(facets::SUBSCRIBED),
+            tracking: count(facets::TRACKING),
+            monitors: count(facets::MONITOR),
+            silent: count(facets::SILENT),
         }
     }
 

@@ -15,13 +15,13 @@ use super::predict::Closed;
 use super::sides::Sides;
 use super::swap::{Swap, refused};
 use super::{Change, Controller, Error, WOKEN, lock, remember, stopping};
+use crate::changeover::{Moves, Order, Running};
 use crate::config::{self, Draft, Fault};
 use crate::generation::{self, Generation, Readiness};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::notify;
 use crate::reception::{Place, Sockets};
-use crate::session::{Moves, Order, Running};
 use crate::transport::Peer;
 
 /// Who asked for a reload.

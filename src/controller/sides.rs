@@ -12,10 +12,10 @@ use tracing::warn;
 use super::interrupting::interrupt;
 use super::loading::Loading;
 use super::server::{Info, Replication};
+use crate::changeover::{Interrupt, Marker, Watching};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
 use crate::resp::encode;
-use crate::session::{Interrupt, Marker, Watching};
 use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
 
 /// Ids that are asked about at once.

@@ -13,12 +13,12 @@ use super::panics::{Panicked, caught, caught_now, point};
 use super::reload::Done;
 use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
+use crate::changeover::{Finish, GiveUp, Order, Preparation, Running, facets};
 use crate::config::Fault;
 use crate::gate::Hold;
 use crate::generation::Generation;
 use crate::limits;
 use crate::reception::Sockets;
-use crate::session::{Finish, GiveUp, Order, Preparation, Running, marks};
 use crate::transport::Peer;
 
 /// Connections to the new uplink that are made at once.
@@ -332,9 +332,9 @@ impl Controller {
         let (preparation, deadline) = (&swap.preparation, held.deadline);
         let addr = &preparation.generation().uplink.config.addr;
         let finish = Finish::new(preparation.clone(), sides.may_list, sides.old_is_gone());
-        for redirects in [0, marks::REDIRECTS] {
+        for redirects in [0, facets::REDIRECTS] {
             let last =
-                |bits: u32| bits & (marks::LAST | marks::REDIRECTS) == marks::LAST | redirects;
+                |bits: u32| bits & (facets::LAST | facets::REDIRECTS) == facets::LAST | redirects;
             let order = |permit| Order::Finish(finish.clone(), permit);
             self.tell_last(swap, &finish, deadline, last, order).await?;
         }
@@ -363,7 +363,7 @@ impl Controller {
         finish: &Arc<Finish>,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let open = |bits: u32| bits & marks::TRANSACTION > 0;
+        let open = |bits: u32| bits & facets::TRANSACTION > 0;
         self.tell_last(swap, finish, deadline, open, Order::Queue).await
     }
 
@@ -376,7 +376,7 @@ impl Controller {
         order: impl Fn(OwnedSemaphorePermit) -> Order,
     ) -> Result<(), Error> {
         let failed = || finish.fault().is_some();
-        let telling = self.shared.roster.tell_marked(wanted, FINISHED, failed, order);
+        let telling = self.shared.roster.tell_some(wanted, FINISHED, failed, order);
         if timeout_at(deadline, telling).await.is_err() {
             let clients = finish.unfinished();
             let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();

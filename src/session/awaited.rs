@@ -3,9 +3,9 @@
 use std::vec;
 
 use super::effect::{Effect, effect};
-use super::ids::{self, Place};
 use super::queue::Queue;
 use super::state::State;
+use crate::changeover::client_ids::{self as ids, Place};
 use crate::command::{Channel, Class};
 
 /// What the next reply means.

@@ -1,45 +1,15 @@
 //! Blocking commands: for how long they wait, and how to ask again for the time that is left. Pure.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::changeover::{Ticket, Unblocked};
 use crate::command::grammar::Read;
 use crate::command::{Timeout, words};
 use crate::resp::{Args, encode};
 
 /// The error by which a command that was interrupted is known.
 pub(super) const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-
-/// What became of a CLIENT UNBLOCK.
-#[derive(Debug, Default)]
-pub struct Ticket(AtomicU8);
-
-/// Its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unblocked {
-    /// Not known (yet).
-    Perhaps,
-    /// The command was interrupted.
-    Yes,
-    /// It was not waiting any more.
-    No,
-}
-
-impl Ticket {
-    /// Tells the session that asked.
-    pub fn answer(&self, unblocked: bool) {
-        self.0.store(if unblocked { 1 } else { 2 }, Ordering::Release);
-    }
-
-    pub(super) fn answered(&self) -> Unblocked {
-        match self.0.load(Ordering::Acquire) {
-            1 => Unblocked::Yes,
-            2 => Unblocked::No,
-            _ => Unblocked::Perhaps,
-        }
-    }
-}
 
 /// A blocking command that is owed a reply.
 #[derive(Debug)]

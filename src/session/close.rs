@@ -56,26 +56,6 @@ pub(super) enum Reason {
     TimeLimit(Duration),
 }
 
-/// All that [`Reason::label`] says.
-pub(super) const LABELS: [&str; 16] = [
-    "client_closed",
-    "client_lost",
-    "quit",
-    "client_protocol",
-    "other_protocol",
-    "unread",
-    "unfinished",
-    "no_login",
-    "stopped",
-    "withdrawn",
-    "not_carried",
-    "uplink_unavailable",
-    "uplink_closed",
-    "uplink_lost",
-    "uplink_protocol",
-    "time_limit",
-];
-
 /// Whose doing it was.
 enum Cause {
     /// Nobody's fault.

@@ -8,11 +8,11 @@ use super::awaited::{Awaited, Mode, Question};
 use super::blocking::{self, Blocked};
 use super::commands::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
 use super::effect::Effect;
-use super::ids::{self, At};
-use super::orders::Marker;
 use super::owed::Audience;
 use super::replay::OneShot;
 use super::transaction::Fate;
+use crate::changeover::Marker;
+use crate::changeover::client_ids::{self as ids, At};
 use crate::command::{self, Channel, Class, Timeout, words};
 use crate::resp::{Args, encode};
 

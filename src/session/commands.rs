@@ -6,11 +6,11 @@ use super::awaited::{Awaited, Names, Question};
 use super::close::Reason;
 use super::effect::Effect;
 use super::fieldsets::Change;
-use super::orders::Marker;
 use super::owed::Audience;
 use super::replay::{self, OneShot};
 use super::tap::Secrecy;
 use super::transaction::{Fate, Transaction};
+use crate::changeover::Marker;
 use crate::command::{Class, words};
 use crate::resp::encode;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::fieldsets;
-use super::ids;
 use super::state::Tracking;
+use crate::changeover::client_ids as ids;
 use crate::command::Class;
 
 /// What a request changes in the connection, if it succeeds.

@@ -9,12 +9,12 @@ use super::close::Reason;
 use super::commands::Silence;
 use super::effect::Effect;
 use super::next::{Next, NextLink};
-use super::orders::{GiveUp, Order, Prospect, Running, marks};
 use super::outbox::Outbox;
 use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
+use crate::changeover::{GiveUp, Order, Prospect, Running, facets};
 use crate::generation::Shown;
 use crate::resp::reply;
 use crate::uplink::Fresh;
@@ -132,20 +132,20 @@ impl Session {
         self.note_target();
         let state = &self.state;
         let bits = [
-            (self.intake.transaction.is_some(), marks::TRANSACTION),
-            (state.watching(), marks::WATCHING),
-            (self.blocked.is_some() || self.intake.resumed.is_some(), marks::BLOCKED),
-            (state.subscribed(), marks::SUBSCRIBED),
-            (state.tracking().is_some(), marks::TRACKING),
-            (state.monitor, marks::MONITOR),
-            (self.intake.silence == Silence::Always, marks::SILENT),
-            (self.needs_last(), marks::LAST),
-            (state.touched, marks::TOUCHED),
-            (state.tracking().is_some_and(|it| it.redirect.is_some()), marks::REDIRECTS),
+            (self.intake.transaction.is_some(), facets::TRANSACTION),
+            (state.watching(), facets::WATCHING),
+            (self.blocked.is_some() || self.intake.resumed.is_some(), facets::BLOCKED),
+            (state.subscribed(), facets::SUBSCRIBED),
+            (state.tracking().is_some(), facets::TRACKING),
+            (state.monitor, facets::MONITOR),
+            (self.intake.silence == Silence::Always, facets::SILENT),
+            (self.needs_last(), facets::LAST),
+            (state.touched, facets::TOUCHED),
+            (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
-        let before = self.member.mark(set.fold(0, |marks, (_, bit)| marks | bit));
-        if (before & marks::TOUCHED > 0) != state.touched
+        let before = self.member.set_facets(set.fold(0, |facets, (_, bit)| facets | bit));
+        if (before & facets::TOUCHED > 0) != state.touched
             && let Some(id) = self.id
         {
             self.shared.ids.touched(id, state.touched);

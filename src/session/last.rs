@@ -1,96 +1,23 @@
 //! What of a handover can only be done while nothing is in flight: the gate is shut, the old uplink
 //! has answered everything, and the new one is not in force yet. It can still be undone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::awaited::{Awaited, Question};
-use super::blocking::{self, Ticket};
-use super::ids::{self, At};
+use super::blocking;
 use super::next::{Next, NextLink};
-use super::orders::{Interrupt, Preparation};
 use super::replay;
 use super::state::Carried;
 use super::swallow::Meaning;
 use super::{Link, Session};
+use crate::changeover::Ticket;
+use crate::changeover::client_ids::{self as ids, At};
+use crate::changeover::{Finish, Interrupt, Watching};
 use crate::resp::encode;
-use crate::transport::Peer;
 use crate::uplink::{Answer, Error, Script};
-
-/// The last part of a reload, for all sessions.
-#[derive(Debug)]
-pub struct Finish {
-    preparation: Arc<Preparation>,
-    /// Whether somebody asks the old uplink about watched keys.
-    asks: bool,
-    /// It is no use to ask the old uplink anything.
-    old_is_gone: bool,
-    watching: Mutex<Vec<Watching>>,
-    unfinished: Mutex<Vec<Peer>>,
-    fault: OnceLock<String>,
-}
-
-/// Keys of which it must be asked whether they were touched since they are watched.
-#[derive(Debug)]
-pub struct Watching {
-    /// The connection's id at the old uplink.
-    pub id: u64,
-    /// Each with its database.
-    pub keys: Vec<(u32, Box<[u8]>)>,
-    /// Set if they were not.
-    pub untouched: Arc<AtomicBool>,
-}
-
-impl Finish {
-    /// With `asks`, [`Finish::take_watching`] will be asked of the old uplink.
-    pub fn new(preparation: Arc<Preparation>, asks: bool, old_is_gone: bool) -> Arc<Self> {
-        Arc::new(Finish {
-            preparation,
-            asks,
-            old_is_gone,
-            watching: Mutex::default(),
-            unfinished: Mutex::default(),
-            fault: OnceLock::new(),
-        })
-    }
-
-    fn begin(&self, client: Peer) {
-        lock(&self.unfinished).push(client);
-    }
-
-    fn end(&self, client: Peer) {
-        let mut unfinished = lock(&self.unfinished);
-        if let Some(at) = unfinished.iter().position(|it| *it == client) {
-            unfinished.swap_remove(at);
-        }
-    }
-
-    /// The sessions that have more to tell.
-    pub fn unfinished(&self) -> Vec<Peer> {
-        lock(&self.unfinished).clone()
-    }
-
-    /// What there is to be asked.
-    pub fn take_watching(&self) -> Vec<Watching> {
-        std::mem::take(&mut lock(&self.watching))
-    }
-
-    /// Why a session could not be carried over.
-    pub fn fault(&self) -> Option<&String> {
-        self.fault.get()
-    }
-
-    fn fail(&self, client: Peer, why: &str) {
-        // The first one counts.
-        let _ = self.fault.set(format!("for client {client}: {why}"));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How far one session has come.
 pub(super) struct Last {
@@ -210,7 +137,7 @@ impl Session {
         if ends || !matches!(self.uplink, Link::Live(_)) || !needed {
             return;
         }
-        if !finish.old_is_gone {
+        if !finish.old_is_gone() {
             self.ask_old(&finish);
         }
         finish.begin(self.peer);
@@ -226,7 +153,7 @@ impl Session {
     /// The old uplink has a last word for whoever is subscribed.
     fn ask_old(&mut self, finish: &Finish) {
         if self.state.subscribed() {
-            match finish.preparation.marker() {
+            match finish.preparation().marker() {
                 Some(marker) if self.is_marked_by(marker) => {}
                 // Anything else would be queued. What comes before the answer to this is all that
                 // was published before the gate was shut.
@@ -305,7 +232,7 @@ impl Session {
 
     fn tell_last(&mut self) {
         let Some(finish) = self.last.as_ref().map(|last| last.finish.clone()) else { return };
-        let preparation = finish.preparation.clone();
+        let preparation = finish.preparation().clone();
         let told = self.state.carried();
         let next = self.next.take().filter(|next| self.can_be_told_the_rest(next));
         if next.is_none()
@@ -402,14 +329,14 @@ impl Session {
         };
         let Some(last) = &mut self.last else { return Stage::Done };
         let untouched = last.untouched.insert(Arc::default());
-        let gone = last.finish.old_is_gone || !matches!(self.uplink, Link::Live(_));
+        let gone = last.finish.old_is_gone() || !matches!(self.uplink, Link::Live(_));
         if watched.more || gone {
             return Stage::Done;
         }
-        if let Some(id) = self.uplink_id.filter(|_| last.finish.asks) {
+        if let Some(id) = self.uplink_id.filter(|_| last.finish.asks()) {
             let watching =
                 Watching { id, keys: watched.keys.clone(), untouched: untouched.clone() };
-            lock(&last.finish.watching).push(watching);
+            last.finish.watch(watching);
             return Stage::Done;
         }
         if self.intake.transaction.is_some() || listens_only {

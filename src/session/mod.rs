@@ -15,9 +15,7 @@
 //! - `next`: the next uplink, made ready while the present one serves
 //! - `handover`: the uplink is exchanged for that of a new generation
 //! - `last`: what of that can only be done while nothing is in flight
-//! - `orders`: what sessions are told at a reload, and what they tell
 //! - `swallow`: where the one uplink's messages end and the other's begin (pure)
-//! - `ids`: the ids of clients, which stay valid (pure)
 //! - `auth`: AUTH and HELLO (pure)
 //! - `parking`: requests that were read and must wait
 //! - `patience`: clients that let others wait
@@ -36,11 +34,9 @@ mod commands;
 mod effect;
 mod fieldsets;
 mod handover;
-mod ids;
 mod last;
 mod link;
 mod next;
-mod orders;
 mod outbox;
 mod owed;
 mod parking;
@@ -69,15 +65,9 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::debug;
 
 use self::blocking::Blocked;
-pub use self::blocking::Ticket;
 use self::close::Reason;
-use self::ids::Ids;
 use self::last::Last;
-pub use self::last::{Finish, Watching};
 use self::next::Next;
-pub use self::orders::{
-    Carrying, GiveUp, Interrupt, Marker, Moves, Order, Preparation, Prospect, Running, marks,
-};
 use self::outbox::Outbox;
 use self::owed::{Owed, View};
 use self::patience::NotLoggedIn;
@@ -85,15 +75,15 @@ use self::requests::Intake;
 use self::state::State;
 use self::swallow::Swallow;
 use self::tap::Tap;
+use crate::changeover::{Marker, Order};
 use crate::config::Login;
-use crate::gate::{Gate, Passes, Waiting};
-use crate::generation::{Current, Generation};
-use crate::metrics::{self, Metrics, Recorder};
+use crate::gate::{Passes, Waiting};
+use crate::generation::Generation;
+use crate::metrics::{self, Recorder};
 use crate::resp::{encode, reply};
-use crate::roster::{Member, Roster};
-use crate::scripts::Scripts;
-use crate::stop::Stop;
-use crate::strangers::{Stranger, Strangers};
+use crate::roster::Member;
+use crate::shared::Shared;
+use crate::strangers::Stranger;
 use crate::transport::{Peer, Socket, Stream, close_gently};
 use crate::uplink::{self, Fresh, Script};
 
@@ -109,52 +99,6 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
-}
-
-/// What all sessions share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Where requests are admitted.
-    pub gate: Arc<Gate>,
-    /// Tells of the end.
-    pub stop: Stop,
-    /// Those that have not logged in.
-    pub strangers: Arc<Strangers>,
-    /// The configuration in force.
-    pub current: Current,
-    /// All sessions, so that they can be told of a reload.
-    pub roster: Arc<Roster<Order>>,
-    /// What became of them at reloads.
-    pub moves: Moves,
-    /// Their ids.
-    pub ids: Ids,
-    /// Scripts that went by.
-    pub scripts: Scripts,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-}
-
-impl Shared {
-    /// For so many workers.
-    pub fn new(generation: Arc<Generation>, workers: usize) -> Arc<Self> {
-        Arc::new(Shared {
-            gate: Gate::new(workers),
-            stop: Stop::default(),
-            strangers: Arc::default(),
-            current: Current::new(generation),
-            roster: Roster::new(workers),
-            moves: Moves::default(),
-            ids: Ids::default(),
-            scripts: Scripts::default(),
-            metrics: Metrics::new(workers, &close::LABELS),
-        })
-    }
-
-    async fn dial(&self, generation: &Generation, script: Script) -> Result<Fresh, uplink::Error> {
-        let result = generation.uplink.dial(script).await;
-        self.metrics.count_connect(&result);
-        result
-    }
 }
 
 /// Serves one client until it or the proxy ends; `shard` is that of the worker it runs on.
@@ -195,7 +139,11 @@ pub async fn run(
     };
     reason.log(peer);
     let label = metrics::Reason { reason: reason.label() };
-    debug_assert!(close::LABELS.contains(&label.reason), "{} is not counted from 0", label.reason);
+    debug_assert!(
+        metrics::SESSION_ENDS.contains(&label.reason),
+        "{} is not counted from 0",
+        label.reason
+    );
     shared.metrics.closed.get_or_create(&label).inc();
     if reason.client_listens() {
         close_gently(client).await;

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
-use super::orders::{Marker, Preparation};
 use super::replay;
 use super::state::Carried;
 use super::swallow::{Meaning, Seen, Swallow};
 use super::{Dial, Link, Session, poll_read};
+use crate::changeover::{Marker, Preparation};
 use crate::command::Channel;
 use crate::resp::reply::{self, Scanner, Step};
 use crate::uplink::{Answer, Fresh, Id};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
-use super::blocking::{Blocked, Ticket, UNBLOCKED, Unblocked};
+use super::blocking::{Blocked, UNBLOCKED};
+use crate::changeover::{Ticket, Unblocked};
 use crate::gate::Waiting;
 use crate::resp::encode;
 

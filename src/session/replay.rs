@@ -4,9 +4,9 @@
 //! something changed since). The rest only once nothing is in flight any more (`last`): it would
 //! make the connection unfit to be told anything else, or its time matters.
 
-use super::ids::{At, Ids};
 use super::state::{Carried, Extras, State, Tracking};
 use super::transaction::{Fate, Transaction};
+use crate::changeover::client_ids::{At, ClientIds};
 use crate::command::Channel;
 use crate::resp::{Args, encode};
 use crate::uplink::{Answer, Script};
@@ -146,7 +146,7 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last<'a> {
     /// For the ids that requests in the transaction name.
-    pub(super) ids: &'a Ids,
+    pub(super) ids: &'a ClientIds,
     pub(super) at: At,
     pub(super) state: &'a State,
     pub(super) transaction: Option<&'a Transaction>,
@@ -328,7 +328,7 @@ mod tests {
         transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), Fate::Queued);
         let last = |aborted: bool| {
             let mut script = Script::default();
-            let ids = Ids::default();
+            let ids = ClientIds::default();
             let last = Last {
                 ids: &ids,
                 at: At::Next,

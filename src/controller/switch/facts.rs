@@ -7,8 +7,8 @@ use super::clock::Clock;
 use super::felt::FELT;
 use super::fence::READ_ONLY;
 use super::user::{Account, Categories, Description};
+use crate::changeover::Marker;
 use crate::resp::Args;
-use crate::session::Marker;
 
 /// As far as it is allowed to.
 #[derive(Debug, Clone, Default)]

@@ -23,10 +23,10 @@ use super::report::Report;
 use super::source::Source;
 use super::undo::{Undo, undo};
 use super::user::Account;
+use crate::changeover::{Finish, Preparation, Prospect};
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
-use crate::session::{Finish, Preparation, Prospect};
 
 /// Longer than anybody waits, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -1,4 +1,4 @@
-//! Ids of clients: what a client has seen stays valid after a handover. Pure, but for its lock.
+//! ClientIds of clients: what a client has seen stays valid after a handover. Pure, but for its lock.
 //!
 //! At first, an id is the uplink's. A server that is put in its place, or restarted, counts from 1 again.
 //! From then on, sessions keep the id that they had, and whoever comes later is given the uplink's plus
@@ -20,7 +20,7 @@ const NOBODY: u64 = i64::MAX as u64;
 
 /// Which uplink is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub enum At {
     /// That of the generation in force.
     Present,
     /// That of the generation that is being prepared.
@@ -29,7 +29,7 @@ pub(super) enum At {
 
 /// What ids mean at the uplink in force.
 #[derive(Debug, Default)]
-pub struct Ids {
+pub struct ClientIds {
     maps: Mutex<Maps>,
     /// Somebody's id is not the uplink's.
     differ: AtomicBool,
@@ -57,7 +57,7 @@ struct Maps {
 
 /// Where a reply has ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// It is one: CLIENT ID and GETREDIR.
     Number,
     /// Behind the text `id`: HELLO.
@@ -68,14 +68,14 @@ pub(super) enum Place {
     Lines,
 }
 
-impl Ids {
+impl ClientIds {
     fn maps(&self) -> MutexGuard<'_, Maps> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session has a connection with this id at the uplink of this epoch; gives the id that its
     /// client has seen, or will see.
-    pub(super) fn connected(&self, epoch: u64, seen: Option<u64>, present: u64) -> u64 {
+    pub fn connected(&self, epoch: u64, seen: Option<u64>, present: u64) -> u64 {
         let maps = &mut *self.maps();
         if std::mem::take(&mut maps.in_doubt) {
             maps.offset += OFFSET;
@@ -93,30 +93,30 @@ impl Ids {
     }
 
     /// The uplink has left a session, which stays.
-    pub(super) fn lost(&self, seen: u64) {
+    pub fn lost(&self, seen: u64) {
         self.differ.store(true, Ordering::Relaxed);
         let maps = &mut *self.maps();
         maps.in_doubt = true;
         maps.leave(seen);
     }
 
-    /// Ids are those of the uplink.
-    pub(super) fn are_the_uplinks(&self) -> bool {
+    /// ClientIds are those of the uplink.
+    pub fn are_the_uplinks(&self) -> bool {
         !self.differ.load(Ordering::Relaxed)
     }
 
     /// It has one at the next uplink, too.
-    pub(super) fn prepared(&self, seen: u64, next: u64) {
+    pub fn prepared(&self, seen: u64, next: u64) {
         self.maps().next.insert(seen, next);
     }
 
     /// Its id at the next uplink.
-    pub(super) fn next(&self, seen: u64) -> Option<u64> {
+    pub fn next(&self, seen: u64) -> Option<u64> {
         self.maps().next.get(&seen).copied()
     }
 
     /// The connection that was prepared for this session is given up, and another is made.
-    pub(super) fn unprepared(&self, seen: u64) {
+    pub fn unprepared(&self, seen: u64) {
         self.maps().next.remove(&seen);
     }
 
@@ -137,7 +137,7 @@ impl Ids {
     }
 
     /// A session is over.
-    pub(super) fn forget(&self, seen: u64) {
+    pub fn forget(&self, seen: u64) {
         let maps = &mut *self.maps();
         maps.leave(seen);
         maps.next.remove(&seen);
@@ -146,7 +146,7 @@ impl Ids {
 
     /// Its next EXEC must fail, or need not any more. CLIENT LIST shows that, as the uplink does of
     /// what it knows: whoever moves clients from this proxy to elsewhere goes by it.
-    pub(super) fn touched(&self, seen: u64, touched: bool) {
+    pub fn touched(&self, seen: u64, touched: bool) {
         self.differ.store(true, Ordering::Relaxed);
         let mut maps = self.maps();
         match touched {
@@ -160,7 +160,7 @@ impl Ids {
     }
 
     /// A session redirects its invalidations to another one than before, or does not any more.
-    pub(super) fn redirected(&self, before: Option<u64>, now: Option<u64>) {
+    pub fn redirected(&self, before: Option<u64>, now: Option<u64>) {
         let maps = &mut *self.maps();
         if let Some(before) = before
             && let Entry::Occupied(mut count) = maps.targets.entry(before)
@@ -175,12 +175,13 @@ impl Ids {
         }
     }
 
-    pub(super) fn is_target(&self, seen: u64) -> bool {
+    /// Whether invalidations of others are redirected to this one.
+    pub fn is_target(&self, seen: u64) -> bool {
         self.maps().targets.contains_key(&seen)
     }
 
     /// The uplink's id for one that a client names.
-    pub(super) fn present(&self, seen: u64) -> Option<u64> {
+    pub fn present(&self, seen: u64) -> Option<u64> {
         let maps = self.maps();
         let known = maps.present.get(&seen).copied();
         known.or_else(|| seen.checked_sub(maps.offset).filter(|id| *id < OFFSET))
@@ -194,7 +195,7 @@ impl Ids {
 
     /// A CLIENT request with the ids that it names replaced by those of an uplink; `None` if there are
     /// none to be replaced.
-    pub(super) fn request(&self, uplink: At, args: &[&[u8]]) -> Option<Vec<u8>> {
+    pub fn request(&self, uplink: At, args: &[&[u8]]) -> Option<Vec<u8>> {
         if uplink == At::Present && self.are_the_uplinks() {
             return None;
         }
@@ -220,7 +221,7 @@ impl Ids {
     }
 
     /// A whole reply with its ids replaced. Whatever has none is as it was.
-    pub(super) fn reply(&self, place: Place, reply: &[u8]) -> Vec<u8> {
+    pub fn reply(&self, place: Place, reply: &[u8]) -> Vec<u8> {
         match place {
             Place::Number => self.number_at(reply, 0),
             Place::Hello => self.number_after(reply, b"$2\r\nid\r\n"),
@@ -310,7 +311,7 @@ fn as_dirty(word: &[u8]) -> Vec<u8> {
 }
 
 /// Where the reply to this CLIENT request, or to HELLO, has ids.
-pub(super) fn place(args: &[&[u8]]) -> Option<Place> {
+pub fn place(args: &[&[u8]]) -> Option<Place> {
     match args {
         [name, ..] if name.eq_ignore_ascii_case(b"HELLO") => Some(Place::Hello),
         [_, sub, ..] => match &sub.to_ascii_uppercase()[..] {
@@ -324,7 +325,7 @@ pub(super) fn place(args: &[&[u8]]) -> Option<Place> {
 }
 
 /// A whole number that may be an id.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub fn number(text: &[u8]) -> Option<u64> {
     words::integer(text).and_then(|number| u64::try_from(number).ok())
 }
 
@@ -333,7 +334,7 @@ mod tests {
     use super::*;
     use crate::resp::Args;
 
-    fn request(ids: &Ids, line: &str) -> String {
+    fn request(ids: &ClientIds, line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let frame = ids.request(At::Present, &args).unwrap_or_else(|| encode::request(&args));
         let text = Args::new(&frame).map(String::from_utf8_lossy).collect::<Vec<_>>();
@@ -342,7 +343,7 @@ mod tests {
 
     #[test]
     fn an_id_that_was_seen_means_the_same_client_after_a_switch() {
-        let ids = Ids::default();
+        let ids = ClientIds::default();
         assert_eq!(ids.connected(0, None, 5), 5);
         assert_eq!(request(&ids, "CLIENT KILL ID 5"), "CLIENT KILL ID 5");
         ids.prepared(5, 90);
@@ -379,7 +380,7 @@ mod tests {
 
     #[test]
     fn replies_show_what_was_seen() {
-        let ids = Ids::default();
+        let ids = ClientIds::default();
         ids.connected(0, None, 5);
         ids.prepared(5, 90);
         ids.exchange();
@@ -413,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_server_that_was_restarted_gives_nobody_the_id_of_another() {
-        let ids = Ids::default();
+        let ids = ClientIds::default();
         assert_eq!((ids.connected(0, None, 5), ids.connected(0, None, 6)), (5, 6));
         assert!(ids.are_the_uplinks());
         ids.lost(5);
@@ -430,7 +431,7 @@ mod tests {
 
     #[test]
     fn targets_are_remembered_for_as_long_as_somebody_redirects_to_them() {
-        let ids = Ids::default();
+        let ids = ClientIds::default();
         let mut before = None;
         for target in 1..1000 {
             ids.redirected(before, Some(target));

@@ -1,0 +1,150 @@
+//! What a session is told, and what it answers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::attempt::{Finish, Preparation};
+use crate::transport::Peer;
+
+/// What a session is told by name. All of them also see a stop and a new generation.
+#[derive(Debug)]
+pub enum Order {
+    /// To connect to the next uplink, while the present one still serves.
+    Prepare(Arc<Preparation>, OwnedSemaphorePermit),
+    /// To have its blocking command interrupted.
+    Interrupt(mpsc::UnboundedSender<Interrupt>, OwnedSemaphorePermit),
+    /// To tell the next uplink the rest, now that nothing is in flight.
+    Finish(Arc<Finish>, OwnedSemaphorePermit),
+    /// And then of its open transaction.
+    Queue(OwnedSemaphorePermit),
+    /// To forget all that.
+    Abandon(OwnedSemaphorePermit),
+    /// To take the new generation now, if it has not yet.
+    Settle(OwnedSemaphorePermit),
+    /// To tell which request it waits for.
+    Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
+    /// To be closed for this reason, if it is one of those that are not waited for.
+    GiveUp(GiveUp, &'static str, OwnedSemaphorePermit),
+    /// To tell what a handover would make of it.
+    Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
+    /// To close if its client would not be let in any more, and to count that.
+    Review(Arc<AtomicU64>, OwnedSemaphorePermit),
+}
+
+/// Which sessions are not waited for any longer.
+#[derive(Debug, Clone, Copy)]
+pub enum GiveUp {
+    /// Sessions with a request that cannot be expected to end within this time.
+    Slow {
+        /// For how long clients may be held.
+        limit: Duration,
+        /// Commands that wait for data can be interrupted.
+        may_unblock: bool,
+    },
+    /// Sessions with any request that runs.
+    Running,
+}
+
+/// A blocking command that somebody else must have interrupted.
+#[derive(Debug)]
+pub struct Interrupt {
+    /// The id of the connection that waits.
+    pub id: u64,
+    /// Since when.
+    pub since: Instant,
+    /// Where to tell what came of it.
+    pub ticket: Arc<Ticket>,
+}
+
+/// What a handover would make of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Prospect {
+    /// The client.
+    pub client: Peer,
+    /// The database in use.
+    pub db: u32,
+    /// It has an uplink connection.
+    pub connected: bool,
+    /// It would be closed, for this.
+    pub closed_for: Option<&'static str>,
+    /// A command that waits could not be interrupted.
+    pub waits: bool,
+    /// It has used a command that has to do with the connection, and that is not known here.
+    pub unknown: bool,
+}
+
+/// A request that keeps the gate from being quiet.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The command's name.
+    pub command: String,
+    /// Who sent it.
+    pub client: Peer,
+    /// Since when the uplink has it; `None` while the client has not sent all of it.
+    pub since: Option<Instant>,
+    /// The client does not read its replies.
+    pub unread: bool,
+    /// It is a command that waits for data, and can be interrupted.
+    pub interruptible: bool,
+    /// When it ends by itself, if that is known.
+    pub until: Option<Instant>,
+}
+
+impl Running {
+    /// Whoever waits so long for it will, as far as one can see, wait in vain: it has been running for
+    /// longer than that already.
+    pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
+        let interrupted = self.interruptible && may_unblock;
+        let ends = self.until.is_some_and(|until| until <= Instant::now() + limit);
+        !interrupted && !ends && self.since.is_some_and(|since| since.elapsed() > limit)
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Running { command, client, .. } = self;
+        let command = command.to_ascii_uppercase();
+        match self.since {
+            Some(since) => {
+                write!(f, "{command} of {client} for {:.1} s", since.elapsed().as_secs_f64())?;
+            }
+            None => write!(f, "{command} of {client}, which has not sent all of it")?,
+        }
+        if self.unread { f.write_str(", which does not read its replies") } else { Ok(()) }
+    }
+}
+
+/// What became of a CLIENT UNBLOCK.
+#[derive(Debug, Default)]
+pub struct Ticket(AtomicU8);
+
+/// Its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unblocked {
+    /// Not known (yet).
+    Perhaps,
+    /// The command was interrupted.
+    Yes,
+    /// It was not waiting any more.
+    No,
+}
+
+impl Ticket {
+    /// Tells the session that asked.
+    pub fn answer(&self, unblocked: bool) {
+        self.0.store(if unblocked { 1 } else { 2 }, Ordering::Release);
+    }
+
+    /// What it was told.
+    pub fn answered(&self) -> Unblocked {
+        match self.0.load(Ordering::Acquire) {
+            1 => Unblocked::Yes,
+            2 => Unblocked::No,
+            _ => Unblocked::Perhaps,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What all sessions of the process share, with whoever commands them.
+
+use std::sync::Arc;
+
+use crate::changeover::{ClientIds, Moves, Order};
+use crate::gate::Gate;
+use crate::generation::{Current, Generation};
+use crate::metrics::{Metrics, SESSION_ENDS};
+use crate::roster::Roster;
+use crate::scripts::Scripts;
+use crate::stop::Stop;
+use crate::strangers::Strangers;
+use crate::uplink::{self, Fresh, Script};
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where requests are admitted.
+    pub gate: Arc<Gate>,
+    /// Tells of the end.
+    pub stop: Stop,
+    /// Those that have not logged in.
+    pub strangers: Arc<Strangers>,
+    /// The configuration in force.
+    pub current: Current,
+    /// All sessions, so that they can be told of a reload.
+    pub roster: Arc<Roster<Order>>,
+    /// What became of them at reloads.
+    pub moves: Moves,
+    /// Their ids.
+    pub ids: ClientIds,
+    /// Scripts that went by.
+    pub scripts: Scripts,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// For so many workers.
+    pub fn new(generation: Arc<Generation>, workers: usize) -> Arc<Self> {
+        Arc::new(Shared {
+            gate: Gate::new(workers),
+            stop: Stop::default(),
+            strangers: Arc::default(),
+            current: Current::new(generation),
+            roster: Roster::new(workers),
+            moves: Moves::default(),
+            ids: ClientIds::default(),
+            scripts: Scripts::default(),
+            metrics: Metrics::new(workers, &SESSION_ENDS),
+        })
+    }
+
+    /// Connects to the uplink for a client, and counts it.
+    pub async fn dial(
+        &self,
+        generation: &Generation,
+        script: Script,
+    ) -> Result<Fresh, uplink::Error> {
+        let result = generation.uplink.dial(script).await;
+        self.metrics.count_connect(&result);
+        result
+    }
+}
