@@ -1,8 +1,8 @@
 //! What all sessions of the process share, with whoever commands them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::changeover::{ClientIds, Moves, Order};
+use crate::changeover::{Attempt, ClientIds, Order};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
 use crate::metrics::{Metrics, SESSION_ENDS};
@@ -25,8 +25,8 @@ pub struct Shared {
     pub current: Current,
     /// All sessions, so that they can be told of a reload.
     pub roster: Arc<Roster<Order>>,
-    /// What became of them at reloads.
-    pub moves: Moves,
+    /// The last attempt to change the uplink that succeeded.
+    attempt: Mutex<Option<Arc<Attempt>>>,
     /// Their ids.
     pub ids: ClientIds,
     /// Scripts that went by.
@@ -44,11 +44,22 @@ impl Shared {
             strangers: Arc::default(),
             current: Current::new(generation),
             roster: Roster::new(workers),
-            moves: Moves::default(),
+            attempt: Mutex::default(),
             ids: ClientIds::default(),
             scripts: Scripts::default(),
             metrics: Metrics::new(workers, &SESSION_ENDS),
         })
+    }
+
+    /// Puts the generation of this attempt in force. Whoever sees the generation sees the attempt.
+    pub fn exchange(&self, attempt: &Arc<Attempt>) {
+        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt.clone());
+        self.current.exchange(attempt.generation().clone());
+    }
+
+    /// The attempt that has brought the uplink in force; `None` if that is there since the start.
+    pub fn attempt(&self) -> Option<Arc<Attempt>> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Connects to the uplink for a client, and counts it.

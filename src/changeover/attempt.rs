@@ -1,7 +1,7 @@
 //! One change of the uplink: what it is made for, how far it has come, and what became of the sessions.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::marker::Marker;
 use crate::generation::Generation;
@@ -11,120 +11,67 @@ use crate::uplink::{self, Fresh};
 /// Sessions whose closing is told one by one.
 const NAMED: usize = 20;
 
-/// New uplink connections, on their way.
+/// One change of the uplink.
 #[derive(Debug)]
-pub struct Preparation {
+pub struct Attempt {
     generation: Arc<Generation>,
     marker: Option<Arc<Marker>>,
     related: bool,
     force: bool,
     listened: AtomicBool,
     published: AtomicBool,
+    /// Connections to the new uplink that were made ready ahead.
     ready: AtomicU64,
-    fault: OnceLock<String>,
+    /// What became of the sessions.
+    pub outcome: Outcome,
+    inner: Mutex<Inner>,
 }
 
-impl Preparation {
-    /// For the uplink of this generation. Without a marker, PINGs are the marks. If it is `related`
-    /// to the one before, what is published at the one comes to the other. With `force`, whoever cannot
-    /// be carried is closed, whatever that is for.
-    pub fn new(
-        generation: Arc<Generation>,
-        marker: Option<Arc<Marker>>,
-        related: bool,
-        force: bool,
-    ) -> Arc<Self> {
-        Arc::new(Preparation {
-            generation,
-            marker,
-            related,
-            force,
-            listened: AtomicBool::new(false),
-            published: AtomicBool::new(false),
-            ready: AtomicU64::new(0),
-            fault: OnceLock::new(),
-        })
-    }
-
-    /// What it is made for.
-    pub fn generation(&self) -> &Arc<Generation> {
-        &self.generation
-    }
-
-    /// The proxy's own channel, if both uplinks' users may have it.
-    pub fn marker(&self) -> Option<&Arc<Marker>> {
-        self.marker.as_ref()
-    }
-
-    /// The same, at the new uplink. Where that is not related, all that it says before it is in
-    /// force is passed over.
-    pub fn next_marker(&self) -> Option<&Arc<Marker>> {
-        self.marker().filter(|_| self.related)
-    }
-
-    /// Connections that are ready.
-    pub fn ready(&self) -> u64 {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// Why one of them could not be made.
-    pub fn fault(&self) -> Option<&String> {
-        self.fault.get()
-    }
-
-    /// One of them is made, or not.
-    pub fn note(&self, result: &Result<Fresh, uplink::Error>) {
-        match result {
-            Ok(_) => {
-                self.ready.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(why) if self.costs_one_client(why) => {}
-            // The first one counts.
-            Err(why) => drop(self.fault.set(why.to_string())),
-        }
-    }
-
-    /// For this, the client is closed, and the others are moved.
-    pub fn costs_one_client(&self, why: &uplink::Error) -> bool {
-        matches!(why, uplink::Error::Setup { is_about_one_client, .. }
-            if self.force || *is_about_one_client)
-    }
-
-    /// A session waits for the mark.
-    pub fn listen(&self) {
-        self.listened.store(true, Ordering::Release);
-    }
-
-    /// Whether one does.
-    pub fn is_listened(&self) -> bool {
-        self.listened.load(Ordering::Acquire)
-    }
-
-    /// Whether it is.
-    pub fn is_published(&self) -> bool {
-        self.published.load(Ordering::Acquire)
-    }
-
-    /// The mark is on its way to all sessions that listen, on both uplinks.
-    pub fn published(&self) {
-        self.published.store(true, Ordering::Release);
-    }
+#[derive(Debug, Default)]
+struct Inner {
+    fault: Option<String>,
+    watching: Vec<Watching>,
+    unfinished: Vec<Peer>,
+    closed: Vec<(Peer, &'static str)>,
 }
 
-/// The last part of a reload, for all sessions.
-#[derive(Debug)]
-pub struct Finish {
-    preparation: Arc<Preparation>,
-    /// Whether somebody asks the old uplink about watched keys.
-    asks: bool,
-    /// It is no use to ask the old uplink anything.
-    old_is_gone: bool,
-    watching: Mutex<Vec<Watching>>,
-    unfinished: Mutex<Vec<Peer>>,
-    fault: OnceLock<String>,
+/// How many sessions came to what.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Sessions whose uplink was exchanged.
+    pub moved: AtomicU64,
+    /// Of these, sessions whose new connection was ready.
+    pub made_ready: AtomicU64,
+    /// Sessions that were closed, for what they had cannot be carried.
+    pub closed: AtomicU64,
+    /// Open transactions that were carried.
+    pub transactions: AtomicU64,
+    /// Sessions with watched keys that nobody touched.
+    pub watched: AtomicU64,
+    /// Sessions with watched keys that somebody touched, or that nobody could be asked about.
+    pub touched: AtomicU64,
+    /// Commands that waited for data.
+    pub blocked: AtomicU64,
+    /// Sessions with subscriptions.
+    pub subscribed: AtomicU64,
+    /// Sessions with client-side caching.
+    pub tracking: AtomicU64,
+    /// Sessions with MONITOR.
+    pub monitors: AtomicU64,
 }
 
-/// Keys of which it must be asked whether they were touched since they are watched.
+/// What the old uplink can be asked during the cutover, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldUplink {
+    /// It is gone: asking it is no use.
+    Gone,
+    /// Each session asks for itself.
+    AskedBySessions,
+    /// Sessions ask for themselves, but for watched keys, which somebody asks about for all.
+    AskedForAll,
+}
+
+/// Keys of which the old uplink must be asked whether they were touched since they are watched.
 #[derive(Debug)]
 pub struct Watching {
     /// The connection's id at the old uplink.
@@ -135,123 +82,150 @@ pub struct Watching {
     pub untouched: Arc<AtomicBool>,
 }
 
-impl Finish {
-    /// With `asks`, [`Finish::take_watching`] will be asked of the old uplink.
-    pub fn new(preparation: Arc<Preparation>, asks: bool, old_is_gone: bool) -> Arc<Self> {
-        Arc::new(Finish {
-            preparation,
-            asks,
-            old_is_gone,
-            watching: Mutex::default(),
-            unfinished: Mutex::default(),
-            fault: OnceLock::new(),
+impl Attempt {
+    /// To change to the uplink of this generation. Without a marker, PINGs are the marks. If it is
+    /// `related` to the one before, what is published at the one comes to the other. With `force`, a
+    /// client that cannot be carried is closed, whatever that is for.
+    pub fn new(
+        generation: Arc<Generation>,
+        marker: Option<Arc<Marker>>,
+        related: bool,
+        force: bool,
+    ) -> Arc<Self> {
+        Arc::new(Attempt {
+            generation,
+            marker,
+            related,
+            force,
+            listened: AtomicBool::new(false),
+            published: AtomicBool::new(false),
+            ready: AtomicU64::new(0),
+            outcome: Outcome::default(),
+            inner: Mutex::default(),
         })
     }
 
-    /// What was made ready.
-    pub fn preparation(&self) -> &Arc<Preparation> {
-        &self.preparation
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody asks the old uplink about watched keys.
-    pub fn asks(&self) -> bool {
-        self.asks
+    /// The generation that is to come in force.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
     }
 
-    /// It is no use to ask the old uplink anything.
-    pub fn old_is_gone(&self) -> bool {
-        self.old_is_gone
+    /// The proxy's own channel, if both uplinks' users may have it.
+    pub fn marker(&self) -> Option<&Arc<Marker>> {
+        self.marker.as_ref()
+    }
+
+    /// The proxy's own channel at the new uplink. Where that is not related to the old one, all that it
+    /// says before it is in force is passed over.
+    pub fn next_marker(&self) -> Option<&Arc<Marker>> {
+        self.marker().filter(|_| self.related)
+    }
+
+    /// Connections that are ready.
+    pub fn ready(&self) -> u64 {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Why the attempt must be given up, if it must.
+    pub fn fault(&self) -> Option<String> {
+        self.inner().fault.clone()
+    }
+
+    /// Whether it must be given up.
+    pub fn has_failed(&self) -> bool {
+        self.inner().fault.is_some()
+    }
+
+    fn fail(&self, why: String) {
+        // The first fault counts.
+        self.inner().fault.get_or_insert(why);
+    }
+
+    /// A connection to the new uplink was made ready, or not.
+    pub fn connected(&self, result: &Result<Fresh, uplink::Error>) {
+        match result {
+            Ok(_) => {
+                self.ready.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(why) if self.costs_one_client(why) => {}
+            Err(why) => self.fail(why.to_string()),
+        }
+    }
+
+    /// For this fault, one client is closed, and the others are moved.
+    pub fn costs_one_client(&self, why: &uplink::Error) -> bool {
+        matches!(why, uplink::Error::Setup { is_about_one_client, .. }
+            if self.force || *is_about_one_client)
+    }
+
+    /// A session waits for the mark.
+    pub fn listen(&self) {
+        self.listened.store(true, Ordering::Release);
+    }
+
+    /// Whether a session waits for the mark.
+    pub fn is_listened(&self) -> bool {
+        self.listened.load(Ordering::Acquire)
+    }
+
+    /// The mark is on its way to all sessions that listen, on both uplinks.
+    pub fn published(&self) {
+        self.published.store(true, Ordering::Release);
+    }
+
+    /// Whether the mark is on its way.
+    pub fn is_published(&self) -> bool {
+        self.published.load(Ordering::Acquire)
     }
 
     /// The old uplink is to be asked about these keys.
     pub fn watch(&self, watching: Watching) {
-        lock(&self.watching).push(watching);
+        self.inner().watching.push(watching);
     }
 
-    /// A client has more to tell.
+    /// The keys that the old uplink is to be asked about.
+    pub fn take_watching(&self) -> Vec<Watching> {
+        std::mem::take(&mut self.inner().watching)
+    }
+
+    /// A client's session has more to tell the new uplink while the gate is shut.
     pub fn begin(&self, client: Peer) {
-        lock(&self.unfinished).push(client);
+        self.inner().unfinished.push(client);
     }
 
-    /// It has told all.
+    /// That session has told everything.
     pub fn end(&self, client: Peer) {
-        let mut unfinished = lock(&self.unfinished);
+        let unfinished = &mut self.inner().unfinished;
         if let Some(at) = unfinished.iter().position(|it| *it == client) {
             unfinished.swap_remove(at);
         }
     }
 
-    /// The sessions that have more to tell.
+    /// The clients whose sessions have more to tell.
     pub fn unfinished(&self) -> Vec<Peer> {
-        lock(&self.unfinished).clone()
+        self.inner().unfinished.clone()
     }
 
-    /// What there is to be asked.
-    pub fn take_watching(&self) -> Vec<Watching> {
-        std::mem::take(&mut lock(&self.watching))
+    /// A client could not be carried over.
+    pub fn not_carried(&self, client: Peer, why: &uplink::Error) {
+        self.fail(format!("for client {client}: {why}"));
     }
 
-    /// Why a session could not be carried over.
-    pub fn fault(&self) -> Option<&String> {
-        self.fault.get()
-    }
-
-    /// A session could not be carried over.
-    pub fn fail(&self, client: Peer, why: &str) {
-        // The first one counts.
-        let _ = self.fault.set(format!("for client {client}: {why}"));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What became of the sessions at all reloads so far.
-#[derive(Debug, Default)]
-pub struct Moves {
-    /// Their uplink was exchanged.
-    pub moved: AtomicU64,
-    /// For one that was ready.
-    pub made_ready: AtomicU64,
-    /// They were closed, for what they had cannot be carried.
-    pub closed: AtomicU64,
-    /// What they carried.
-    pub carrying: Carrying,
-    named: Mutex<Vec<(Peer, &'static str)>>,
-}
-
-/// How many of them carried what.
-#[derive(Debug, Default)]
-pub struct Carrying {
-    /// Open transactions.
-    pub transactions: AtomicU64,
-    /// Watched keys that nobody touched.
-    pub watched: AtomicU64,
-    /// Watched keys that somebody touched, or that nobody could be asked about.
-    pub touched: AtomicU64,
-    /// Commands that waited for data.
-    pub blocked: AtomicU64,
-    /// Subscriptions.
-    pub subscribed: AtomicU64,
-    /// Client-side caching.
-    pub tracking: AtomicU64,
-    /// MONITOR.
-    pub monitors: AtomicU64,
-}
-
-impl Moves {
-    /// The sessions that were closed since this was asked last, or some of them.
-    pub fn take_named(&self) -> Vec<(Peer, &'static str)> {
-        std::mem::take(&mut self.named.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A client was closed, for this could not be carried.
+    /// A client is closed, for this.
     pub fn close(&self, client: Peer, what: &'static str) {
-        self.closed.fetch_add(1, Ordering::Relaxed);
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.len() < NAMED {
-            named.push((client, what));
+        self.outcome.closed.fetch_add(1, Ordering::Relaxed);
+        let closed = &mut self.inner().closed;
+        if closed.len() < NAMED {
+            closed.push((client, what));
         }
+    }
+
+    /// Clients that were closed, and why; some of them, if there are many.
+    pub fn closed(&self) -> Vec<(Peer, &'static str)> {
+        self.inner().closed.clone()
     }
 }

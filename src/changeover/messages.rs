@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::attempt::{Finish, Preparation};
+use super::attempt::{Attempt, OldUplink};
 use crate::transport::Peer;
 
 /// What a session is told by name. All of them also see a stop and a new generation.
 #[derive(Debug)]
 pub enum Order {
     /// To connect to the next uplink, while the present one still serves.
-    Prepare(Arc<Preparation>, OwnedSemaphorePermit),
+    Prepare(Arc<Attempt>, OwnedSemaphorePermit),
     /// To have its blocking command interrupted.
     Interrupt(mpsc::UnboundedSender<Interrupt>, OwnedSemaphorePermit),
     /// To tell the next uplink the rest, now that nothing is in flight.
-    Finish(Arc<Finish>, OwnedSemaphorePermit),
+    Cutover(Arc<Attempt>, OldUplink, OwnedSemaphorePermit),
     /// And then of its open transaction.
     Queue(OwnedSemaphorePermit),
     /// To forget all that.
@@ -28,7 +28,7 @@ pub enum Order {
     /// To tell which request it waits for.
     Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
     /// To be closed for this reason, if it is one of those that are not waited for.
-    GiveUp(GiveUp, &'static str, OwnedSemaphorePermit),
+    GiveUp(Arc<Attempt>, GiveUp, &'static str, OwnedSemaphorePermit),
     /// To tell what a handover would make of it.
     Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
     /// To close if its client would not be let in any more, and to count that.

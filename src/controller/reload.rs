@@ -15,7 +15,7 @@ use super::predict::Closed;
 use super::sides::Sides;
 use super::swap::{Swap, refused};
 use super::{Change, Controller, Error, WOKEN, lock, remember, stopping};
-use crate::changeover::{Moves, Order, Running};
+use crate::changeover::{Attempt, Order, Running};
 use crate::config::{self, Draft, Fault};
 use crate::generation::{self, Generation, Readiness};
 use crate::limits;
@@ -110,7 +110,7 @@ pub(super) struct HeldUp {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) pause: Option<Duration>,
-    pub(super) moved: Moved,
+    pub(super) attempt: Option<Arc<Attempt>>,
     pub(super) held_up_by: Vec<Running>,
     pub(super) warnings: Vec<String>,
 }
@@ -187,7 +187,6 @@ impl Controller {
         let before = self.shared.current.number();
         notify::reloading();
         let mut done = Done::default();
-        let tally = Tally::begin(&self.shared.moves);
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
@@ -196,7 +195,6 @@ impl Controller {
                 Err(why) => Err(self.end_panicked(before, &why).await),
             },
         };
-        tally.end(&self.shared.moves, &mut done.moved);
         let record = self.record(by, begun.elapsed(), before, done, &result);
         match result {
             Ok(()) => Ok(record),
@@ -223,7 +221,8 @@ impl Controller {
             let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
             done.warnings.extend(sides.warning().cloned());
             let mut following = Following::of(by, &before, &generation, &sides).await?;
-            let preparation = self.prepare(&generation, &mut sides, force).await?;
+            let attempt = self.prepare(&generation, &mut sides, force).await?;
+            done.attempt = Some(attempt.clone());
             // That may have taken a while.
             if let Err(why) = following.closely(&mut sides).await {
                 self.abandon().await;
@@ -231,14 +230,8 @@ impl Controller {
             }
             self.stage(Stage::Pausing);
             let limit = before.settings.pause_time_limit;
-            let swap = Swap {
-                by: "reload",
-                limit,
-                force,
-                before: &before,
-                sockets: &sockets,
-                preparation,
-            };
+            let swap =
+                Swap { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
             let exchanged = self.swap(&swap, &mut sides, &mut following, done).await?;
             *lock(&self.not_reached) = None;
             exchanged
@@ -357,7 +350,7 @@ impl Controller {
             uplink: generation.uplink.config.addr.to_string(),
             duration_ms: milliseconds(duration),
             pause_ms: done.pause.map(milliseconds),
-            moved: done.moved,
+            moved: done.moved(),
             faults,
             held_up_by,
             warnings: done.warnings,
@@ -403,60 +396,27 @@ struct HandedOver {
     monitors: u64,
 }
 
-impl HandedOver {
-    fn so_far(moves: &Moves) -> Self {
+impl Done {
+    /// What became of the clients so far.
+    pub(super) fn moved(&self) -> Moved {
+        let Some(attempt) = &self.attempt else { return Moved::default() };
         let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let carrying = &moves.carrying;
-        HandedOver {
-            made_ready: now(&moves.made_ready),
-            transactions: now(&carrying.transactions),
-            watched: now(&carrying.watched),
-            touched: now(&carrying.touched),
-            blocked: now(&carrying.blocked),
-            subscribed: now(&carrying.subscribed),
-            tracking: now(&carrying.tracking),
-            monitors: now(&carrying.monitors),
+        let outcome = &attempt.outcome;
+        Moved {
+            sessions_moved: now(&outcome.moved),
+            handed_over: HandedOver {
+                made_ready: now(&outcome.made_ready),
+                transactions: now(&outcome.transactions),
+                watched: now(&outcome.watched),
+                touched: now(&outcome.touched),
+                blocked: now(&outcome.blocked),
+                subscribed: now(&outcome.subscribed),
+                tracking: now(&outcome.tracking),
+                monitors: now(&outcome.monitors),
+            },
+            sessions_closed: now(&outcome.closed),
+            closed: attempt.closed().iter().map(Closed::from).collect(),
         }
-    }
-
-    fn since(self, before: HandedOver) -> Self {
-        HandedOver {
-            made_ready: self.made_ready - before.made_ready,
-            transactions: self.transactions - before.transactions,
-            watched: self.watched - before.watched,
-            touched: self.touched - before.touched,
-            blocked: self.blocked - before.blocked,
-            subscribed: self.subscribed - before.subscribed,
-            tracking: self.tracking - before.tracking,
-            monitors: self.monitors - before.monitors,
-        }
-    }
-}
-
-/// What was counted before.
-pub(super) struct Tally {
-    moved: u64,
-    closed: u64,
-    handed_over: HandedOver,
-}
-
-impl Tally {
-    pub(super) fn begin(moves: &Moves) -> Self {
-        Tally {
-            moved: moves.moved.load(Ordering::Relaxed),
-            closed: moves.closed.load(Ordering::Relaxed),
-            handed_over: HandedOver::so_far(moves),
-        }
-    }
-
-    pub(super) fn end(self, moves: &Moves, moved: &mut Moved) {
-        let named = moves.take_named();
-        *moved = Moved {
-            sessions_moved: moves.moved.load(Ordering::Relaxed) - self.moved,
-            handed_over: HandedOver::so_far(moves).since(self.handed_over),
-            sessions_closed: moves.closed.load(Ordering::Relaxed) - self.closed,
-            closed: named.iter().map(Closed::from).collect(),
-        };
     }
 }
 

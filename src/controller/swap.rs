@@ -13,7 +13,7 @@ use super::panics::{Panicked, caught, caught_now, point};
 use super::reload::Done;
 use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
-use crate::changeover::{Finish, GiveUp, Order, Preparation, Running, facets};
+use crate::changeover::{Attempt, GiveUp, OldUplink, Order, Running, facets};
 use crate::config::Fault;
 use crate::gate::Hold;
 use crate::generation::Generation;
@@ -45,7 +45,7 @@ pub(super) struct Swap<'a> {
     pub(super) force: bool,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
-    pub(super) preparation: Arc<Preparation>,
+    pub(super) attempt: Arc<Attempt>,
 }
 
 /// The gate is shut for an exchange, and nothing is in flight.
@@ -127,19 +127,19 @@ impl Controller {
         generation: &Arc<Generation>,
         sides: &mut Sides,
         force: bool,
-    ) -> Result<Arc<Preparation>, Error> {
+    ) -> Result<Arc<Attempt>, Error> {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
         sides.loading.ahead(&self.shared).await;
-        let preparation =
-            Preparation::new(generation.clone(), sides.marker.clone(), sides.are_related(), force);
-        let failed = || preparation.fault().is_some();
-        let prepare = |permit| Order::Prepare(preparation.clone(), permit);
+        let attempt =
+            Attempt::new(generation.clone(), sides.marker.clone(), sides.are_related(), force);
+        let failed = || attempt.has_failed();
+        let prepare = |permit| Order::Prepare(attempt.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
         let addr = &generation.uplink.config.addr;
-        let mut fault = preparation.fault().map(|why| {
-            let ready = preparation.ready();
+        let mut fault = attempt.fault().map(|why| {
+            let ready = attempt.ready();
             Fault::new(format!(
                 "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
             ))
@@ -151,7 +151,7 @@ impl Controller {
             fault = generation.uplink.verify().await.err();
         }
         match fault {
-            None => Ok(preparation),
+            None => Ok(attempt),
             Some(fault) => {
                 self.abandon().await;
                 Err(refused(fault))
@@ -179,11 +179,11 @@ impl Controller {
             // What was written to keys before they are watched there is no touch.
             let caught_up = timeout_at(held.deadline, following.catch_up()).await;
             caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
-            let finish = self.finish(swap, sides, &held).await?;
-            self.queue(swap, &finish, held.deadline).await?;
+            self.finish(swap, sides, &held).await?;
+            self.queue(swap, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.
-                swap.preparation.generation().uplink.verify().await.map_err(refused)?;
+                swap.attempt.generation().uplink.verify().await.map_err(refused)?;
             }
             Ok(())
         });
@@ -220,7 +220,7 @@ impl Controller {
                 true => GiveUp::Running,
                 false => GiveUp::Slow { limit: swap.limit, may_unblock: sides.may_unblock },
             };
-            self.give_up(which, sides).await;
+            self.give_up(swap, which, sides).await;
             return Ok(());
         }
         let why = swap.held_up(sides, &in_the_way);
@@ -229,9 +229,9 @@ impl Controller {
         Err(why)
     }
 
-    async fn give_up(&self, which: GiveUp, sides: &Sides) {
+    async fn give_up(&self, swap: &Swap<'_>, which: GiveUp, sides: &Sides) {
         let reason = given_up_for(sides);
-        let order = |permit| Order::GiveUp(which, reason, permit);
+        let order = |permit| Order::GiveUp(swap.attempt.clone(), which, reason, permit);
         self.shared.roster.tell_each(WOKEN, || false, order).await;
     }
 
@@ -252,7 +252,7 @@ impl Controller {
         }
         let running = self.running().await;
         if swap.force {
-            self.give_up(GiveUp::Running, sides).await;
+            self.give_up(swap, GiveUp::Running, sides).await;
             let now = Instant::now();
             if hold.quiesced_by(now + CLOSED_WITHIN).await {
                 // The others have the whole time for what is left to be done.
@@ -278,7 +278,7 @@ impl Controller {
         let retired = caught_now(|| self.reception.retire(swap.sockets, swap.before));
         let renumbered = caught_now(|| self.shared.ids.exchange());
         let scripts = caught_now(|| self.shared.scripts.moved());
-        self.shared.current.exchange(swap.preparation.generation().clone());
+        self.shared.exchange(&swap.attempt);
         // Before the gate opens: whoever is let in must see it.
         self.shared.roster.announce();
         held.release(done);
@@ -328,21 +328,25 @@ impl Controller {
         swap: &Swap<'_>,
         sides: &mut Sides,
         held: &Held,
-    ) -> Result<Arc<Finish>, Error> {
-        let (preparation, deadline) = (&swap.preparation, held.deadline);
-        let addr = &preparation.generation().uplink.config.addr;
-        let finish = Finish::new(preparation.clone(), sides.may_list, sides.old_is_gone());
+    ) -> Result<(), Error> {
+        let (attempt, deadline) = (&swap.attempt, held.deadline);
+        let addr = &attempt.generation().uplink.config.addr;
+        let old = match sides.may_list {
+            _ if sides.old_is_gone() => OldUplink::Gone,
+            true => OldUplink::AskedForAll,
+            false => OldUplink::AskedBySessions,
+        };
         for redirects in [0, facets::REDIRECTS] {
             let last =
                 |bits: u32| bits & (facets::LAST | facets::REDIRECTS) == facets::LAST | redirects;
-            let order = |permit| Order::Finish(finish.clone(), permit);
-            self.tell_last(swap, &finish, deadline, last, order).await?;
+            let order = |permit| Order::Cutover(attempt.clone(), old, permit);
+            self.tell_last(swap, deadline, last, order).await?;
         }
-        sides.ask_watched(finish.take_watching(), deadline).await;
+        sides.ask_watched(attempt.take_watching(), deadline).await;
         sides.loading.rest(&self.shared, deadline).await;
         // What was written to a master reaches its replica before this does.
-        if sides.marker.is_some() && (preparation.is_listened() || sides.is_replica()) {
-            preparation.published();
+        if sides.marker.is_some() && (attempt.is_listened() || sides.is_replica()) {
+            attempt.published();
             match timeout_at(deadline, sides.publish_mark()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => {
@@ -353,39 +357,34 @@ impl Controller {
                 }
             }
         }
-        Ok(finish)
+        Ok(())
     }
 
     /// And open transactions. A replica would not queue what writes.
-    pub(super) async fn queue(
-        &self,
-        swap: &Swap<'_>,
-        finish: &Arc<Finish>,
-        deadline: Instant,
-    ) -> Result<(), Error> {
+    pub(super) async fn queue(&self, swap: &Swap<'_>, deadline: Instant) -> Result<(), Error> {
         let open = |bits: u32| bits & facets::TRANSACTION > 0;
-        self.tell_last(swap, finish, deadline, open, Order::Queue).await
+        self.tell_last(swap, deadline, open, Order::Queue).await
     }
 
     async fn tell_last(
         &self,
         swap: &Swap<'_>,
-        finish: &Arc<Finish>,
         deadline: Instant,
         wanted: impl Fn(u32) -> bool,
         order: impl Fn(OwnedSemaphorePermit) -> Order,
     ) -> Result<(), Error> {
-        let failed = || finish.fault().is_some();
+        let attempt = &swap.attempt;
+        let failed = || attempt.has_failed();
         let telling = self.shared.roster.tell_some(wanted, FINISHED, failed, order);
         if timeout_at(deadline, telling).await.is_err() {
-            let clients = finish.unfinished();
+            let clients = attempt.unfinished();
             let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();
             let (count, named) = (clients.len(), named.join(", "));
             let what = format!("the state of {count} clients ({named}) could not be handed over");
             return Err(swap.late(&format!("{what} in time"), ""));
         }
-        let Some(why) = finish.fault() else { return Ok(()) };
-        let addr = &swap.preparation.generation().uplink.config.addr;
+        let Some(why) = attempt.fault() else { return Ok(()) };
+        let addr = &swap.attempt.generation().uplink.config.addr;
         Err(refused(Fault::new(format!("could not hand over to uplink: {addr} {why}"))))
     }
 }

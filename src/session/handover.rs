@@ -1,7 +1,7 @@
 //! A new generation: the uplink is exchanged at a safe point, for one that was made ready before.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
-use crate::changeover::{GiveUp, Order, Prospect, Running, facets};
+use crate::changeover::{Attempt, GiveUp, Order, Prospect, Running, facets};
 use crate::generation::Shown;
 use crate::resp::reply;
 use crate::uplink::Fresh;
@@ -36,9 +36,9 @@ impl Session {
         }
         for order in orders {
             match order {
-                Order::Prepare(preparation, permit) => self.prepare(preparation, permit),
+                Order::Prepare(attempt, permit) => self.prepare(attempt, permit),
                 Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
-                Order::Finish(finish, permit) => self.begin_last(finish, permit),
+                Order::Cutover(attempt, old, permit) => self.begin_last(attempt, old, permit),
                 Order::Queue(permit) => self.begin_queue(permit),
                 Order::Abandon(_permit) => self.abandon(),
                 Order::Settle(permit) => self.settling = self.leaving.then_some(permit),
@@ -48,7 +48,9 @@ impl Session {
                         let _ = to.send(running);
                     }
                 }
-                Order::GiveUp(which, reason, _permit) => self.give_up(which, reason),
+                Order::GiveUp(attempt, which, reason, _permit) => {
+                    self.give_up(&attempt, which, reason);
+                }
                 Order::Predict(to, _permit) => {
                     // As above.
                     let _ = to.send(self.prospect());
@@ -92,13 +94,13 @@ impl Session {
     }
 
     /// The others are not to wait for this one.
-    fn give_up(&mut self, which: GiveUp, reason: &'static str) {
+    fn give_up(&mut self, attempt: &Attempt, which: GiveUp, reason: &'static str) {
         let is_one = self.running().is_some_and(|running| match which {
             GiveUp::Running => true,
             GiveUp::Slow { limit, may_unblock } => running.is_slow(limit, may_unblock),
         });
         if is_one {
-            self.shared.moves.close(self.peer, reason);
+            attempt.close(self.peer, reason);
             self.lose_uplink(Reason::NotCarried(reason));
         }
     }
@@ -199,8 +201,7 @@ impl Session {
             return;
         }
         if let Some(what) = self.uncarried().filter(|_| self.is_connected()) {
-            self.shared.moves.close(self.peer, what);
-            return self.lose_uplink(Reason::NotCarried(what));
+            return self.lose_uncarried(what);
         }
         if self.may_leave() {
             self.exchange();
@@ -210,12 +211,21 @@ impl Session {
         }
     }
 
+    /// The uplink is replaced, and this cannot be carried over.
+    fn lose_uncarried(&mut self, what: &'static str) {
+        if let Some(attempt) = self.shared.attempt() {
+            attempt.close(self.peer, what);
+        }
+        self.lose_uplink(Reason::NotCarried(what));
+    }
+
     /// The old uplink has said all that it has to say.
     fn may_leave(&self) -> bool {
         let awaits_mark = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_mark());
-        let published = self.next.as_ref().is_some_and(|next| {
-            next.preparation.marker().is_none() || next.preparation.is_published()
-        });
+        let published = self
+            .next
+            .as_ref()
+            .is_some_and(|next| next.attempt.marker().is_none() || next.attempt.is_published());
         !(self.replies.in_frame() || (awaits_mark && published && self.is_connected()))
     }
 
@@ -229,8 +239,7 @@ impl Session {
             return true;
         }
         if self.leave_by.is_some_and(|at| self.poll_timer(at, cx).is_ready()) {
-            self.shared.moves.close(self.peer, UNREAD);
-            self.lose_uplink(Reason::NotCarried(UNREAD));
+            self.lose_uncarried(UNREAD);
         }
         false
     }
@@ -286,8 +295,7 @@ impl Session {
         self.settling = None;
         // Without one that is ready, the next request will dial.
         let next = self.next.take();
-        let made_ready =
-            next.filter(|it| Arc::ptr_eq(it.preparation.generation(), &self.generation));
+        let made_ready = next.filter(|it| Arc::ptr_eq(it.attempt.generation(), &self.generation));
         let redirected = made_ready.as_ref().is_some_and(|next| next.redirected);
         if let Some(next) = made_ready {
             self.take_next(*next);
@@ -334,20 +342,22 @@ impl Session {
     }
 
     fn count_move(&self) {
-        let add = |counter: &AtomicU64, when: bool| {
-            counter.fetch_add(u64::from(when), Ordering::Relaxed);
-        };
-        let moves = &self.shared.moves;
-        add(&moves.moved, true);
-        add(&moves.made_ready, matches!(self.uplink, Link::Live(_)));
-        let carrying = &moves.carrying;
-        add(&carrying.transactions, self.intake.transaction.is_some());
-        add(&carrying.watched, self.state.watching() && !self.state.touched);
-        add(&carrying.touched, self.state.touched);
-        add(&carrying.blocked, self.is_interrupted());
-        add(&carrying.subscribed, self.state.subscribed());
-        add(&carrying.tracking, self.state.tracking().is_some());
-        add(&carrying.monitors, self.state.monitor);
+        let Some(attempt) = self.shared.attempt() else { return };
+        let (outcome, state) = (&attempt.outcome, &self.state);
+        let watching = state.watching();
+        for (counter, is_one) in [
+            (&outcome.moved, true),
+            (&outcome.made_ready, matches!(self.uplink, Link::Live(_))),
+            (&outcome.transactions, self.intake.transaction.is_some()),
+            (&outcome.watched, watching && !state.touched),
+            (&outcome.touched, state.touched),
+            (&outcome.blocked, self.is_interrupted()),
+            (&outcome.subscribed, state.subscribed()),
+            (&outcome.tracking, state.tracking().is_some()),
+            (&outcome.monitors, state.monitor),
+        ] {
+            counter.fetch_add(u64::from(is_one), Ordering::Relaxed);
+        }
     }
 
     /// What the client has cached, the new uplink knows nothing of.

@@ -8,20 +8,21 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::awaited::{Awaited, Question};
 use super::blocking;
-use super::next::{Next, NextLink};
+use super::next::{self, Next, NextLink};
 use super::replay;
 use super::state::Carried;
 use super::swallow::Meaning;
 use super::{Link, Session};
 use crate::changeover::Ticket;
 use crate::changeover::client_ids::{self as ids, At};
-use crate::changeover::{Finish, Interrupt, Watching};
+use crate::changeover::{Attempt, Interrupt, OldUplink, Watching};
 use crate::resp::encode;
 use crate::uplink::{Answer, Error, Script};
 
 /// How far one session has come.
 pub(super) struct Last {
-    finish: Arc<Finish>,
+    attempt: Arc<Attempt>,
+    old: OldUplink,
     permit: Option<OwnedSemaphorePermit>,
     stage: Stage,
     /// Its watched keys are not watched any more.
@@ -118,7 +119,7 @@ impl Session {
         self.needs_more_than_told()
             || match &self.next {
                 Some(next) => {
-                    let marker = next.preparation.marker();
+                    let marker = next.attempt.marker();
                     let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
                     let marked = marked && !self.awaits_confirmation();
                     let is_told = next.told.is(&self.state) && !next.is_refused();
@@ -129,7 +130,12 @@ impl Session {
     }
 
     /// The gate is shut, and quiet.
-    pub(super) fn begin_last(&mut self, finish: Arc<Finish>, permit: OwnedSemaphorePermit) {
+    pub(super) fn begin_last(
+        &mut self,
+        attempt: Arc<Attempt>,
+        old: OldUplink,
+        permit: OwnedSemaphorePermit,
+    ) {
         let needed = self.needs_last();
         // What the new uplink did not take may be another thing by now.
         self.next.take_if(|next| next.is_refused());
@@ -137,12 +143,13 @@ impl Session {
         if ends || !matches!(self.uplink, Link::Live(_)) || !needed {
             return;
         }
-        if !finish.old_is_gone() {
-            self.ask_old(&finish);
+        if old != OldUplink::Gone {
+            self.ask_old(&attempt);
         }
-        finish.begin(self.peer);
+        attempt.begin(self.peer);
         self.last = Some(Box::new(Last {
-            finish,
+            attempt,
+            old,
             permit: Some(permit),
             stage: Stage::Old,
             unwatched: false,
@@ -151,9 +158,9 @@ impl Session {
     }
 
     /// The old uplink has a last word for whoever is subscribed.
-    fn ask_old(&mut self, finish: &Finish) {
+    fn ask_old(&mut self, attempt: &Attempt) {
         if self.state.subscribed() {
-            match finish.preparation().marker() {
+            match attempt.marker() {
                 Some(marker) if self.is_marked_by(marker) => {}
                 // Anything else would be queued. What comes before the answer to this is all that
                 // was published before the gate was shut.
@@ -224,15 +231,14 @@ impl Session {
         if let Some(last) = &mut self.last {
             last.stage = stage;
             if stage == Stage::Done {
-                last.finish.end(self.peer);
+                last.attempt.end(self.peer);
                 last.permit = None;
             }
         }
     }
 
     fn tell_last(&mut self) {
-        let Some(finish) = self.last.as_ref().map(|last| last.finish.clone()) else { return };
-        let preparation = finish.preparation().clone();
+        let Some(attempt) = self.last.as_ref().map(|last| last.attempt.clone()) else { return };
         let told = self.state.carried();
         let next = self.next.take().filter(|next| self.can_be_told_the_rest(next));
         if next.is_none()
@@ -243,10 +249,10 @@ impl Session {
         let redirected = self.told_last(At::Next).redirect.is_some();
         let subscribed = self.state.subscribed();
         let known = next.as_ref().and_then(|next| next.marker.clone());
-        let new = preparation.next_marker().filter(|_| subscribed && known.is_none());
+        let new = attempt.next_marker().filter(|_| subscribed && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
-            None if subscribed && preparation.marker().is_none() => {
+            None if subscribed && attempt.marker().is_none() => {
                 script.ask("PING", &[], Answer::Pong);
             }
             None => {}
@@ -257,9 +263,9 @@ impl Session {
             Some((NextLink::Ready(fresh), listens)) => (Some(fresh), listens),
             _ => (None, None),
         };
-        let listens = listens.or_else(|| preparation.listens(subscribed, self.state.resp3));
+        let listens = listens.or_else(|| next::listens(&attempt, subscribed, self.state.resp3));
         let marker = known.or_else(|| new.cloned());
-        let (shared, generation) = (self.shared.clone(), preparation.generation().clone());
+        let (shared, generation) = (self.shared.clone(), attempt.generation().clone());
         let link = NextLink::Busy(Box::pin(async move {
             match fresh {
                 Some(mut fresh) => {
@@ -270,7 +276,7 @@ impl Session {
             }
         }));
         self.next = Some(Box::new(Next {
-            preparation,
+            attempt,
             told,
             link,
             listens,
@@ -299,7 +305,7 @@ impl Session {
         let has_next = self.next.as_ref().is_some_and(|next| !next.is_refused());
         let Some(last) = self.last.as_mut().filter(|_| has_next) else { return };
         if self.intake.transaction.is_some() {
-            last.finish.begin(self.peer);
+            last.attempt.begin(self.peer);
             (last.permit, last.stage) = (Some(permit), Stage::Queue);
         }
     }
@@ -329,14 +335,14 @@ impl Session {
         };
         let Some(last) = &mut self.last else { return Stage::Done };
         let untouched = last.untouched.insert(Arc::default());
-        let gone = last.finish.old_is_gone() || !matches!(self.uplink, Link::Live(_));
+        let gone = last.old == OldUplink::Gone || !matches!(self.uplink, Link::Live(_));
         if watched.more || gone {
             return Stage::Done;
         }
-        if let Some(id) = self.uplink_id.filter(|_| last.finish.asks()) {
+        if let Some(id) = self.uplink_id.filter(|_| last.old == OldUplink::AskedForAll) {
             let watching =
                 Watching { id, keys: watched.keys.clone(), untouched: untouched.clone() };
-            last.finish.watch(watching);
+            last.attempt.watch(watching);
             return Stage::Done;
         }
         if self.intake.transaction.is_some() || listens_only {
@@ -384,7 +390,7 @@ impl Session {
     /// The new uplink could not be connected to, or would not have it.
     pub(super) fn last_failed(&mut self, why: &Error) {
         if let Some(last) = &self.last {
-            last.finish.fail(self.peer, &why.to_string());
+            last.attempt.not_carried(self.peer, why);
         }
     }
 

@@ -12,7 +12,7 @@ use super::replay;
 use super::state::Carried;
 use super::swallow::{Meaning, Seen, Swallow};
 use super::{Dial, Link, Session, poll_read};
-use crate::changeover::{Marker, Preparation};
+use crate::changeover::{Attempt, Marker};
 use crate::command::Channel;
 use crate::resp::reply::{self, Scanner, Step};
 use crate::uplink::{Answer, Fresh, Id};
@@ -20,7 +20,7 @@ use crate::uplink::{Answer, Fresh, Id};
 /// A session's next uplink connection.
 pub(super) struct Next {
     /// Of this generation, and no other of the same number.
-    pub(super) preparation: Arc<Preparation>,
+    pub(super) attempt: Arc<Attempt>,
     /// What it was told.
     pub(super) told: Carried,
     pub(super) link: NextLink,
@@ -88,19 +88,17 @@ impl Listens {
     }
 }
 
-impl Preparation {
-    /// How a connection is listened to whose client is subscribed.
-    pub(super) fn listens(&self, subscribed: bool, resp3: bool) -> Option<Box<Listens>> {
-        if !subscribed || self.marker().is_none() {
-            return None;
-        }
-        self.listen();
-        Some(Listens::new(self.next_marker().map(|marker| marker.message(resp3))))
+/// How a connection is listened to whose client is subscribed.
+pub(super) fn listens(attempt: &Attempt, subscribed: bool, resp3: bool) -> Option<Box<Listens>> {
+    if !subscribed || attempt.marker().is_none() {
+        return None;
     }
+    attempt.listen();
+    Some(Listens::new(attempt.next_marker().map(|marker| marker.message(resp3))))
 }
 
 impl Session {
-    pub(super) fn prepare(&mut self, preparation: Arc<Preparation>, permit: OwnedSemaphorePermit) {
+    pub(super) fn prepare(&mut self, attempt: Arc<Attempt>, permit: OwnedSemaphorePermit) {
         // For an earlier generation that did not come.
         self.next = None;
         let ends = self.ending.is_some() || self.uncarried().is_some();
@@ -114,26 +112,26 @@ impl Session {
         }
         let mut script = replay::prepared(&told);
         let subscribed = told.subscribed();
-        let marker = preparation.next_marker().filter(|_| subscribed).cloned();
+        let marker = attempt.next_marker().filter(|_| subscribed).cloned();
         if let Some(marker) = &marker {
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
         }
-        let listens = preparation.listens(subscribed, told.resp3);
-        if let Some(marker) = preparation.marker().filter(|_| self.state.subscribed())
+        let listens = listens(&attempt, subscribed, told.resp3);
+        if let Some(marker) = attempt.marker().filter(|_| self.state.subscribed())
             && self.may_subscribe_mark()
         {
             self.subscribe_mark(marker.clone());
         }
         // One that says nothing may be refused all the same (`maxclients`).
         script.ask("PING", &[], Answer::Pong);
-        let (shared, ready) = (self.shared.clone(), preparation.clone());
+        let (shared, ready) = (self.shared.clone(), attempt.clone());
         let link = NextLink::Busy(Box::pin(async move {
             let result = shared.dial(ready.generation(), script).await;
-            ready.note(&result);
+            ready.connected(&result);
             result
         }));
         self.next = Some(Box::new(Next {
-            preparation,
+            attempt,
             told,
             link,
             listens,
@@ -241,7 +239,7 @@ impl Session {
                     next.permit = None;
                     self.overhear(&early);
                 }
-                Poll::Ready(Err(why)) if next.preparation.costs_one_client(&why) => {
+                Poll::Ready(Err(why)) if next.attempt.costs_one_client(&why) => {
                     warn!(client = %self.peer, %why, "the new uplink does not take this client");
                     (next.link, next.permit) = (NextLink::Refused, None);
                 }

@@ -176,7 +176,7 @@ impl Controller {
         record.held_ms = progress.done.pause.map(milliseconds);
         (record.fenced, record.warnings) = (progress.fenced, progress.warnings);
         record.not_undone = progress.not_undone;
-        record.moved = progress.done.moved;
+        record.moved = progress.done.moved();
         if let Err(why) = result {
             record.reason = why.to_string();
             if let Error::Refused(faults) = why {

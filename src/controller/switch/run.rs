@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use super::super::panics::{Panicked, caught, caught_now, point};
-use super::super::reload::{Done, Tally};
+use super::super::reload::Done;
 use super::super::server::{self, Replication, Server};
 use super::super::sides::Sides;
 use super::super::swap::{Held, Swap, few_descriptors, refused};
@@ -23,7 +23,7 @@ use super::report::Report;
 use super::source::Source;
 use super::undo::{Undo, undo};
 use super::user::Account;
-use crate::changeover::{Finish, Preparation, Prospect};
+use crate::changeover::{Attempt, Prospect};
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
@@ -85,12 +85,11 @@ struct Revocable<'a> {
 /// Each client's connection to the new uplink is made.
 struct Ready {
     sides: Sides,
-    preparation: Arc<Preparation>,
+    attempt: Arc<Attempt>,
 }
 
 /// Everything is at the new server.
 struct Copied {
-    finish: Arc<Finish>,
     /// The old server as it was then.
     old: Replication,
     /// The new one is promoted by then, for writers past the proxy are not held for ever.
@@ -272,10 +271,10 @@ impl<'a> Run<'a> {
         let switching = self.switching;
         let making = self.revocable.run(self.make_ready(pair, source.as_ref(), limit));
         let ready = step(switching, making).await;
-        let Ready { mut sides, preparation } = self.or_abandon(ready).await?;
-        let tally = Tally::begin(&controller.shared.moves);
+        let Ready { mut sides, attempt } = self.or_abandon(ready).await?;
+        self.progress.done.attempt = Some(attempt.clone());
         let force = self.options.force_clients;
-        let swap = Swap { by: "switch", limit, force, before, sockets, preparation };
+        let swap = Swap { by: "switch", limit, force, before, sockets, attempt };
         let revocable = self.revocable;
         let holding = async {
             switching.stage(Stage::Paused, "running requests end");
@@ -305,7 +304,7 @@ impl<'a> Run<'a> {
             self.progress
                 .note(replicated, "see that the new uplink has the replicas that it wants");
         }
-        let queued = caught(self.queue(&swap, &copied)).await;
+        let queued = caught(self.queue(&swap, copied.deadline)).await;
         self.progress.note(queued, "open transactions are begun again with their next requests");
         let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
         self.progress.note(exchanged, "");
@@ -316,7 +315,6 @@ impl<'a> Run<'a> {
         }
         let settled = controller.settle("switch", generation, std::mem::take(sockets)).await;
         self.progress.note(settled, "see that new addresses are listened on, or reload");
-        tally.end(&controller.shared.moves, &mut self.progress.done.moved);
         if self.progress.fenced {
             let follows = caught(pair.old_follows(&ways)).await;
             if matches!(follows, Ok(false)) {
@@ -328,10 +326,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn queue(&self, swap: &Swap<'_>, copied: &Copied) {
+    async fn queue(&self, swap: &Swap<'_>, deadline: Instant) {
         point("switch:queueing");
-        let deadline = copied.deadline.min(Instant::now() + QUEUED_WITHIN);
-        if let Err(why) = self.controller.queue(swap, &copied.finish, deadline).await {
+        let deadline = deadline.min(Instant::now() + QUEUED_WITHIN);
+        if let Err(why) = self.controller.queue(swap, deadline).await {
             // Who has an open transaction begins it again with its next request.
             warn!(%why, "open transactions were not carried over ahead");
         }
@@ -388,12 +386,12 @@ impl<'a> Run<'a> {
             let addr = pair.new.addr();
             return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
         }
-        let preparation =
+        let attempt =
             self.controller.prepare(&generation, &mut sides, self.options.force_clients).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
         sides.rehearse().await.map_err(Error::RolledBack)?;
-        Ok(Ready { sides, preparation })
+        Ok(Ready { sides, attempt })
     }
 
     /// Clients are held. Everything comes to the new server, and that becomes a master.
@@ -429,7 +427,7 @@ impl<'a> Run<'a> {
         let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
         // What was written to keys before they are watched there is no touch.
         caught_up.map_err(Error::RolledBack)?;
-        let finish = self.controller.finish(swap, sides, held).await?;
+        self.controller.finish(swap, sides, held).await?;
         let deadline = held.deadline.min(Instant::now() + LAST_BYTE);
         if self.options.fence {
             // Not before: the mark for subscribers would have to wait, too.
@@ -447,7 +445,7 @@ impl<'a> Run<'a> {
         if !self.progress.undo_new.iter().any(|it| matches!(it, Undo::Follow(_))) {
             self.progress.undo_new.push(Undo::Follow(new.master));
         }
-        Ok(Copied { finish, old, deadline })
+        Ok(Copied { old, deadline })
     }
 }
 
