@@ -4,7 +4,7 @@
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::common::{Client, Proxy, Redis, config, eventually, redis};
+use crate::common::{Answer, Client, FakeUplink, Proxy, Redis, config, eventually, redis, request};
 
 /// Longer than any test waits for an answer: who is held for that long fails it.
 const FOR_EVER: u64 = 600_000;
@@ -113,7 +113,7 @@ fn a_request_that_runs_for_longer_than_the_limit_is_told_before_anybody_is_held(
     let answer = proxy.cmd("reload");
     assert_eq!(answer.status, 503);
     let error = answer.error();
-    assert!(error.contains("not paused within 300 ms; the reload is cancelled"), "{error}");
+    assert!(error.contains("a request has been running for longer than 300 ms; the reload is cancelled"), "{error}");
     assert!(error.contains(&format!("WAIT of {}", name(&waiting))), "{error}");
     assert!(!error.contains("BLPOP"), "{error}");
     assert_eq!(short.reply(), "nil");
@@ -165,4 +165,73 @@ fn a_switch_closes_who_is_in_the_way_if_it_is_told_to() {
     assert_eq!(closed(&answer.json()["switch"]), [name(&waiting)]);
     assert_eq!(waiting.rest(), "");
     assert_eq!(idle.run("GET k"), "v");
+}
+
+#[test]
+fn half_a_request_holds_nothing_up_wherever_it_is() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&limits(&one, FOR_EVER));
+    let mut other = proxy.client();
+    assert_eq!(other.run("PING"), "PONG");
+    let half = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\nx";
+    let multi = "*1\r\n$5\r\nMULTI\r\n";
+    let queued = "*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n";
+    let refused = "*1\r\n$3\r\nGET\r\n";
+    let script = "*4\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n$2000000\r\nx";
+    let beginnings = [
+        half.to_owned(),
+        format!("{multi}{half}"),
+        format!("{multi}{queued}{half}"),
+        format!("{multi}{refused}{half}"),
+        format!("{multi}{script}"),
+    ];
+    let mut clients: Vec<Client> = beginnings.iter().map(|_| proxy.client()).collect();
+    for (client, beginning) in clients.iter_mut().zip(&beginnings) {
+        client.send(beginning);
+        for _ in 0..beginning.matches("*1\r\n").count() + beginning.matches("INCR").count() {
+            client.reply();
+        }
+    }
+    let mut direct = one.client();
+    eventually("they are at the uplink", || {
+        direct.run("CLIENT LIST").matches(" qbuf=0 ").count() < 4
+    });
+    proxy.cmd("pause&wait=true").expect_ok();
+    proxy.cmd("unpause").expect_ok();
+    proxy.reload(&limits(&two, FOR_EVER)).expect_ok();
+    clients.iter_mut().for_each(Client::expect_closed);
+    assert_eq!(other.run("PING"), "PONG");
+}
+
+#[test]
+fn a_transaction_that_is_sent_for_longer_than_the_limit_is_told_before_anybody_is_held() {
+    let (fake, two) = (FakeUplink::bind(), redis());
+    let to_fake = config(&fake.addr(), json!({ "pause_time_limit_ms": 200 }));
+    let proxy = fake.expect_start(|| Proxy::start(&to_fake));
+    let (multi, set) = (request(&["MULTI"]), request(&["SET", "k", &"x".repeat(2_000_000)]));
+    let mut client = proxy.client();
+    client.send(&multi);
+    let mut uplink = fake.accept();
+    uplink.expect(&multi).send("+OK\r\n");
+    client.expect("+OK\r\n").send(&set);
+    // It goes on for as long as its reply is out.
+    uplink.expect(&set);
+    proxy.rewrite(&limits(&two, 200));
+    eventually("it is older than the limit", || {
+        let mut caller = proxy.begin_cmd("reload&dry_run=true");
+        fake.accept_side();
+        Answer::read(&mut caller).status == 503
+    });
+    let mut caller = proxy.begin_cmd("reload");
+    fake.accept_side();
+    let answer = Answer::read(&mut caller);
+    assert_eq!(answer.status, 503);
+    let (error, named) = (answer.error(), format!("MULTI of {} for ", name(&client)));
+    assert!(error.contains(&named) && error.contains("too large to be carried"), "{error}");
+    assert!(error.contains("running for longer than 200 ms"), "{error}");
+    assert_eq!(proxy.info()["reloads"][0]["pause_ms"], Value::Null);
+    let mut caller = proxy.begin_cmd("reload&force=true");
+    fake.accept_side();
+    assert_eq!(Answer::read(&mut caller).status, 200);
+    client.expect_closed();
 }

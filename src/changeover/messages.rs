@@ -84,8 +84,10 @@ pub struct Running {
     pub command: String,
     /// Who sent it.
     pub client: Peer,
-    /// Since when the uplink has it; `None` while the client has not sent all of it.
-    pub since: Option<Instant>,
+    /// Since when it is waited for.
+    pub since: Instant,
+    /// What is waited for.
+    pub awaits: Awaits,
     /// The client does not read its replies.
     pub unread: bool,
     /// It is a command that waits for data, and can be interrupted.
@@ -94,13 +96,24 @@ pub struct Running {
     pub until: Option<Instant>,
 }
 
+/// What a request that keeps the gate from being quiet waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// The uplink's reply.
+    Reply,
+    /// The rest of it, which the client has not sent.
+    Rest,
+    /// The EXEC of a transaction that is too large to be carried.
+    Exec,
+}
+
 impl Running {
     /// Whoever waits so long for it will, as far as one can see, wait in vain: it has been running for
     /// longer than that already.
     pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
         let interrupted = self.interruptible && may_unblock;
         let ends = self.until.is_some_and(|until| until <= Instant::now() + limit);
-        !interrupted && !ends && self.since.is_some_and(|since| since.elapsed() > limit)
+        !interrupted && !ends && self.since.elapsed() > limit
     }
 }
 
@@ -108,11 +121,11 @@ impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Running { command, client, .. } = self;
         let command = command.to_ascii_uppercase();
-        match self.since {
-            Some(since) => {
-                write!(f, "{command} of {client} for {:.1} s", since.elapsed().as_secs_f64())?;
-            }
-            None => write!(f, "{command} of {client}, which has not sent all of it")?,
+        write!(f, "{command} of {client} for {:.1} s", self.since.elapsed().as_secs_f64())?;
+        match self.awaits {
+            Awaits::Reply => {}
+            Awaits::Rest => f.write_str(", which has not sent all of it")?,
+            Awaits::Exec => f.write_str(", a transaction that is too large to be carried")?,
         }
         if self.unread { f.write_str(", which does not read its replies") } else { Ok(()) }
     }

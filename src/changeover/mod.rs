@@ -15,4 +15,4 @@ mod messages;
 pub use self::attempt::{Attempt, OldUplink, Watching};
 pub use self::client_ids::ClientIds;
 pub use self::marker::Marker;
-pub use self::messages::{GiveUp, Interrupt, Order, Prospect, Running, Ticket, Unblocked};
+pub use self::messages::{Awaits, GiveUp, Interrupt, Order, Prospect, Running, Ticket, Unblocked};

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::reload::HeldUp;
 use super::sides::Sides;
-use super::swap::{few_descriptors, given_up_for, held_up, refused};
+use super::swap::{Moment, few_descriptors, given_up_for, held_up, refused};
 use super::{ASKING, Controller, Error, WOKEN};
 use crate::changeover::{Order, Prospect, facets};
 use crate::config::Fault;
@@ -159,7 +159,8 @@ impl Controller {
             prediction.moved = prediction.moved.saturating_sub(count);
         } else if !in_the_way.is_empty() {
             prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
-            prediction.cancelled = Some(held_up("reload", limit, &before, &sides, &in_the_way));
+            prediction.cancelled =
+                Some(held_up("reload", Moment::Ahead, limit, &before, &sides, &in_the_way));
         }
         Ok(prediction)
     }

@@ -431,7 +431,7 @@ impl From<&Running> for HeldUp {
         HeldUp {
             command: running.command.clone(),
             client: running.client.to_string(),
-            seconds: running.since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            seconds: running.since.elapsed().as_secs_f64(),
         }
     }
 }

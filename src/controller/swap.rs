@@ -71,8 +71,8 @@ impl Swap<'_> {
         late(self.by, what, more)
     }
 
-    fn held_up(&self, sides: &Sides, running: &[Running]) -> Error {
-        held_up(self.by, self.limit, self.before, sides, running)
+    fn held_up(&self, moment: Moment, sides: &Sides, running: &[Running]) -> Error {
+        held_up(self.by, moment, self.limit, self.before, sides, running)
     }
 }
 
@@ -80,9 +80,19 @@ fn late(by: &str, what: &str, more: &str) -> Error {
     Error::TimeLimit(format!("{what}; the {by} is cancelled and the old uplink goes on{more}"))
 }
 
+/// When running requests were found to be in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Before anybody was held.
+    Ahead,
+    /// After everybody was held for as long as they may be.
+    AtTheLimit,
+}
+
 /// Running requests are in the way.
 pub(super) fn held_up(
     by: &str,
+    moment: Moment,
     limit: Duration,
     before: &Generation,
     sides: &Sides,
@@ -91,7 +101,10 @@ pub(super) fn held_up(
     let (limit, addr) = (limit.as_millis(), &before.uplink.config.addr);
     let what = match sides.old_is_silent() {
         true => format!("the present uplink: {addr} does not answer"),
-        false => format!("not paused within {limit} ms"),
+        false => match moment {
+            Moment::Ahead => format!("a request has been running for longer than {limit} ms"),
+            Moment::AtTheLimit => format!("not paused within {limit} ms"),
+        },
     };
     late(by, &what, &format!("; still running: {}", named(running)))
 }
@@ -223,7 +236,7 @@ impl Controller {
             self.give_up(swap, which, sides).await;
             return Ok(());
         }
-        let why = swap.held_up(sides, &in_the_way);
+        let why = swap.held_up(Moment::Ahead, sides, &in_the_way);
         done.held_up_by = in_the_way;
         self.abandon().await;
         Err(why)
@@ -261,7 +274,7 @@ impl Controller {
         }
         drop(hold);
         self.abandon().await;
-        let why = swap.held_up(sides, &running);
+        let why = swap.held_up(Moment::AtTheLimit, sides, &running);
         done.held_up_by = running;
         Err(why)
     }

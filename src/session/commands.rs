@@ -256,9 +256,9 @@ impl Session {
 
     /// Until a transaction that cannot be carried is executed, it is in flight.
     fn keep_pass(&mut self) {
-        if !self.intake.keeps_pass {
+        if self.intake.keeps_pass.is_none() {
             self.passes.add(1);
-            self.intake.keeps_pass = true;
+            self.intake.keeps_pass = Some(self.arrived);
         }
     }
 
@@ -309,7 +309,7 @@ impl Session {
     /// One pass more; false if the gate is shut, or if this session is to move first.
     pub(super) fn enter(&mut self) -> bool {
         // A transaction that only this uplink can finish passes the shut gate, which waits for it.
-        if self.intake.keeps_pass {
+        if self.intake.keeps_pass.is_some() {
             self.passes.add(1);
         } else if !self.passes.enter() {
             return false;

@@ -14,7 +14,7 @@ use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
-use crate::changeover::{Attempt, GiveUp, Order, Prospect, Running, facets};
+use crate::changeover::{Attempt, Awaits, GiveUp, Order, Prospect, Running, facets};
 use crate::generation::Shown;
 use crate::resp::reply;
 use crate::uplink::Fresh;
@@ -77,17 +77,24 @@ impl Session {
         if self.passes.held() == 0 {
             return None;
         }
-        let (name, since) = self.owed.oldest_admitted().unwrap_or_default();
-        let unread = !self.to_client.is_clear();
-        let command = match self.intake.keeps_pass && self.owed.is_empty() {
-            true => TOO_LARGE.to_owned(),
-            false => name.text(),
+        let (command, since, awaits) = match (self.intake.keeps_pass, self.owed.oldest_admitted()) {
+            (Some(since), _) => ("multi".to_owned(), since, Awaits::Exec),
+            (None, Some((name, Some(sent)))) => (name.text(), sent, Awaits::Reply),
+            (None, Some((name, None))) => match self.intake.arriving {
+                Some(arriving) if self.intake.is_incomplete() => {
+                    (name.text(), arriving.since, Awaits::Rest)
+                }
+                // The uplink has not taken all of it.
+                _ => (name.text(), self.arrived, Awaits::Reply),
+            },
+            (None, None) => (String::new(), self.arrived, Awaits::Reply),
         };
         Some(Running {
             command,
             client: self.peer,
             since,
-            unread,
+            awaits,
+            unread: !self.to_client.is_clear(),
             interruptible: self.can_be_interrupted(),
             until: self.blocked.as_ref().and_then(|blocked| blocked.until),
         })
@@ -160,7 +167,7 @@ impl Session {
         if self.intake.is_incomplete() && (self.intake.stalled || self.passes.held() == 0) {
             return Some("a long request of which only a part has come");
         }
-        if self.is_pinned() && !self.intake.keeps_pass {
+        if self.is_pinned() && self.intake.keeps_pass.is_none() {
             return Some(TOO_LARGE);
         }
         if self.next.as_ref().is_some_and(|next| next.is_refused()) {

@@ -416,7 +416,7 @@ impl Session {
     fn forget_owed(&mut self) {
         self.owed.clear();
         self.blocked = None;
-        self.intake.keeps_pass = false;
+        self.intake.keeps_pass = None;
         self.passes.leave(self.passes.held());
     }
 

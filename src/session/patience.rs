@@ -26,6 +26,24 @@ const LONGEST_PENALTY: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_millis(100);
 /// How long the rest of a request may stay out before the client is given up.
 const GIVEN_UP: Duration = Duration::from_secs(60);
+/// A request that takes longer than that must have come at this many bytes a second.
+const SLOWEST: u64 = 1024;
+
+/// A request of which only a part has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arriving {
+    /// When its first byte came.
+    pub(super) since: Instant,
+    /// Bytes that have come since then.
+    pub(super) bytes: u64,
+}
+
+impl Arriving {
+    /// When its client is given up, however it goes on.
+    fn until(self) -> Instant {
+        self.since + GIVEN_UP + Duration::from_secs(self.bytes / SLOWEST)
+    }
+}
 
 /// A client that has not logged in.
 pub(super) struct NotLoggedIn {
@@ -93,13 +111,15 @@ impl Session {
         if !self.intake.stalled && !self.owed.is_empty() && self.passes.held() > 0 {
             self.intake.stalled = true;
             self.passes.leave(1);
+            self.stall_transaction();
         }
     }
 
     /// The client has sent nothing for a while, in a transaction that only this uplink can finish.
     fn stall_transaction(&mut self) {
-        self.intake.keeps_pass = false;
-        self.passes.leave(1);
+        if self.intake.keeps_pass.take().is_some() {
+            self.passes.leave(1);
+        }
     }
 
     /// More comes of a request that had stalled; false if the gate is shut to it.
@@ -119,7 +139,7 @@ impl Session {
         {
             return self.lose_client(io::ErrorKind::ConnectionAborted.into());
         }
-        if self.intake.keeps_pass
+        if self.intake.keeps_pass.is_some()
             && self.owed.is_empty()
             && !self.intake.is_incomplete()
             && self.poll_timer(self.arrived + STALLED, cx).is_ready()
@@ -137,8 +157,23 @@ impl Session {
             // The other deadlines are looked at again.
             cx.waker().wake_by_ref();
         }
-        if self.poll_timer(self.arrived + GIVEN_UP, cx).is_ready() {
+        let until = self.intake.arriving.map_or(self.arrived + GIVEN_UP, Arriving::until);
+        if self.poll_timer(until.min(self.arrived + GIVEN_UP), cx).is_ready() {
             self.end(Reason::Unfinished);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_comes_too_slowly_is_given_up_however_it_goes_on() {
+        let since = Instant::now();
+        let seconds = |bytes| (Arriving { since, bytes }.until() - since).as_secs();
+        // A byte every few seconds is no excuse; what comes as fast as a modem's may take its time.
+        assert_eq!(seconds(20), 60);
+        assert_eq!(seconds(512 * 1024 * 1024), 60 + 512 * 1024);
     }
 }

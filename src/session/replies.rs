@@ -117,7 +117,7 @@ impl Session {
             self.leave(answered.requests);
             self.owed.trim();
         }
-        if self.intake.keeps_pass {
+        if self.intake.keeps_pass.is_some() {
             self.unpin();
         }
         let sent = self.to_client.send(&mut self.client, cx, tail);
@@ -144,7 +144,7 @@ impl Session {
     /// A transaction that was too large to be carried is over.
     pub(super) fn unpin(&mut self) {
         if self.owed.is_empty() && self.intake.transaction.is_none() {
-            self.intake.keeps_pass = false;
+            self.intake.keeps_pass = None;
             self.passes.leave(1);
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::close::Reason;
 use super::commands::{Route, Silence};
 use super::parking::{Parked, Resumed, Waits};
-use super::patience::STRANGERS_PACE;
+use super::patience::{Arriving, STRANGERS_PACE};
 use super::replay::OneShot;
 use super::tap::Secrecy;
 use super::transaction::Transaction;
@@ -43,6 +43,8 @@ pub(super) struct Intake {
     pub(super) secrecy: Secrecy,
     /// Something was read.
     begun: bool,
+    /// The request of which only a part has come.
+    pub(super) arriving: Option<Arriving>,
     /// The client has sent no more than was read.
     is_dry: bool,
     /// It is not read before this.
@@ -61,8 +63,8 @@ pub(super) struct Intake {
     pub(super) silence: Silence,
     /// Nothing of the above keeps a plain request from just being counted.
     pub(super) is_ordinary: bool,
-    /// One pass more is held, for a transaction that is too large to be carried.
-    pub(super) keeps_pass: bool,
+    /// Since when one pass more is held, for a transaction that is too large to be carried.
+    pub(super) keeps_pass: Option<Instant>,
     /// A command was used that the uplink says has to do with the connection, and that is not known
     /// here: what it changed cannot be carried.
     pub(super) unknown: bool,
@@ -92,6 +94,7 @@ impl Intake {
             authenticated,
             secrecy: Secrecy::All,
             begun: false,
+            arriving: None,
             is_dry: false,
             slowed_until: None,
             failed_logins: 0,
@@ -101,7 +104,7 @@ impl Intake {
             fails: false,
             silence: Silence::No,
             is_ordinary: authenticated,
-            keeps_pass: false,
+            keeps_pass: None,
             unknown: false,
             admitted: 0,
         }
@@ -110,6 +113,20 @@ impl Intake {
     /// Some of a request has gone up, and its end was not read yet.
     pub(super) fn is_incomplete(&self) -> bool {
         self.route == Route::Stream && self.scanner.in_frame()
+    }
+
+    /// So many bytes have come at `now`; `was_arriving` says whether they go on with a request that had
+    /// begun before.
+    fn note_arriving(&mut self, was_arriving: bool, bytes: usize, now: Instant) {
+        if !self.scanner.in_frame() {
+            self.arriving = None;
+            return;
+        }
+        // One that begins behind another does not begin with the input.
+        let before = self.arriving.filter(|_| was_arriving && self.scanner.frame_start() == 0);
+        let mut arriving = before.unwrap_or(Arriving { since: now, bytes: 0 });
+        arriving.bytes += bytes as u64;
+        self.arriving = Some(arriving);
     }
 
     /// Since when the client owes the rest of a request is for the caller to know.
@@ -260,7 +277,9 @@ impl Session {
         if self.intake.stalled && !self.readmit() {
             return self.park(&[input]);
         }
+        let was_arriving = self.intake.scanner.in_frame();
         let taken = self.take_in(input);
+        self.intake.note_arriving(was_arriving, input.len(), self.arrived);
         let admitted = std::mem::take(&mut self.intake.admitted);
         if admitted > 1 {
             self.passes.add(admitted - 1);
