@@ -854,3 +854,62 @@ fn an_exec_that_a_subscriber_may_not_send_is_no_end() {
         assert!(replies.iter().any(|reply| reply.contains("Can't execute 'exec'")), "{replies:?}");
     }
 }
+
+#[test]
+fn what_others_publish_on_the_proxys_own_channel_reaches_nobody() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let (mut resp2, mut resp3) = (proxy.client(), hello3(&proxy));
+    resp2.run("SUBSCRIBE news");
+    resp3.run("SUBSCRIBE news");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let heard = std::sync::atomic::AtomicU64::new(0);
+    let forge = "local n = 0 for _, c in ipairs(redis.call('PUBSUB', 'SHARDCHANNELS')) do \
+                 n = n + redis.call('SPUBLISH', c, 'forged') end return n";
+    std::thread::scope(|scope| {
+        for server in [&one, &two] {
+            scope.spawn(|| {
+                let mut forger = server.client();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let reply = forger.command(&["EVAL", forge, "0"]).reply();
+                    heard.fetch_add(reply.parse().unwrap(), std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..20 {
+            proxy.reload(&to(if round % 2 == 0 { &two } else { &one })).expect_ok();
+        }
+        eventually("somebody was subscribed", || {
+            let mut next = [&two, &one].into_iter().cycle();
+            proxy.reload(&to(next.next().unwrap())).expect_ok();
+            proxy.reload(&to(&one)).expect_ok();
+            heard.load(std::sync::atomic::Ordering::Relaxed) > 0
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(one.client().run("PUBLISH news end"), "2");
+    assert_eq!(resp2.reply(), "[message, news, end]");
+    assert_eq!(resp3.reply(), ">[message, news, end]");
+}
+
+#[test]
+fn watched_keys_are_carried_up_to_a_number_for_all_clients_together() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let keys: Vec<String> = (0..256).map(|n| format!("key{n}")).collect();
+    let watch: Vec<&str> = ["WATCH"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    let mut clients: Vec<Client> = (0..110).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.command(&watch).reply(), "OK");
+    }
+    proxy.reload(&to(&two)).expect_ok();
+    let handed_over = &proxy.info()["reloads"][0]["handed_over"];
+    // 25,000 keys.
+    assert_eq!((&handed_over["watched"], &handed_over["touched"]), (&json!(97), &json!(13)));
+    let mut exec = |client: &mut Client| {
+        assert_eq!(client.run("MULTI"), "OK");
+        client.run("EXEC")
+    };
+    let fail = clients.iter_mut().map(&mut exec).filter(|reply| reply == "nil").count();
+    assert_eq!(fail, 13);
+}

@@ -113,7 +113,11 @@ fn a_request_that_runs_for_longer_than_the_limit_is_told_before_anybody_is_held(
     let answer = proxy.cmd("reload");
     assert_eq!(answer.status, 503);
     let error = answer.error();
-    assert!(error.contains("a request has been running for longer than 300 ms; the reload is cancelled"), "{error}");
+    assert!(
+        error
+            .contains("a request has been running for longer than 300 ms; the reload is cancelled"),
+        "{error}"
+    );
     assert!(error.contains(&format!("WAIT of {}", name(&waiting))), "{error}");
     assert!(!error.contains("BLPOP"), "{error}");
     assert_eq!(short.reply(), "nil");

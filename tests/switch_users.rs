@@ -109,3 +109,21 @@ fn what_a_user_may_not_is_found_by_trying_where_it_is_not_told() {
     assert_eq!((answer.status, result.as_str()), (400, "failed"), "{}", answer.body);
     assert!(detail.contains("may not use the key \"y\""), "{detail}");
 }
+
+#[test]
+fn rights_that_are_there_but_not_together_are_missing() {
+    for (rules, lacking) in [("&* (~* +@all)", "subscribe"), ("%R~* &* +@all (%W~* +@all)", "incr")]
+    {
+        let (one, two) = (redis(), redis());
+        one.client().run("ACL SETUSER mover on >pass ~* &* +@all");
+        two.client().run(&format!("ACL SETUSER mover on >pass {rules}"));
+        let proxy = Proxy::start(&uplink(&one, Some("mover")));
+        let mut client = proxy.client();
+        client.run("INCR n");
+        client.run("SUBSCRIBE news");
+        let answer = proxy.switch(&uplink(&two, Some("mover")), "");
+        assert_eq!(answer.status, 400, "{rules}: {answer:?}");
+        let error = answer.error();
+        assert!(error.contains(lacking) && error.contains("clients have called"), "{error}");
+    }
+}

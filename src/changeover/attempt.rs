@@ -11,6 +11,10 @@ use crate::uplink::{self, Fresh};
 /// Sessions whose closing is told one by one.
 const NAMED: usize = 20;
 
+/// Watched keys, of all clients, that are told the new uplink while the gate is shut. Some 250 of them take a
+/// millisecond; a client beyond that has its next EXEC fail, as if a key had been touched.
+const MOST_WATCHED: u64 = 25_000;
+
 /// One change of the uplink.
 #[derive(Debug)]
 pub struct Attempt {
@@ -22,6 +26,8 @@ pub struct Attempt {
     published: AtomicBool,
     /// Connections to the new uplink that were made ready ahead.
     ready: AtomicU64,
+    /// Watched keys that may yet be told the new uplink while the gate is shut.
+    watch_budget: AtomicU64,
     /// What became of the sessions.
     pub outcome: Outcome,
     inner: Mutex<Inner>,
@@ -100,6 +106,7 @@ impl Attempt {
             listened: AtomicBool::new(false),
             published: AtomicBool::new(false),
             ready: AtomicU64::new(0),
+            watch_budget: AtomicU64::new(MOST_WATCHED),
             outcome: Outcome::default(),
             inner: Mutex::default(),
         })
@@ -180,6 +187,12 @@ impl Attempt {
     /// Whether the mark is on its way.
     pub fn is_published(&self) -> bool {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Whether a session may tell the new uplink of so many watched keys.
+    pub fn may_watch(&self, keys: usize) -> bool {
+        let less = |left: u64| left.checked_sub(keys as u64);
+        self.watch_budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     /// The old uplink is to be asked about these keys.

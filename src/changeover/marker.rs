@@ -60,6 +60,12 @@ impl Marker {
         self.frame(resp3, name, &format!(":{shards}"))
     }
 
+    /// What all messages of its channel begin with.
+    pub fn beginning(&self, resp3: bool) -> Vec<u8> {
+        let (kind, channel) = (if resp3 { '>' } else { '*' }, &self.channel);
+        format!("{kind}3\r\n$8\r\nsmessage\r\n${}\r\n{channel}\r\n", channel.len()).into_bytes()
+    }
+
     fn frame(&self, resp3: bool, name: &str, last: &str) -> Vec<u8> {
         let (kind, channel) = (if resp3 { '>' } else { '*' }, &self.channel);
         let (name_len, len) = (name.len(), channel.len());

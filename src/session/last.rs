@@ -27,6 +27,8 @@ pub(super) struct Last {
     stage: Stage,
     /// Its watched keys are not watched any more.
     unwatched: bool,
+    /// All clients together watch too many keys for this one's to be carried.
+    watches_too_many: bool,
     /// Set by whoever asks about watched keys.
     untouched: Option<Arc<AtomicBool>>,
 }
@@ -55,6 +57,8 @@ impl Session {
             at,
             state: &self.state,
             transaction: self.intake.transaction.as_deref(),
+            watches: !self.state.touched
+                && !self.last.as_ref().is_some_and(|last| last.watches_too_many),
             aborted: self.owed.is_aborted(),
             one_shot: self.intake.one_shot,
             redirect: redirect.and_then(|seen| match at {
@@ -147,12 +151,15 @@ impl Session {
             self.ask_old(&attempt);
         }
         attempt.begin(self.peer);
+        let watched = self.state.watched().filter(|_| !self.state.touched);
+        let watches_too_many = watched.is_some_and(|it| !attempt.may_watch(it.keys.len()));
         self.last = Some(Box::new(Last {
             attempt,
             old,
             permit: Some(permit),
             stage: Stage::Old,
             unwatched: false,
+            watches_too_many,
             untouched: None,
         }));
     }
@@ -333,7 +340,9 @@ impl Session {
         let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
             return Stage::Done;
         };
-        let Some(last) = &mut self.last else { return Stage::Done };
+        let Some(last) = self.last.as_mut().filter(|last| !last.watches_too_many) else {
+            return Stage::Done;
+        };
         let untouched = last.untouched.insert(Arc::default());
         let gone = last.old == OldUplink::Gone || !matches!(self.uplink, Link::Live(_));
         if watched.more || gone {

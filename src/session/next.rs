@@ -157,6 +157,7 @@ impl Session {
         let (resp3, shards) = (self.state.resp3, self.shards());
         self.to_uplink.push(&marker.subscribe());
         let swallow = self.swallow.get_or_insert_default();
+        swallow.keep_back(marker.beginning(resp3));
         swallow.expect(marker.confirmation(resp3, true, shards + 1), Meaning::Noise);
         swallow.expect(marker.message(resp3), Meaning::Mark);
         self.marker = Some(marker);
@@ -173,6 +174,7 @@ impl Session {
         if !swallow.drops {
             swallow.forget_mark();
         }
+        swallow.keep_back(marker.beginning(self.state.resp3));
         swallow.expect(confirmation, Meaning::Noise);
         self.mark();
     }

@@ -150,6 +150,8 @@ pub(super) struct Last<'a> {
     pub(super) at: At,
     pub(super) state: &'a State,
     pub(super) transaction: Option<&'a Transaction>,
+    /// The watched keys are told: none is known to be touched.
+    pub(super) watches: bool,
     /// A request of the transaction was refused.
     pub(super) aborted: bool,
     pub(super) one_shot: Option<OneShot>,
@@ -206,7 +208,7 @@ impl Last<'_> {
     }
 
     fn watch(&self, script: &mut Script) {
-        let Some(watched) = self.state.watched() else { return };
+        let Some(watched) = self.state.watched().filter(|_| self.watches) else { return };
         let mut db = self.state.db;
         for keys in watched.keys.chunk_by(|one, other| one.0 == other.0) {
             if keys[0].0 != db {
@@ -334,6 +336,7 @@ mod tests {
                 at: At::Next,
                 state: &state,
                 transaction: Some(&transaction),
+                watches: true,
                 aborted,
                 one_shot: None,
                 redirect: None,

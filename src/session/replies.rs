@@ -267,11 +267,11 @@ impl Session {
     fn swallows(&mut self, bytes: &[u8], ends: bool) -> bool {
         let Some(swallow) = &mut self.swallow else { return false };
         if !swallow.is_matching() {
-            return swallow.drops;
+            return swallow.drops || swallow.is_foreign();
         }
         let drops = swallow.drops;
         match swallow.feed(bytes, ends) {
-            Seen::Perhaps => true,
+            Seen::Perhaps | Seen::Foreign => true,
             Seen::Other(_) if drops => true,
             Seen::Other(held) => {
                 // It is looked at as if it began only now.

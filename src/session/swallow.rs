@@ -26,6 +26,8 @@ pub(super) enum Seen {
     Perhaps,
     /// It is another one. These, of what was held before, belong to it.
     Other(Vec<u8>),
+    /// It is a message of the proxy's own channel that the proxy did not publish.
+    Foreign,
     /// The frame is complete.
     Frame(Meaning),
 }
@@ -38,6 +40,10 @@ pub(super) struct Swallow {
     held: Vec<u8>,
     /// The present frame may be the first one.
     matching: bool,
+    /// What messages of the proxy's own channel begin with.
+    own_channel: Vec<u8>,
+    /// The present frame is such a message, and not the mark.
+    foreign: bool,
     /// Until the mark, everything else is dropped, too.
     pub(super) drops: bool,
 }
@@ -52,6 +58,12 @@ impl Swallow {
 
     pub(super) fn expect(&mut self, frame: Vec<u8>, meaning: Meaning) {
         self.expected.push_back((frame, meaning));
+    }
+
+    /// Messages that begin like this are of the proxy's own channel. Whoever may run scripts can publish
+    /// there, but nobody else is subscribed to it.
+    pub(super) fn keep_back(&mut self, beginning: Vec<u8>) {
+        self.own_channel = beginning;
     }
 
     /// Nothing more is expected.
@@ -87,12 +99,32 @@ impl Swallow {
     /// A frame begins.
     pub(super) fn begin(&mut self) {
         self.matching = !self.expected.is_empty();
+        self.foreign = false;
         self.held.clear();
     }
 
     /// The present frame may still be the one.
     pub(super) fn is_matching(&self) -> bool {
         self.matching
+    }
+
+    /// The present frame is not for the client.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Whether what has come of the present frame is a message of the proxy's own channel; `None` if that
+    /// is not known yet.
+    fn looks_foreign(&self, bytes: &[u8]) -> Option<bool> {
+        let (held, own) = (&self.held[..], &self.own_channel[..]);
+        if own.is_empty() {
+            return Some(false);
+        }
+        let Some(rest) = own.strip_prefix(held) else { return Some(held.starts_with(own)) };
+        match rest.strip_prefix(bytes) {
+            Some(_) => None,
+            None => Some(bytes.starts_with(rest)),
+        }
     }
 
     /// More bytes of the present frame; with `ends`, the last.
@@ -118,10 +150,21 @@ impl Swallow {
                 self.held.extend_from_slice(bytes);
                 Seen::Perhaps
             }
-            None => {
-                self.matching = false;
-                Seen::Other(std::mem::take(&mut self.held))
-            }
+            None => match self.looks_foreign(bytes) {
+                None if !ends => {
+                    self.held.extend_from_slice(bytes);
+                    Seen::Perhaps
+                }
+                Some(true) => {
+                    (self.matching, self.foreign) = (false, true);
+                    self.held = Vec::new();
+                    Seen::Foreign
+                }
+                None | Some(false) => {
+                    self.matching = false;
+                    Seen::Other(std::mem::take(&mut self.held))
+                }
+            },
         }
     }
 
@@ -155,6 +198,7 @@ mod tests {
                     out.extend(held);
                     out.extend_from_slice(piece);
                 }
+                Seen::Foreign => return (out, None),
                 Seen::Frame(meaning) => return (out, Some(meaning)),
             }
         }
@@ -181,6 +225,22 @@ mod tests {
             }
             assert_eq!(feed(&mut swallow, &mark, split).1, Some(Meaning::Mark));
             assert!(swallow.is_over());
+        }
+    }
+
+    #[test]
+    fn what_others_publish_on_the_proxys_own_channel_is_kept_back_at_any_split() {
+        let mark = b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n$6\r\nsecret\r\n";
+        let forged = b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n$6\r\nforged\r\n";
+        let other = b"*3\r\n$1\r\ns\r\n$2\r\ncx\r\n$6\r\nforged\r\n";
+        for split in 0..forged.len() {
+            let mut swallow = Swallow::default();
+            swallow.expect(mark.to_vec(), Meaning::Mark);
+            swallow.keep_back(b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n".to_vec());
+            assert_eq!(feed(&mut swallow, forged, split), (Vec::new(), None));
+            assert!(swallow.is_foreign());
+            assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
+            assert_eq!(feed(&mut swallow, mark, split), (Vec::new(), Some(Meaning::Mark)));
         }
     }
 

@@ -9,6 +9,10 @@ const DEPTH: u8 = 4;
 
 /// What the servers' lists call everything that there is.
 pub(super) const EVERYTHING: [&str; 2] = ["fast", "slow"];
+/// And what only reads keys.
+const READ: &str = "read";
+/// The commands that need a right to channels, and no keys.
+const OF_CHANNELS: [&str; 5] = ["publish", "psubscribe", "spublish", "ssubscribe", "subscribe"];
 
 /// A user as `ACL GETUSER` describes it: rules, of which any one suffices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(super) enum Account {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
     grants: Vec<Grant>,
+    /// The commands that only read keys.
+    readers: BTreeSet<String>,
     /// Every command that the server has, but for those that are nothing but the name of others.
     known: BTreeSet<String>,
 }
@@ -132,6 +138,17 @@ impl Keys {
         Some(Keys { pattern: pattern.to_owned(), read: may('R'), write: may('W') })
     }
 
+    /// As a server does: rights to the same pattern are rights together.
+    fn add(mut all: Vec<Keys>, keys: Keys) -> Vec<Keys> {
+        match all.iter_mut().find(|it| it.pattern == keys.pattern) {
+            Some(same) => {
+                (same.read, same.write) = (same.read || keys.read, same.write || keys.write)
+            }
+            None => all.push(keys),
+        }
+        all
+    }
+
     /// As a rule.
     fn rule(&self) -> String {
         let rights = match (self.read, self.write) {
@@ -159,7 +176,7 @@ impl Description {
         let rules = self.0.iter().flat_map(|rules| rules.commands.split_whitespace());
         let named = rules.filter_map(|rule| rule.get(1..)?.strip_prefix('@'));
         let named = named.filter(|name| *name != "all");
-        named.chain(EVERYTHING).map(str::to_owned).collect()
+        named.chain(EVERYTHING).chain([READ]).map(str::to_owned).collect()
     }
 
     /// With each command by its name.
@@ -178,7 +195,8 @@ impl Description {
             commands.retain(is_own);
             Grant { commands, keys: rules.keys.clone(), channels: rules.channels.clone() }
         });
-        User { grants: grants.collect(), known }
+        let readers = categories.get(READ).cloned().unwrap_or_default();
+        User { grants: grants.collect(), readers, known }
     }
 }
 
@@ -217,7 +235,7 @@ impl Rules {
         let channel = |rule: &String| rule.strip_prefix('&').map(str::to_owned);
         Some(Rules {
             commands: commands.clone(),
-            keys: keys.iter().filter_map(|rule| Keys::read(rule)).collect(),
+            keys: keys.iter().filter_map(|rule| Keys::read(rule)).fold(Vec::new(), Keys::add),
             channels: channels.iter().filter_map(channel).collect(),
         })
     }
@@ -231,7 +249,7 @@ impl User {
             keys: Keys::read("~*").into_iter().collect(),
             channels: vec!["*".to_owned()],
         };
-        User { grants: vec![grant], known: self.known.clone() }
+        User { grants: vec![grant], readers: self.readers.clone(), known: self.known.clone() }
     }
 
     /// What this one may do, and the other one, of another server, may not.
@@ -247,13 +265,25 @@ impl User {
                     lacks.channels.insert(format!("&{channel}"));
                 }
             }
-            // What is allowed with other keys is of no use.
-            let same_keys = |other: &&Grant| grant.keys.iter().all(|keys| other.may_use(keys));
-            let useful: Vec<_> = match other.grants.iter().filter(same_keys).collect::<Vec<_>>() {
-                useful if useful.is_empty() => other.grants.iter().collect(),
-                useful => useful,
+            // What nobody may use was told already.
+            let keys: Vec<_> = grant.keys.iter().filter(|keys| other.may_use(keys)).collect();
+            let is_known = |channel: &&String| channels().any(|wide| covers(wide, channel));
+            let known: Vec<_> = grant.channels.iter().filter(is_known).collect();
+            // A command is of use with the keys, or the channels, that the same rules allow.
+            let allowed = |name: &str| {
+                let of_channels = OF_CHANNELS.contains(&name);
+                let reads = self.readers.contains(name);
+                other.grants.iter().filter(|it| it.commands.contains(name)).any(|it| {
+                    if of_channels {
+                        let may = |channel: &&String| {
+                            it.channels.iter().any(|wide| covers(wide, channel))
+                        };
+                        known.iter().all(may)
+                    } else {
+                        keys.iter().all(|keys| it.may_use(keys, reads))
+                    }
+                })
             };
-            let allowed = |name: &str| useful.iter().any(|grant| grant.commands.contains(name));
             for command in &grant.commands {
                 lacks.commands.extend(other.refuses(command, allowed));
             }
@@ -293,10 +323,11 @@ impl Lacks {
 }
 
 impl Grant {
-    fn may_use(&self, keys: &Keys) -> bool {
+    /// Whether a command may use these keys, as far as it needs to if it only reads them.
+    fn may_use(&self, keys: &Keys, only_reads: bool) -> bool {
         self.keys.iter().any(|wide| {
             (wide.read || !keys.read)
-                && (wide.write || !keys.write)
+                && (wide.write || !keys.write || only_reads)
                 && covers(&wide.pattern, &keys.pattern)
         })
     }
@@ -355,7 +386,15 @@ mod tests {
             (user("+@all -config|set", "~*", "&*", &[]), ["config|set", "", ""]),
             (user("+@all -@dangerous +keys", "~*", "&*", &[]), ["config|get config|set", "", ""]),
             (user("-@all +@read +set +config +publish", "~*", "&*", &[]), ["", "", ""]),
-            (user("-@all +@read", "~*", "&*", &[("+@all -@read", "~*")]), ["", "", ""]),
+            (user("-@all +@read", "~*", "&*", &[("+@all -@read", "~*")]), ["publish", "", ""]),
+            (user("-@all +@read +publish", "~*", "&*", &[("+@all -@read", "~*")]), ["", "", ""]),
+            // Each right is there, but not together with the others.
+            (user("", "", "&*", &[("+@all", "~*")]), ["publish", "", ""]),
+            (
+                user("+@all", "%R~*", "&*", &[("+@all", "%W~*")]),
+                ["config|get config|set set", "", ""],
+            ),
+            (user("+@all", "%R~*", "&*", &[("+@all", "~*")]), ["", "", ""]),
             // What is allowed with some keys only does not count.
             (
                 user("-@all +@read", "~*", "&*", &[("+@all", "~a")]),
