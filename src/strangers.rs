@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Between the answers to two wrong passwords, of all clients.
+const BETWEEN_FAILURES: Duration = Duration::from_millis(10);
 
 /// The strangers that are connected now.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ struct Inner {
     next: u64,
     /// The oldest first.
     connected: BTreeMap<u64, CancellationToken>,
+    /// When the next wrong password may be answered.
+    next_failure: Option<Instant>,
 }
 
 /// One of them, until it is dropped.
@@ -47,6 +53,15 @@ impl Strangers {
         })
     }
 
+    /// When a wrong password, which came at `now`, may be answered: whoever guesses by many connections is
+    /// told of a hundred in a second.
+    pub fn failed_login(&self, now: Instant) -> Instant {
+        let next = &mut self.lock().next_failure;
+        let at = next.map_or(now, |next| next.max(now));
+        *next = Some(at + BETWEEN_FAILURES);
+        at
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,6 +83,15 @@ impl Drop for Stranger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_passwords_of_all_clients_are_answered_one_after_the_other() {
+        let (strangers, now) = (Strangers::default(), Instant::now());
+        let waits: Vec<_> = (0..3).map(|_| strangers.failed_login(now) - now).collect();
+        assert_eq!(waits, [0, 10, 20].map(Duration::from_millis));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(strangers.failed_login(later), later);
+    }
 
     #[test]
     fn the_oldest_goes_first_and_whoever_logged_in_stays() {

@@ -100,6 +100,34 @@ fn strangers_make_room_and_whoever_has_logged_in_stays() {
 }
 
 #[test]
+fn whoever_has_hung_up_makes_room_though_its_uplink_hangs() {
+    let fake = FakeUplink::bind();
+    let more = json!({ "max_clients": 2 });
+    let proxy = fake.expect_start(|| with(&fake.addr(), more));
+    let mut gone = [proxy.client(), proxy.client()];
+    for client in &mut gone {
+        client.command(&["GET", "k"]);
+    }
+    let uplinks = [fake.accept(), fake.accept()];
+    proxy.shows("active_requests", 2);
+    drop(gone);
+    eventually("their places are taken", || proxy.client().run("QUIT") == "OK");
+    proxy.closed("made room for another");
+    drop(uplinks);
+}
+
+#[test]
+fn what_is_sent_behind_a_wrong_password_waits_for_its_answer() {
+    let redis = redis();
+    let listen = json!({ "listen": { "addr": "127.0.0.1:0", "pass": "pw" } });
+    let proxy = with(&redis.addr(), listen);
+    let mut client = proxy.client();
+    client.send("AUTH wrong\r\nAUTH pw\r\nPING\r\n");
+    assert!(client.reply().starts_with("-WRONGPASS"));
+    assert_eq!([client.reply(), client.reply()], ["OK", "PONG"]);
+}
+
+#[test]
 fn wrong_passwords_are_counted_and_logged_with_the_address() {
     let redis = redis();
     let more = json!({ "listen": { "addr": "127.0.0.1:0", "pass": "pw" } });
@@ -243,20 +271,19 @@ fn half_a_long_request_that_was_answered_is_never_told_another_uplink() {
 }
 
 #[test]
-fn half_a_long_request_in_a_large_transaction_goes_on_while_the_gate_is_shut() {
+fn half_a_long_request_in_a_large_transaction_waits_for_the_gate_with_its_rest() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
     let mut client = proxy.client();
     assert_eq!(client.run("MULTI"), "OK");
     let set = request(&["SET", "k", &"x".repeat(2_000_000)]);
     client.send(&set[..1_500_000]);
-    // What is too large to be carried is in flight up to its end; the rest of a request has no pass.
-    proxy.shows("active_requests", 1);
-    let mut caller = proxy.begin_cmd("pause&wait=true");
-    proxy.shows("state", 3);
-    client.send(&set[1_500_000..]).expect("+QUEUED\r\n");
+    proxy.cmd("pause&wait=true").expect_ok();
+    client.send(&set[1_500_000..]);
+    proxy.shows("waiting_requests", 1);
+    proxy.cmd("unpause").expect_ok();
+    client.expect("+QUEUED\r\n");
     assert_eq!(client.run("EXEC"), "[OK]");
-    crate::common::Answer::read(&mut caller).expect_ok();
 }
 
 #[test]

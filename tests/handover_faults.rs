@@ -206,7 +206,11 @@ fn what_the_new_uplink_does_not_take_costs_that_client_alone() {
         assert_eq!(transaction.run("MULTI"), "OK");
         assert_eq!(transaction.run("INCR n"), "QUEUED");
         assert_eq!(plain.run("PING"), "PONG");
-        proxy.reload(&to(&two)).expect_ok();
+        proxy.rewrite(&to(&two));
+        let predicted = proxy.cmd("reload&dry_run=true").json()["prediction"].clone();
+        assert_eq!(predicted["closed"].as_array().map(Vec::len), Some(2), "{predicted}");
+        assert_eq!(predicted["moved"], 2);
+        proxy.cmd("reload").expect_ok();
         if command == "CLIENT" {
             odd.expect_closed();
         } else {
@@ -242,7 +246,9 @@ fn an_uplink_with_fewer_databases_or_rights_refuses_the_reload_without_force() {
         let (mut plain, mut client) = (proxy.client(), proxy.client());
         assert_eq!(plain.run("PING"), "PONG");
         assert!(!client.run(odd).is_empty());
-        let answer = proxy.reload(&target);
+        proxy.rewrite(&target);
+        assert_eq!(proxy.cmd("reload&dry_run=true").status, 400);
+        let answer = proxy.cmd("reload");
         assert_eq!(answer.status, 400, "{answer:?}");
         assert!(answer.error().contains("for all clients"), "{answer:?}");
         assert!(client.run("PING").to_uppercase().contains("PONG"));

@@ -432,9 +432,12 @@ fn an_uplink_with_too_little_room_for_all_clients_refuses_the_reload() {
     for client in &mut clients {
         assert_eq!(client.ask(&["PING"]), "+PONG");
     }
-    let answer = proxy.reload(&to(&two));
-    assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("max number of clients reached"), "{answer:?}");
+    proxy.rewrite(&to(&two));
+    for cmd in ["reload&dry_run=true", "reload"] {
+        let answer = proxy.cmd(cmd);
+        assert_eq!(answer.status, 400);
+        assert!(answer.error().contains("max number of clients reached"), "{answer:?}");
+    }
     for client in &mut clients {
         assert_eq!(client.ask(&["PING"]), "+PONG");
     }

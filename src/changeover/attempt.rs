@@ -8,6 +8,8 @@ use crate::generation::Generation;
 use crate::transport::Peer;
 use crate::uplink::{self, Fresh};
 
+/// Why a client is closed to whose state the new uplink says no.
+pub const NOT_TAKEN: &str = "what the new uplink does not take";
 /// Sessions whose closing is told one by one.
 const NAMED: usize = 20;
 
@@ -39,6 +41,8 @@ struct Inner {
     watching: Vec<Watching>,
     unfinished: Vec<Peer>,
     closed: Vec<(Peer, &'static str)>,
+    /// Connections that were tried, which take their places at the new uplink until all were.
+    tried: Vec<Fresh>,
 }
 
 /// How many sessions came to what.
@@ -160,6 +164,16 @@ impl Attempt {
             }
             Err(why) if self.costs_one_client(why) => {}
             Err(why) => self.fail(why.to_string()),
+        }
+    }
+
+    /// A client's state was tried on a connection to the new uplink.
+    pub fn rehearsed(&self, client: Peer, result: Result<Fresh, uplink::Error>) {
+        self.connected(&result);
+        match result {
+            Ok(fresh) => self.inner().tried.push(fresh),
+            Err(why) if self.costs_one_client(&why) => self.close(client, NOT_TAKEN),
+            Err(_) => {}
         }
     }
 

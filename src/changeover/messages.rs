@@ -15,6 +15,8 @@ use crate::transport::Peer;
 pub enum Order {
     /// To connect to the next uplink, while the present one still serves.
     Prepare(Arc<Attempt>, OwnedSemaphorePermit),
+    /// To try what it carries on a connection to the next uplink, which is then let go.
+    Rehearse(Arc<Attempt>, OwnedSemaphorePermit),
     /// To have its blocking command interrupted.
     Interrupt(mpsc::UnboundedSender<Interrupt>, OwnedSemaphorePermit),
     /// To tell the next uplink the rest, now that nothing is in flight.

@@ -12,7 +12,7 @@ pub mod facets;
 mod marker;
 mod messages;
 
-pub use self::attempt::{Attempt, OldUplink, Watching};
+pub use self::attempt::{Attempt, NOT_TAKEN, OldUplink, Watching};
 pub use self::client_ids::ClientIds;
 pub use self::marker::Marker;
 pub use self::messages::{Awaits, GiveUp, Interrupt, Order, Prospect, Running, Ticket, Unblocked};

@@ -1,5 +1,7 @@
 //! `cmd=reload&dry_run=true`: everything that can be said of a reload before there is one.
 
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -149,6 +151,10 @@ impl Controller {
         let missed = || unknown.iter().zip(&missed).filter(|(_, missed)| **missed);
         prediction.unknown_scripts = missed().count();
         prediction.unknown_script_calls = missed().map(|((_, calls), _)| calls).sum();
+        let rehearsal = self.rehearse(&generation, force).await?;
+        prediction.closed.extend(rehearsal.closed().iter().map(Closed::from));
+        let lost = rehearsal.outcome.closed.load(Ordering::Relaxed);
+        prediction.moved = prediction.moved.saturating_sub(usize::try_from(lost).unwrap_or(0));
         let limit = before.settings.pause_time_limit;
         let in_the_way = self.in_the_way(limit, &sides).await;
         if force {

@@ -30,6 +30,8 @@ pub(super) struct Sides {
     old: Option<Fresh>,
     /// Why nothing more can be asked there.
     lost: Option<Lost>,
+    /// Why there is no connection to the old uplink.
+    no_connection: Option<String>,
     new: Fresh,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
@@ -83,7 +85,7 @@ impl Sides {
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
         let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
-        let mut lost = None;
+        let (mut lost, mut no_connection) = (None, None);
         let mut old = match before.uplink.dial(hello()).await {
             Ok(old) => Some(old),
             Err(why) => {
@@ -94,6 +96,7 @@ impl Sides {
                 };
                 let addr = &before.uplink.config.addr;
                 warn!(%addr, %why, "no connection of the reload's own to the present uplink");
+                no_connection = Some(why.to_string());
                 None
             }
         };
@@ -131,12 +134,13 @@ impl Sides {
         let rights = timeout(limit, rights(old.as_mut())).await;
         old = old.filter(|_| rights.is_ok());
         let (may_unblock, may_list) = rights.unwrap_or_default();
-        if !may_unblock {
+        if !may_unblock && old.is_some() {
             warn!("{MAY_NOT_UNBLOCK}");
         }
         let mut sides = Sides {
             old,
             lost,
+            no_connection,
             new,
             marker: None,
             relation,
@@ -171,6 +175,12 @@ impl Sides {
     /// It is no use to ask the old uplink anything.
     pub(super) fn old_is_gone(&self) -> bool {
         self.lost.is_some()
+    }
+
+    /// Why commands that wait at the old uplink are not interrupted, if there is no connection that could
+    /// ask for that.
+    pub(super) fn cannot_ask(&self) -> Option<&str> {
+        self.no_connection.as_deref()
     }
 
     /// What is in flight at the old uplink cannot be expected to be answered.

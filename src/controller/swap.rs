@@ -106,7 +106,13 @@ pub(super) fn held_up(
             Moment::AtTheLimit => format!("not paused within {limit} ms"),
         },
     };
-    late(by, &what, &format!("; still running: {}", named(running)))
+    let why = sides.cannot_ask().filter(|_| !sides.old_is_silent());
+    let why = why.map_or_else(String::new, |why| {
+        format!(
+            "; commands that wait cannot be interrupted, for want of a connection to {addr}: {why}"
+        )
+    });
+    late(by, &what, &format!("; still running: {}{why}", named(running)))
 }
 
 /// For a client that is closed so that the others need not wait.
@@ -115,6 +121,14 @@ pub(super) fn given_up_for(sides: &Sides) -> &'static str {
         true => "a request that the old uplink did not answer",
         false => "a request that was running for longer than the limit",
     }
+}
+
+/// One of the connections to the new uplink could not be made.
+fn not_for_all(attempt: &Attempt, why: &str) -> Fault {
+    let (addr, ready) = (&attempt.generation().uplink.config.addr, attempt.ready());
+    Fault::new(format!(
+        "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
+    ))
 }
 
 pub(super) fn refused(fault: Fault) -> Error {
@@ -150,13 +164,7 @@ impl Controller {
         let failed = || attempt.has_failed();
         let prepare = |permit| Order::Prepare(attempt.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
-        let addr = &generation.uplink.config.addr;
-        let mut fault = attempt.fault().map(|why| {
-            let ready = attempt.ready();
-            Fault::new(format!(
-                "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
-            ))
-        });
+        let mut fault = attempt.fault().map(|why| not_for_all(&attempt, &why));
         if fault.is_none() {
             // That may have taken a while.
             sides.loading.ahead(&self.shared).await;
@@ -169,6 +177,22 @@ impl Controller {
                 self.abandon().await;
                 Err(refused(fault))
             }
+        }
+    }
+
+    /// Whether the new uplink takes what the clients carry is tried, on connections that are let go
+    /// afterwards. Gives whom it would cost their connection.
+    pub(super) async fn rehearse(
+        &self,
+        generation: &Arc<Generation>,
+        force: bool,
+    ) -> Result<Arc<Attempt>, Error> {
+        let attempt = Attempt::new(generation.clone(), None, false, force);
+        let order = |permit| Order::Rehearse(attempt.clone(), permit);
+        self.shared.roster.tell_each(CONNECTS, || attempt.has_failed(), order).await;
+        match attempt.fault() {
+            Some(why) => Err(refused(not_for_all(&attempt, &why))),
+            None => Ok(attempt),
         }
     }
 

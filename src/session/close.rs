@@ -30,7 +30,7 @@ pub(super) enum Reason {
     Unread,
     #[error("the client did not send the rest of a request")]
     Unfinished,
-    #[error("the client had not logged in, and made room for another")]
+    #[error("the client had not logged in, or had hung up, and made room for another")]
     MadeRoom,
     #[error("the client did not log in")]
     NoLogin,

@@ -138,10 +138,11 @@ impl Session {
                 self.answer(OK.to_vec());
             }
             Err(text) => {
-                if text == auth::WRONGPASS {
-                    self.login_failed();
+                let reply = encode::error(text);
+                match text == auth::WRONGPASS {
+                    true => self.login_failed(reply),
+                    false => self.answer(reply),
                 }
-                self.answer(encode::error(text));
             }
         }
     }
@@ -258,10 +259,11 @@ impl Session {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
             Err(text) => {
-                if text == auth::WRONGPASS {
-                    self.login_failed();
+                let reply = encode::error(text);
+                match text == auth::WRONGPASS {
+                    true => self.login_failed(reply),
+                    false => self.answer(reply),
                 }
-                self.answer(encode::error(text));
             }
             Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
                 self.answer(encode::error(auth::NOAUTH));

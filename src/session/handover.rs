@@ -14,7 +14,7 @@ use super::owed::View;
 use super::replay;
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
-use crate::changeover::{Attempt, Awaits, GiveUp, Order, Prospect, Running, facets};
+use crate::changeover::{Attempt, Awaits, GiveUp, NOT_TAKEN, Order, Prospect, Running, facets};
 use crate::generation::Shown;
 use crate::resp::reply;
 use crate::uplink::Fresh;
@@ -37,6 +37,7 @@ impl Session {
         for order in orders {
             match order {
                 Order::Prepare(attempt, permit) => self.prepare(attempt, permit),
+                Order::Rehearse(attempt, permit) => self.rehearse(attempt, permit),
                 Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
                 Order::Cutover(attempt, old, permit) => self.begin_last(attempt, old, permit),
                 Order::Queue(permit) => self.begin_queue(permit),
@@ -171,7 +172,7 @@ impl Session {
             return Some(TOO_LARGE);
         }
         if self.next.as_ref().is_some_and(|next| next.is_refused()) {
-            return Some("what the new uplink does not take");
+            return Some(NOT_TAKEN);
         }
         self.state.uncarried()
     }

@@ -107,6 +107,23 @@ impl Session {
         Some(script)
     }
 
+    /// Tries on a connection of its own whether the next uplink takes all that this client carries. The
+    /// session itself does not wait for it.
+    pub(super) fn rehearse(&self, attempt: Arc<Attempt>, permit: OwnedSemaphorePermit) {
+        if !self.is_connected() || self.ending.is_some() || self.uncarried().is_some() {
+            return;
+        }
+        let mut script = self.whole_script(At::Next, |_| ());
+        script.ask("PING", &[], Answer::Pong);
+        self.told_last(At::Next).queue(&mut script);
+        let (shared, client) = (self.shared.clone(), self.peer);
+        tokio::spawn(async move {
+            let result = shared.dial(attempt.generation(), script).await;
+            attempt.rehearsed(client, result);
+            drop(permit);
+        });
+    }
+
     /// The uplink takes nothing from this client but subscriptions, and what ends them.
     pub(super) fn listens_only(&self) -> bool {
         !self.state.resp3 && self.state.subscribed()

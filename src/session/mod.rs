@@ -21,6 +21,7 @@
 //! - `patience`: clients that let others wait
 //! - `close`: why it ended, and who is told
 //! - `tap`: `log_messages`
+//! - `turn`: how much of one side is read before others have their turn (pure)
 //!
 //! A session without bytes in flight holds no buffers: both directions read into one buffer of
 //! the thread, write straight out of it, and copy only what the other side did not take.
@@ -49,6 +50,7 @@ mod state;
 mod swallow;
 mod tap;
 mod transaction;
+mod turn;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -70,11 +72,12 @@ use self::last::Last;
 use self::next::Next;
 use self::outbox::Outbox;
 use self::owed::{Owed, View};
-use self::patience::NotLoggedIn;
+use self::patience::Dispensable;
 use self::requests::Intake;
 use self::state::State;
 use self::swallow::Swallow;
 use self::tap::Tap;
+use self::turn::Turn;
 use crate::changeover::{Marker, Order};
 use crate::config::Login;
 use crate::gate::{Passes, Waiting};
@@ -91,8 +94,6 @@ use crate::uplink::{self, Fresh, Script};
 const READ_BUFFER: usize = 64 * 1024;
 /// What one read may bring of a client that has not logged in.
 const STRANGERS_READ: usize = 1024;
-/// Reads of either side, after which the other sessions of the thread have their turn.
-const TURN: u32 = 4;
 /// How long a client may take to read its last replies; and how long one that will send no more is
 /// kept while nothing comes for it.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
@@ -128,7 +129,7 @@ pub async fn run(
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let member = shared.roster.enrol(shard, waker);
         let mut session = Session::new(client, peer, &shared, generation, member, shard);
-        session.stranger = stranger.map(|stranger| Box::new(NotLoggedIn::new(stranger)));
+        session.stranger = stranger.map(Dispensable::not_logged_in);
         let reason =
             poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
         if let Some(id) = session.id {
@@ -240,9 +241,9 @@ struct Session {
     /// The uplink is another one since it was last looked at.
     exchanged: bool,
     passes: Passes,
-    /// Reads of the client and of the uplink that are left in this turn.
-    reads_up: u32,
-    reads_down: u32,
+    /// What may yet be read of the client and of the uplink in this turn.
+    turn_up: Turn,
+    turn_down: Turn,
     /// When the present input was read.
     arrived: Instant,
     intake: Intake,
@@ -266,7 +267,7 @@ struct Session {
     /// The client will send no more; if nothing comes for it by then, it is given up.
     gone_by: Option<Instant>,
     /// While the client has not logged in.
-    stranger: Option<Box<NotLoggedIn>>,
+    stranger: Option<Box<Dispensable>>,
     /// What the uplink answered to the question for the connection's id, if that was an error.
     refusal: Option<Box<[u8]>>,
     /// Set for the oldest request, and looked at when it fires.
@@ -318,8 +319,8 @@ impl Session {
             restore: None,
             revive: None,
             exchanged: false,
-            reads_up: TURN,
-            reads_down: TURN,
+            turn_up: Turn::default(),
+            turn_down: Turn::default(),
             arrived: Instant::now(),
             owed: Owed::default(),
             state: State::default(),
@@ -357,7 +358,8 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
-        (self.reads_up, self.reads_down) = (TURN, TURN);
+        self.turn_up.begin();
+        self.turn_down.begin();
         if self.member.has_news() {
             self.read_news();
         }
@@ -375,8 +377,8 @@ impl Session {
                 break;
             }
         }
-        self.poll_stranger(cx);
         self.poll_deadline(cx);
+        self.poll_stranger(cx);
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
         }
@@ -423,6 +425,8 @@ impl Session {
     /// The client has hung up, or will send no more; it may still read.
     fn is_leaving_us(&mut self) {
         self.gone_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
+        let strangers = &self.shared.strangers;
+        self.stranger.get_or_insert_with(|| Dispensable::hung_up(strangers.enter()));
     }
 
     fn is_over(&self) -> bool {

@@ -45,18 +45,23 @@ impl Arriving {
     }
 }
 
-/// A client that has not logged in.
-pub(super) struct NotLoggedIn {
+/// A client that makes room for others: it has not logged in, or it has hung up.
+pub(super) struct Dispensable {
     sent_away: Pin<Box<WaitForCancellationFutureOwned>>,
     /// When it is given up.
-    until: Instant,
+    until: Option<Instant>,
     _stranger: Stranger,
 }
 
-impl NotLoggedIn {
-    pub(super) fn new(stranger: Stranger) -> Self {
+impl Dispensable {
+    pub(super) fn not_logged_in(stranger: Stranger) -> Box<Self> {
         let sent_away = Box::pin(stranger.sent_away());
-        NotLoggedIn { sent_away, until: Instant::now() + LOGIN, _stranger: stranger }
+        let until = Some(Instant::now() + LOGIN);
+        Box::new(Dispensable { sent_away, until, _stranger: stranger })
+    }
+
+    pub(super) fn hung_up(stranger: Stranger) -> Box<Self> {
+        Box::new(Dispensable { until: None, ..*Dispensable::not_logged_in(stranger) })
     }
 }
 
@@ -72,8 +77,15 @@ impl Session {
         let Some(stranger) = &mut self.stranger else { return };
         let until = stranger.until;
         if stranger.sent_away.as_mut().poll(cx).is_ready() {
-            self.end(Reason::MadeRoom);
-        } else if self.poll_timer(until, cx).is_ready() {
+            self.stranger = None;
+            match self.ending {
+                None => self.end(Reason::MadeRoom),
+                Some(_) => {
+                    self.lose_client(io::ErrorKind::ConnectionAborted.into());
+                    self.ending = Some(Reason::MadeRoom);
+                }
+            }
+        } else if until.is_some_and(|until| self.poll_timer(until, cx).is_ready()) {
             self.end(Reason::NoLogin);
         }
     }
@@ -84,15 +96,20 @@ impl Session {
         self.intake.slowed_until = self.intake.slowed_until.max(Some(until));
     }
 
-    /// The client gave a wrong password. Each makes the next take longer.
-    pub(super) fn login_failed(&mut self) {
+    /// The client gave a wrong password, and is told so late. Each makes the next take longer, and all clients
+    /// together are told of so many in a second only.
+    pub(super) fn login_failed(&mut self, reply: Vec<u8>) {
         static FAILED: RateLimit = RateLimit::one_a_second();
         self.shared.metrics.logins_failed.inc();
         if let Some(suppressed) = FAILED.pass() {
             warn!(client = %self.peer, suppressed, "a client gave a wrong password, or user");
         }
         self.intake.failed_logins = self.intake.failed_logins.saturating_add(1);
-        self.slow_down((FAILED_LOGIN * self.intake.failed_logins).min(LONGEST_PENALTY));
+        let now = Instant::now();
+        let own = (FAILED_LOGIN * self.intake.failed_logins).min(LONGEST_PENALTY);
+        let of_all = self.shared.strangers.failed_login(now) - now;
+        self.slow_down(own.max(of_all));
+        self.intake.late_reply = Some(reply);
     }
 
     /// A client that guesses passwords, or floods before it has logged in, is read slowly.
@@ -102,6 +119,9 @@ impl Session {
             return true;
         }
         self.intake.slowed_until = None;
+        if let Some(reply) = self.intake.late_reply.take() {
+            self.answer(reply);
+        }
         false
     }
 

@@ -71,16 +71,17 @@ impl Session {
                 self.on_replies(cx, &unread);
                 continue;
             }
-            if self.reads_down == 0 {
-                return yield_turn(cx);
-            }
-            self.reads_down -= 1;
-            match poll_read(stream, cx, scratch) {
+            let Some(most) = self.turn_down.read() else { return yield_turn(cx) };
+            match poll_read(stream, cx, &mut scratch[..most]) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
                 Poll::Ready(Ok(read)) => {
                     self.recorder.down.add(read as u64);
+                    let begun = self.turn_down.matters(read).then(Instant::now);
                     self.on_replies(cx, &scratch[..read]);
+                    if let Some(begun) = begun {
+                        self.turn_down.took(begun.elapsed());
+                    }
                 }
                 Poll::Ready(Err(why)) => return self.uplink_ends(Reason::UplinkLost(why)),
             }

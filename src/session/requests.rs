@@ -49,6 +49,8 @@ pub(super) struct Intake {
     is_dry: bool,
     /// It is not read before this.
     pub(super) slowed_until: Option<Instant>,
+    /// What it is told then.
+    pub(super) late_reply: Option<Vec<u8>>,
     /// How often it gave a wrong password.
     pub(super) failed_logins: u32,
     /// The pass of a request that goes up as it comes was given back, for its client sends no more.
@@ -97,6 +99,7 @@ impl Intake {
             arriving: None,
             is_dry: false,
             slowed_until: None,
+            late_reply: None,
             failed_logins: 0,
             stalled: false,
             transaction: None,
@@ -193,18 +196,15 @@ impl Session {
                     return;
                 }
             }
+            if self.slowed(cx) {
+                return;
+            }
             if self.intake.parked.is_some() {
                 self.resume(cx);
                 continue;
             }
-            if self.reads_up == 0 {
-                return yield_turn(cx);
-            }
-            if self.slowed(cx) {
-                return;
-            }
-            self.reads_up -= 1;
-            let most = if self.intake.authenticated { scratch.len() } else { STRANGERS_READ };
+            let Some(most) = self.turn_up.read() else { return yield_turn(cx) };
+            let most = if self.intake.authenticated { most } else { STRANGERS_READ };
             match poll_read(&mut self.client, cx, &mut scratch[..most]) {
                 Poll::Pending => {
                     self.intake.is_dry = true;
@@ -214,6 +214,9 @@ impl Session {
                 Poll::Ready(Ok(read)) => {
                     self.recorder.up.add(read as u64);
                     self.on_input(cx, &scratch[..read]);
+                    if self.turn_up.matters(read) {
+                        self.turn_up.took(self.arrived.elapsed());
+                    }
                     if !self.intake.authenticated {
                         self.slow_down(STRANGERS_PACE);
                     }
@@ -442,7 +445,8 @@ impl Session {
 
     /// Whether more may be taken in; what was read already waits if not.
     fn goes_on(&mut self, input: &[u8]) -> bool {
-        if self.blocked.is_some() || self.intake.awaits_reply {
+        let is_late = self.intake.late_reply.is_some();
+        if self.blocked.is_some() || self.intake.awaits_reply || is_late {
             self.park_behind(input);
             return false;
         }

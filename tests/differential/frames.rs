@@ -124,6 +124,10 @@ pub fn forget_unsubscribed(frames: &mut [Frame]) {
 
 /// The frame without what may differ between two runs.
 pub fn mask(frame: &Frame, ids: &Ids) -> Frame {
+    // It names the uplink's id.
+    if frame.starts_with(">[$\"tracking-redir-broken\"") {
+        return ">tracking-redir-broken".to_owned();
+    }
     let frame = numbers(frame, ids);
     let Some(begin) = frame.find("id=").filter(|_| frame.contains(" laddr=")) else {
         return frame;
@@ -146,6 +150,8 @@ fn mask_line(line: &str) -> String {
             // After a handover in a transaction, the channel of the proxy's own is among them.
             "ssub" => "ssub=?".to_owned(),
             // Valkey shows by this that there was a transaction, or a watched key, once.
+            // Of a transaction that will be aborted, nothing is queued again after a handover.
+            "multi" if line.contains("flags=x") => "multi=?".to_owned(),
             "multi" if value == "0" && !line.contains("flags=x") => "multi=-1".to_owned(),
             // Once a watched key was touched, a server forgets them all.
             "watch" if line.contains("flags=d") => "watch=?".to_owned(),

@@ -125,6 +125,23 @@ impl Program {
         self.reloads && !is_told && self.to_string().to_ascii_uppercase().contains("SELECT 99")
     }
 
+    /// Without replies, nobody knows whether a command has waited long enough before another client's request.
+    pub fn may_race(&self) -> bool {
+        let text = self.to_string().to_ascii_uppercase();
+        text.contains("CLIENT REPLY")
+            && [" 0.01", "BLOCK 10 "].iter().any(|time| text.contains(time))
+    }
+
+    /// Without a channel of the proxy's own, a PING tells what the old uplink has said.
+    pub fn may_lack_a_mark(&self) -> bool {
+        match &self.mode {
+            Mode::Restricted(rules) | Mode::User(rules) => {
+                self.reloads && rules.iter().any(|rule| rule == "-ping")
+            }
+            Mode::Plain | Mode::Password => false,
+        }
+    }
+
     /// Whether a request of nothing is the next one after CLIENT REPLY SKIP depends on the version.
     pub fn may_skip_nothing(&self) -> bool {
         let is_nothing = |request: &Request| match request {
