@@ -33,7 +33,7 @@ test-slow: ## Move up to 1 GB while clients write, and say for how long they wer
 	$(CARGO) test --release --test suite -- --ignored --nocapture
 
 lint: ## Formatting, clippy, and the documentation's links, with warnings as errors
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
