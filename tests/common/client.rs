@@ -102,7 +102,13 @@ impl Client {
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.answer_id();
-        self.stream.read(into)
+        loop {
+            match self.stream.read(into) {
+                // A signal for this process, as of a child that has ended.
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
     }
 
     fn read_exact(&mut self, mut into: &mut [u8]) -> io::Result<()> {
