@@ -15,7 +15,7 @@ pub const MONITOR: u32 = 1 << 5;
 /// CLIENT REPLY OFF.
 pub const SILENT: u32 = 1 << 6;
 /// There is something that can only be done while nothing is in flight.
-pub const LAST: u32 = 1 << 7;
+pub const CUTOVER: u32 = 1 << 7;
 /// Invalidations go to another connection, which must be there before.
 pub const REDIRECTS: u32 = 1 << 8;
 /// A key was touched that is watched, and the present uplink does not know it.

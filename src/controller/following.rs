@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::cutover::refused;
+use super::links::Links;
 use super::server::Server;
-use super::sides::Sides;
-use super::swap::refused;
 use super::switch::{Pair, Switching};
 use super::{By, Error};
 use crate::config::Fault;
@@ -31,11 +31,11 @@ impl Following {
         by: By,
         before: &Arc<Generation>,
         generation: &Arc<Generation>,
-        sides: &Sides,
+        links: &Links,
     ) -> Result<Self, Error> {
         let new_pair = || Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
         let mut following = Following {
-            pair: sides.is_replica().then(new_pair),
+            pair: links.is_replica().then(new_pair),
             progress: Switching::new(by, before.uplink.config.addr.to_string()),
             limit: before.settings.pause_time_limit,
         };
@@ -49,9 +49,9 @@ impl Following {
     }
 
     /// Waits for that again, and until messages come through as well.
-    pub(super) async fn closely(&mut self, sides: &mut Sides) -> Result<(), Error> {
+    pub(super) async fn closely(&mut self, links: &mut Links) -> Result<(), Error> {
         self.synchronise().await?;
-        sides.rehearse().await.map_err(fault)
+        links.rehearse().await.map_err(fault)
     }
 
     async fn synchronise(&mut self) -> Result<(), Error> {

@@ -10,15 +10,15 @@
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
+mod cutover;
+mod dry_run;
 mod following;
 mod interrupting;
+mod links;
 mod loading;
 mod panics;
-mod predict;
 mod reload;
 mod server;
-mod sides;
-mod swap;
 mod switch;
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use self::predict::{Carried, Prediction};
+pub use self::dry_run::{Carried, Prediction};
 pub use self::reload::{By, NotReloaded, Record, Reloading, Stage};
 pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
 use crate::changeover::{Order, Running};

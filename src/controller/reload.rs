@@ -9,11 +9,11 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
+use super::cutover::{Cutover, refused};
+use super::dry_run::Closed;
 use super::following::Following;
+use super::links::Links;
 use super::panics::{Panicked, broken_off, caught, caught_now, point};
-use super::predict::Closed;
-use super::sides::Sides;
-use super::swap::{Swap, refused};
 use super::{Change, Controller, Error, WOKEN, lock, remember, stopping};
 use crate::changeover::{Attempt, Order, Running};
 use crate::config::{self, Draft, Fault};
@@ -218,21 +218,21 @@ impl Controller {
         let replaced = generation.uplink_since != before.uplink_since;
         let exchanged = if replaced {
             self.stage(Stage::Preparing);
-            let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
-            done.warnings.extend(sides.warning().cloned());
-            let mut following = Following::of(by, &before, &generation, &sides).await?;
-            let attempt = self.prepare(&generation, &mut sides, force).await?;
+            let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
+            done.warnings.extend(links.warning().cloned());
+            let mut following = Following::of(by, &before, &generation, &links).await?;
+            let attempt = self.prepare(&generation, &mut links, force).await?;
             done.attempt = Some(attempt.clone());
             // That may have taken a while.
-            if let Err(why) = following.closely(&mut sides).await {
+            if let Err(why) = following.closely(&mut links).await {
                 self.abandon().await;
                 return Err(why);
             }
             self.stage(Stage::Pausing);
             let limit = before.settings.pause_time_limit;
             let swap =
-                Swap { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
-            let exchanged = self.swap(&swap, &mut sides, &mut following, done).await?;
+                Cutover { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
+            let exchanged = self.swap(&swap, &mut links, &mut following, done).await?;
             *lock(&self.not_reached) = None;
             exchanged
         } else {

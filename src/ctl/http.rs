@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Error;
-use super::place::Place;
+use super::endpoint::Place;
 
 /// For an answer that needs no time.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@
 
 mod api;
 mod display;
+mod endpoint;
 mod http;
-mod place;
 mod progress;
+mod render;
 mod switch;
-mod words;
 
 use std::io;
 use std::path::Path;
@@ -22,8 +22,8 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use self::api::{Info, Prediction, Preflight, Record};
+use self::endpoint::Place;
 use self::http::{Answer, Line, TIME_LIMIT};
-use self::place::Place;
 use crate::cli::{Action, Ctl};
 use crate::exit::{Exit, say};
 
@@ -100,11 +100,11 @@ pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
     match ctl.json {
         true => say(&mut io::stdout(), &ended.json),
         false => {
-            let lines = ended.lines.iter().map(|line| words::in_options(line));
+            let lines = ended.lines.iter().map(|line| render::in_options(line));
             lines.for_each(|line| say(&mut io::stdout(), &line));
         }
     }
-    let errors = ended.errors.iter().map(|line| words::in_options(line));
+    let errors = ended.errors.iter().map(|line| render::in_options(line));
     errors.for_each(|line| say(&mut io::stderr(), &line));
     ended.exit.into()
 }
@@ -127,7 +127,7 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             let limit = (!pause.wait).then_some(TIME_LIMIT);
             let said = if pause.wait { "paused: no request runs" } else { "new requests are held" };
             let said = match pause.ttl_ms {
-                Some(ms) => format!("{said}, for {} at most", words::time(ms as f64)),
+                Some(ms) => format!("{said}, for {} at most", render::time(ms as f64)),
                 None => said.to_owned(),
             };
             Ok(Ended::of(ask(&fields, limit).await?, |_| vec![said]))
@@ -144,7 +144,7 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             let answer = ask(&fields, None).await?;
             // Also where it would be cancelled.
             let lines = match (Prediction::of(&answer.json), answer.status) {
-                (Some(prediction), _) => words::prediction(&prediction),
+                (Some(prediction), _) => render::prediction(&prediction),
                 (None, StatusCode::OK) => reloaded(place).await,
                 (None, _) => Vec::new(),
             };
@@ -161,7 +161,7 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
         }
         Action::CloseUnauthorizedClients => {
             let answer = ask(&[cmd("close-unauthorized-clients")], None).await?;
-            Ok(Ended::of(answer, |answer| vec![words::closed_unauthorized(answer)]))
+            Ok(Ended::of(answer, |answer| vec![render::closed_unauthorized(answer)]))
         }
     }
 }
@@ -173,14 +173,14 @@ fn status(answer: Answer) -> Result<Ended, Error> {
     let info = Info::of(&answer.json)
         .map_err(|why| Error::Unknown(format!("info.json is not understood: {why}")))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let lines = words::status(&info, now.as_secs_f64());
+    let lines = render::status(&info, now.as_secs_f64());
     Ok(Ended { exit: Exit::Done, json: answer.body, lines, errors: Vec::new() })
 }
 
 /// What the reload did, if it can still be found out.
 async fn reloaded(place: &Place) -> Vec<String> {
     let info = Line::new(place).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
-    let lines = info.and_then(|info| info.reloads.first().map(words::reload_lines));
+    let lines = info.and_then(|info| info.reloads.first().map(render::reload_lines));
     lines.unwrap_or_else(|| vec!["reloaded".to_owned()])
 }
 
@@ -194,9 +194,9 @@ impl Ended {
 
     /// The answer to a switch, or to its rehearsal.
     fn of_switch(answer: Answer) -> Self {
-        let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| words::table(&it));
+        let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
         let record = answer.json.get("switch").and_then(Record::of);
-        lines.extend(record.iter().flat_map(words::summary));
+        lines.extend(record.iter().flat_map(render::summary));
         let mut errors = errors(&answer);
         if record.is_some_and(|record| !record.faults.is_empty()) {
             // They are in the summary, one by one.

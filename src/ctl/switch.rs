@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::api::{Info, Record};
 use super::display::Display;
+use super::endpoint::Place;
 use super::http::{Answer, Line};
-use super::place::Place;
 use super::{Ended, Error};
 use crate::cli::Switch;
 use crate::signal::Signals;

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::close::Reason;
-use super::commands::Silence;
 use super::effect::Effect;
-use super::next::{Next, NextLink};
 use super::outbox::Outbox;
-use super::owed::View;
+use super::pending::View;
 use super::replay;
+use super::route::Silence;
+use super::standby::{Standby, StandbyLink};
 use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
 use crate::changeover::{Attempt, Awaits, GiveUp, NOT_TAKEN, Order, Prospect, Running, facets};
@@ -39,7 +39,7 @@ impl Session {
                 Order::Prepare(attempt, permit) => self.prepare(attempt, permit),
                 Order::Rehearse(attempt, permit) => self.rehearse(attempt, permit),
                 Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
-                Order::Cutover(attempt, old, permit) => self.begin_last(attempt, old, permit),
+                Order::Cutover(attempt, old, permit) => self.begin_cutover(attempt, old, permit),
                 Order::Queue(permit) => self.begin_queue(permit),
                 Order::Abandon(_permit) => self.abandon(),
                 Order::Settle(permit) => self.settling = self.leaving.then_some(permit),
@@ -78,18 +78,19 @@ impl Session {
         if self.passes.held() == 0 {
             return None;
         }
-        let (command, since, awaits) = match (self.intake.keeps_pass, self.owed.oldest_admitted()) {
-            (Some(since), _) => ("multi".to_owned(), since, Awaits::Exec),
-            (None, Some((name, Some(sent)))) => (name.text(), sent, Awaits::Reply),
-            (None, Some((name, None))) => match self.intake.arriving {
-                Some(arriving) if self.intake.is_incomplete() => {
-                    (name.text(), arriving.since, Awaits::Rest)
-                }
-                // The uplink has not taken all of it.
-                _ => (name.text(), self.arrived, Awaits::Reply),
-            },
-            (None, None) => (String::new(), self.arrived, Awaits::Reply),
-        };
+        let (command, since, awaits) =
+            match (self.intake.keeps_pass, self.pending.oldest_admitted()) {
+                (Some(since), _) => ("multi".to_owned(), since, Awaits::Exec),
+                (None, Some((name, Some(sent)))) => (name.text(), sent, Awaits::Reply),
+                (None, Some((name, None))) => match self.intake.arriving {
+                    Some(arriving) if self.intake.is_incomplete() => {
+                        (name.text(), arriving.since, Awaits::Rest)
+                    }
+                    // The uplink has not taken all of it.
+                    _ => (name.text(), self.arrived, Awaits::Reply),
+                },
+                (None, None) => (String::new(), self.arrived, Awaits::Reply),
+            };
         Some(Running {
             command,
             client: self.peer,
@@ -119,7 +120,7 @@ impl Session {
             db: self.state.db,
             connected: self.is_connected(),
             closed_for: self.uncarried().filter(|_| self.is_connected()),
-            waits: self.owed.is_blocked() && !self.can_be_interrupted(),
+            waits: self.pending.is_blocked() && !self.can_be_interrupted(),
             unknown: self.intake.unknown,
         }
     }
@@ -149,7 +150,7 @@ impl Session {
             (state.tracking().is_some(), facets::TRACKING),
             (state.monitor, facets::MONITOR),
             (self.intake.silence == Silence::Always, facets::SILENT),
-            (self.needs_last(), facets::LAST),
+            (self.needs_cutover(), facets::CUTOVER),
             (state.touched, facets::TOUCHED),
             (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
         ];
@@ -171,18 +172,18 @@ impl Session {
         if self.is_pinned() && self.intake.keeps_pass.is_none() {
             return Some(TOO_LARGE);
         }
-        if self.next.as_ref().is_some_and(|next| next.is_refused()) {
+        if self.standby.as_ref().is_some_and(|next| next.is_refused()) {
             return Some(NOT_TAKEN);
         }
         self.state.uncarried()
     }
 
     fn abandon(&mut self) {
-        self.next = None;
-        self.undo_last();
+        self.standby = None;
+        self.undo_cutover();
         // It may be on its way.
         let sure = self.marker.is_none();
-        self.swallow.iter_mut().for_each(|swallow| match sure {
+        self.filter.iter_mut().for_each(|swallow| match sure {
             true => swallow.ignore_mark(),
             false => swallow.forget_mark(),
         });
@@ -198,7 +199,7 @@ impl Session {
         let generation = self.shared.current.load();
         let replaced = generation.uplink_since != self.generation.uplink_since;
         let before = std::mem::replace(&mut self.generation, generation);
-        if !self.owed.is_empty() && self.earlier.is_none() {
+        if !self.pending.is_empty() && self.earlier.is_none() {
             self.earlier = Some(Box::new((Instant::now(), before)));
         }
         if self.generation.listen.config.login.is_none() {
@@ -229,9 +230,9 @@ impl Session {
 
     /// The old uplink has said all that it has to say.
     fn may_leave(&self) -> bool {
-        let awaits_mark = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_mark());
+        let awaits_mark = self.filter.as_ref().is_some_and(|swallow| swallow.awaits_mark());
         let published = self
-            .next
+            .standby
             .as_ref()
             .is_some_and(|next| next.attempt.marker().is_none() || next.attempt.is_published());
         !(self.replies.in_frame() || (awaits_mark && published && self.is_connected()))
@@ -279,13 +280,13 @@ impl Session {
             self.restore = Some(Box::new(script)).filter(|script| !script.is_empty());
         }
         // What is still owed are replies to the proxy's own requests, and what waits behind them.
-        for local in self.owed.take_locals() {
+        for local in self.pending.take_locals() {
             self.send_local(&local);
         }
         self.to_uplink = Outbox::default();
         self.replies = reply::Scanner::default();
         (self.view, self.kept, self.partial) = (View::Shown, None, false);
-        (self.swallow, self.marker, self.marked) = (None, None, false);
+        (self.filter, self.marker, self.marked) = (None, None, false);
         self.unread = Vec::new();
         (self.uplink, self.uplink_id) = (Link::Absent, None);
     }
@@ -302,13 +303,13 @@ impl Session {
         self.forget_uplink();
         self.settling = None;
         // Without one that is ready, the next request will dial.
-        let next = self.next.take();
+        let next = self.standby.take();
         let made_ready = next.filter(|it| Arc::ptr_eq(it.attempt.generation(), &self.generation));
         let redirected = made_ready.as_ref().is_some_and(|next| next.redirected);
         if let Some(next) = made_ready {
-            self.take_next(*next);
+            self.take_standby(*next);
         }
-        self.last = None;
+        self.cutover = None;
         // Nobody watches until it is dialled.
         self.touch(self.state.watching() && !matches!(self.uplink, Link::Live(_)));
         if was_connected {
@@ -322,11 +323,11 @@ impl Session {
         self.mark();
     }
 
-    fn take_next(&mut self, next: Next) {
-        let NextLink::Ready(mut fresh) = next.link else { return };
+    fn take_standby(&mut self, next: Standby) {
+        let StandbyLink::Ready(mut fresh) = next.link else { return };
         // Where the old uplink was lost in the pause, not everything could be told.
         let knows_all = next.complete || !self.needs_more_than_told();
-        let changed = replay::difference(&next.told, &self.state.carried());
+        let changed = replay::difference(&next.primed, &self.state.carried());
         if !knows_all || !changed.is_some_and(|rest| rest.is_empty()) {
             return;
         }
@@ -340,7 +341,7 @@ impl Session {
             Some(listens) => {
                 self.replies = listens.scanner;
                 self.view = View::Hidden;
-                self.swallow = Some(Box::new(listens.swallow)).filter(|it| it.awaits_mark());
+                self.filter = Some(Box::new(listens.filter)).filter(|it| it.awaits_mark());
             }
             None => self.view = View::Shown,
         }

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::awaited::{Awaited, Question};
 use super::close::Reason;
+use super::expected::{Expected, Question};
 use super::{Link, Session};
 use crate::resp::encode;
 use crate::uplink::{Fresh, Id};
@@ -36,7 +36,7 @@ impl Session {
             Id::Is(id) => self.is_known_as(id),
             Id::Secret => self.uplink_id = None,
             Id::Unasked => {
-                self.owed.push_ahead(Awaited::Asked(Question::Id));
+                self.pending.push_ahead(Expected::Asked(Question::Id));
                 self.to_uplink.push_ahead(&encode::request(["CLIENT", "ID"]));
             }
         }
@@ -65,7 +65,7 @@ impl Session {
     pub(super) fn lose_uplink(&mut self, reason: Reason) {
         self.uplink = Link::Lost;
         self.to_uplink.clear();
-        if !self.owed.is_empty()
+        if !self.pending.is_empty()
             && !self.partial
             && let Some(words) = self.last_words(&reason)
         {
@@ -115,7 +115,7 @@ impl Session {
     }
 
     fn all_sent(&mut self) {
-        self.owed.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
+        self.pending.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
         if self.intake.keeps_pass.is_some() {
             self.unpin();
         }

@@ -1,10 +1,10 @@
 //! One client and its uplink: the loop that carries requests up and replies down.
 //!
 //! - `requests`: client -> uplink
-//! - `commands`: what becomes of each request; `collected`: by its arguments, too
+//! - `route`: what becomes of each request; `inspect`: by its arguments, too
 //! - `replies`: uplink -> client
-//! - `owed`: the replies that are owed, in order (pure)
-//! - `awaited`: what the next one means (pure)
+//! - `pending`: the replies that are owed, in order (pure)
+//! - `expected`: what the next one means (pure)
 //! - `queue`: what the server has queued since MULTI (pure)
 //! - `state`: what the connection carries (pure)
 //! - `effect`: what a request changes of that (pure)
@@ -12,10 +12,10 @@
 //! - `blocking`: commands that wait, and how to ask again (pure)
 //! - `replay`: what a fresh uplink must be told (pure)
 //! - `link`: the connection to the uplink
-//! - `next`: the next uplink, made ready while the present one serves
+//! - `standby`: the next uplink, made ready while the present one serves
 //! - `handover`: the uplink is exchanged for that of a new generation
-//! - `last`: what of that can only be done while nothing is in flight
-//! - `swallow`: where the one uplink's messages end and the other's begin (pure)
+//! - `cutover`: what of that can only be done while nothing is in flight
+//! - `frame_filter`: where the one uplink's messages end and the other's begin (pure)
 //! - `auth`: AUTH and HELLO (pure)
 //! - `parking`: requests that were read and must wait
 //! - `patience`: clients that let others wait
@@ -27,27 +27,27 @@
 //! the thread, write straight out of it, and copy only what the other side did not take.
 
 mod auth;
-mod awaited;
 mod blocking;
 mod close;
-mod collected;
-mod commands;
+mod cutover;
 mod effect;
+mod expected;
 mod fieldsets;
+mod frame_filter;
 mod handover;
-mod last;
+mod inspect;
 mod link;
-mod next;
 mod outbox;
-mod owed;
 mod parking;
 mod patience;
+mod pending;
 mod queue;
 mod replay;
 mod replies;
 mod requests;
+mod route;
+mod standby;
 mod state;
-mod swallow;
 mod tap;
 mod transaction;
 mod turn;
@@ -68,14 +68,14 @@ use tracing::debug;
 
 use self::blocking::Blocked;
 use self::close::Reason;
-use self::last::Last;
-use self::next::Next;
+use self::cutover::Cutover;
+use self::frame_filter::FrameFilter;
 use self::outbox::Outbox;
-use self::owed::{Owed, View};
 use self::patience::Dispensable;
+use self::pending::{Pending, View};
 use self::requests::Intake;
+use self::standby::Standby;
 use self::state::State;
-use self::swallow::Swallow;
 use self::tap::Tap;
 use self::turn::Turn;
 use crate::changeover::{Marker, Order};
@@ -215,9 +215,9 @@ struct Session {
     /// The id of the connection to which invalidations are redirected, as clients have seen it.
     target: Option<u64>,
     /// For the next generation, made ready before it comes.
-    next: Option<Box<Next>>,
+    standby: Option<Box<Standby>>,
     /// What is to be done while the gate is shut.
-    last: Option<Box<Last>>,
+    cutover: Option<Box<Cutover>>,
     /// The old uplink has something to say yet before it is exchanged.
     leaving: bool,
     /// The uplink is about to close the connection, and the client stays.
@@ -227,7 +227,7 @@ struct Session {
     /// What an uplink said, and was not looked at.
     unread: Vec<u8>,
     /// Frames that are not for the client.
-    swallow: Option<Box<Swallow>>,
+    filter: Option<Box<FrameFilter>>,
     /// The proxy's own channel, while the present uplink sends what is published there.
     marker: Option<Arc<Marker>>,
     /// Somebody waits until the old uplink is let go.
@@ -247,7 +247,7 @@ struct Session {
     /// When the present input was read.
     arrived: Instant,
     intake: Intake,
-    owed: Owed,
+    pending: Pending,
     state: State,
     /// A command that waits for data.
     blocked: Option<Box<Blocked>>,
@@ -306,13 +306,13 @@ impl Session {
             id: None,
             uplink_id: None,
             target: None,
-            next: None,
-            last: None,
+            standby: None,
+            cutover: None,
             leaving: false,
             dismissed: false,
             marked: false,
             unread: Vec::new(),
-            swallow: None,
+            filter: None,
             marker: None,
             settling: None,
             leave_by: None,
@@ -322,7 +322,7 @@ impl Session {
             turn_up: Turn::default(),
             turn_down: Turn::default(),
             arrived: Instant::now(),
-            owed: Owed::default(),
+            pending: Pending::default(),
             state: State::default(),
             replies: reply::Scanner::default(),
             blocked: None,
@@ -372,7 +372,7 @@ impl Session {
             if !exchanged
                 && !self.poll_dial(cx)
                 && !self.poll_flush(cx)
-                && !self.poll_next(cx, scratch)
+                && !self.poll_standby(cx, scratch)
             {
                 break;
             }
@@ -416,7 +416,7 @@ impl Session {
     }
 
     fn forget_owed(&mut self) {
-        self.owed.clear();
+        self.pending.clear();
         self.blocked = None;
         self.intake.keeps_pass = None;
         self.passes.leave(self.passes.held());
@@ -434,15 +434,15 @@ impl Session {
             None => false,
             Some(Reason::ClientLost(_) | Reason::Unread) => true,
             // A blocked client that is gone must not be served: what is popped would be lost.
-            Some(Reason::ClientClosed) if self.owed.is_blocked() => true,
+            Some(Reason::ClientClosed) if self.pending.is_blocked() => true,
             Some(_) => {
-                self.owed.is_empty() && self.to_client.is_clear() && self.to_uplink.is_clear()
+                self.pending.is_empty() && self.to_client.is_clear() && self.to_uplink.is_clear()
             }
         }
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) {
-        let oldest = self.owed.oldest();
+        let oldest = self.pending.oldest();
         // A request that runs keeps the limit that it began with.
         let is_earlier =
             |taken: Instant| oldest.is_some_and(|it| it.sent.is_none_or(|at| at < taken));
@@ -475,7 +475,7 @@ impl Session {
             self.poll_flush(cx);
         }
         self.poll_patience(cx);
-        if self.ending.is_some() && self.owed.is_empty() && !self.to_client.is_clear() {
+        if self.ending.is_some() && self.pending.is_empty() && !self.to_client.is_clear() {
             let at = *self.read_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
             if self.poll_timer(at, cx).is_ready() {
                 self.ending = Some(Reason::Unread);

@@ -128,7 +128,7 @@ impl Session {
     /// The client has sent nothing for a while, in the middle of a request that goes up as it comes.
     pub(super) fn stall(&mut self) {
         // Unless the uplink did not wait for its end to answer.
-        if !self.intake.stalled && !self.owed.is_empty() && self.passes.held() > 0 {
+        if !self.intake.stalled && !self.pending.is_empty() && self.passes.held() > 0 {
             self.intake.stalled = true;
             self.passes.leave(1);
             self.stall_transaction();
@@ -160,7 +160,7 @@ impl Session {
             return self.lose_client(io::ErrorKind::ConnectionAborted.into());
         }
         if self.intake.keeps_pass.is_some()
-            && self.owed.is_empty()
+            && self.pending.is_empty()
             && !self.intake.is_incomplete()
             && self.poll_timer(self.arrived + STALLED, cx).is_ready()
         {

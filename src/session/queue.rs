@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::awaited::Awaited;
+use super::expected::Expected;
 
 /// Requests that will be executed together, and what their replies mean.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Consecutive requests that await the same, and how many they are.
-    runs: VecDeque<(Awaited, u32)>,
+    runs: VecDeque<(Expected, u32)>,
     len: u32,
     bytes: usize,
 }
@@ -33,30 +33,30 @@ impl Queue {
     }
 
     /// One request more.
-    pub(super) fn push(&mut self, awaited: Awaited) {
+    pub(super) fn push(&mut self, awaited: Expected) {
         self.len += 1;
         match self.runs.back_mut() {
             Some((last, count)) if last.is_like(&awaited) => *count += 1,
             _ => {
-                self.bytes += awaited.size() + size_of::<(Awaited, u32)>();
+                self.bytes += awaited.size() + size_of::<(Expected, u32)>();
                 self.runs.push_back((awaited, 1));
             }
         }
     }
 
     /// What the next reply means.
-    pub(super) fn front(&self) -> Option<&Awaited> {
+    pub(super) fn front(&self) -> Option<&Expected> {
         self.runs.front().map(|(awaited, _)| awaited)
     }
 
-    pub(super) fn front_mut(&mut self) -> Option<&mut Awaited> {
+    pub(super) fn front_mut(&mut self) -> Option<&mut Expected> {
         self.runs.front_mut().map(|(awaited, _)| awaited)
     }
 
     /// How many of the next replies are plain.
     pub(super) fn plain(&self) -> u32 {
         match self.runs.front() {
-            Some((Awaited::Plain, count)) => *count,
+            Some((Expected::Plain, count)) => *count,
             _ => 0,
         }
     }
@@ -73,7 +73,7 @@ impl Queue {
     }
 
     /// The next reply has come.
-    pub(super) fn pop(&mut self) -> Option<Awaited> {
+    pub(super) fn pop(&mut self) -> Option<Expected> {
         let (awaited, count) = self.runs.front_mut()?;
         self.len -= 1;
         *count -= 1;

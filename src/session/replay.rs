@@ -1,7 +1,7 @@
 //! What another uplink must be told before it can serve a client in this state. Pure.
 //!
 //! Most is told ahead of time, while the old uplink serves (`prepared`, and `difference` where
-//! something changed since). The rest only once nothing is in flight any more (`last`): it would
+//! something changed since). The rest only once nothing is in flight any more ([`Finals`]): it would
 //! make the connection unfit to be told anything else, or its time matters.
 
 use super::state::{Carried, Extras, State, Tracking};
@@ -144,7 +144,7 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
 
 /// What is told last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Last<'a> {
+pub(super) struct Finals<'a> {
     /// For the ids that requests in the transaction name.
     pub(super) ids: &'a ClientIds,
     pub(super) at: At,
@@ -161,7 +161,7 @@ pub(super) struct Last<'a> {
     pub(super) databases: Option<u32>,
 }
 
-impl Last<'_> {
+impl Finals<'_> {
     /// Whether there is anything that can only be told last.
     pub(super) fn is_needed(&self) -> bool {
         self.state.watching()
@@ -259,8 +259,8 @@ pub(super) fn refused() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::awaited::Confirmed;
     use super::super::effect::Effect;
+    use super::super::expected::Confirmed;
     use super::*;
 
     fn text(script: Script) -> String {
@@ -331,7 +331,7 @@ mod tests {
         let last = |aborted: bool| {
             let mut script = Script::default();
             let ids = ClientIds::default();
-            let last = Last {
+            let last = Finals {
                 ids: &ids,
                 at: At::Next,
                 state: &state,

@@ -3,11 +3,11 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::awaited::{Reply, Settled, Unblocking, is_published};
 use super::close::Reason;
-use super::commands::{RESET, Silence};
-use super::owed::{Outcome, Timing, View};
-use super::swallow::{Meaning, Seen};
+use super::expected::{Reply, Settled, Unblocking, is_published};
+use super::frame_filter::{Meaning, Seen};
+use super::pending::{Outcome, Timing, View};
+use super::route::{RESET, Silence};
 use super::{Link, Session, poll_read, yield_turn};
 use crate::metrics::Recorder;
 use crate::resp::encode;
@@ -100,7 +100,7 @@ impl Session {
     /// nothing is owed waits for the next.
     pub(super) fn can_do_without_uplink(&self) -> bool {
         let replaced = self.leaving || !self.shared.gate.is_open();
-        let safe = self.owed.is_for_the_proxy() && !self.partial && self.passes.held() == 0;
+        let safe = self.pending.is_for_the_proxy() && !self.partial && self.passes.held() == 0;
         replaced && safe && self.ending.is_none() && self.uncarried().is_none()
     }
 
@@ -116,7 +116,7 @@ impl Session {
         // hold up a pause.
         if answered.requests > 0 {
             self.leave(answered.requests);
-            self.owed.trim();
+            self.pending.trim();
         }
         if self.intake.keeps_pass.is_some() {
             self.unpin();
@@ -135,7 +135,7 @@ impl Session {
     /// Gives back the passes of requests that are over.
     fn leave(&mut self, mut over: u32) {
         // The uplink did not wait for the end of a request whose pass was given back before.
-        if self.intake.stalled && self.owed.is_empty() {
+        if self.intake.stalled && self.pending.is_empty() {
             self.intake.stalled = false;
             over -= 1;
         }
@@ -144,7 +144,7 @@ impl Session {
 
     /// A transaction that was too large to be carried is over.
     pub(super) fn unpin(&mut self) {
-        if self.owed.is_empty() && self.intake.transaction.is_none() {
+        if self.pending.is_empty() && self.intake.transaction.is_none() {
             self.intake.keeps_pass = None;
             self.passes.leave(1);
         }
@@ -162,7 +162,7 @@ impl Session {
         let mut from = 0;
         while pos < input.len() {
             if !self.replies.in_frame() && self.taps.is_none() {
-                let timing = self.owed.timing();
+                let timing = self.pending.timing();
                 let (plain, over) = self.settle_plain(input, &mut pos);
                 if plain > 0 {
                     answered.add(over, timing, &self.recorder);
@@ -187,7 +187,7 @@ impl Session {
                 Ok(Step::More) => None,
                 Err(why) => return (&input[from..start], Some(why.into())),
             };
-            if self.swallow.is_some() && self.swallows(&input[start..pos], kind.is_some()) {
+            if self.filter.is_some() && self.swallows(&input[start..pos], kind.is_some()) {
                 from = pos;
                 if self.marked {
                     self.unread = input[pos..].to_vec();
@@ -219,7 +219,7 @@ impl Session {
             return (&[], None);
         }
         let hidden = self.view != View::Shown && self.replies.in_frame();
-        self.partial = (self.replies.in_frame() && !hidden) || self.owed.is_unfolding();
+        self.partial = (self.replies.in_frame() && !hidden) || self.pending.is_unfolding();
         (if hidden { &[] } else { &input[from..] }, None)
     }
 
@@ -227,10 +227,10 @@ impl Session {
     fn reply_begins(&mut self, kind: u8) {
         self.partial = false;
         self.view = self.view_of(kind);
-        let looks_into = self.owed.looks_into(&self.state);
+        let looks_into = self.pending.looks_into(&self.state);
         self.replies.set_peek(looks_into);
-        self.replies.set_unfolds(looks_into && self.owed.unfolds());
-        if let Some(swallow) = &mut self.swallow {
+        self.replies.set_unfolds(looks_into && self.pending.unfolds());
+        if let Some(swallow) = &mut self.filter {
             swallow.begin();
             if swallow.is_matching() && self.view == View::Shown {
                 self.view = View::Hidden;
@@ -243,7 +243,7 @@ impl Session {
         if kind == b'+' && self.state.monitor && self.intake.silence == Silence::Always {
             return View::Undecided;
         }
-        self.owed.view(kind, &self.state)
+        self.pending.view(kind, &self.state)
     }
 
     /// The first text of the present frame is here, or all of the frame: it goes down in spite of the
@@ -252,7 +252,7 @@ impl Session {
         let kept = self.take_kept().unwrap_or_default();
         let published = kept.starts_with(b"*") && is_published(self.replies.first_text());
         let heard = published
-            || (kept.starts_with(b"+") && self.owed.is_heard() && !self.is_monitors_line());
+            || (kept.starts_with(b"+") && self.pending.is_heard() && !self.is_monitors_line());
         self.view = if heard { View::Shown } else { View::Hidden };
         if heard {
             self.to_client.push(&kept);
@@ -266,7 +266,7 @@ impl Session {
     /// More of the present frame, which may be one that is not for the client. True if it is, or
     /// may be.
     fn swallows(&mut self, bytes: &[u8], ends: bool) -> bool {
-        let Some(swallow) = &mut self.swallow else { return false };
+        let Some(swallow) = &mut self.filter else { return false };
         if !swallow.is_matching() {
             return swallow.drops || swallow.is_foreign();
         }
@@ -287,7 +287,7 @@ impl Session {
             }
             Seen::Frame(meaning) => {
                 if swallow.is_over() {
-                    self.swallow = None;
+                    self.filter = None;
                 }
                 self.marked |= meaning == Meaning::Mark && !drops;
                 self.mark();
@@ -325,10 +325,10 @@ impl Session {
             number: self.replies.last_number(),
             null: self.replies.was_null(),
         };
-        let timing = self.owed.timing();
+        let timing = self.pending.timing();
         let unblocking = self.blocked.as_ref().and_then(|_| reply.unblocked());
-        let heard = self.owed.is_heard();
-        let Outcome { settled, mut over } = self.owed.settle(reply, &mut self.state);
+        let heard = self.pending.is_heard();
+        let Outcome { settled, mut over } = self.pending.settle(reply, &mut self.state);
         if self.view != View::Shown {
             *from = pos;
         }
@@ -393,7 +393,7 @@ impl Session {
     /// The usual case: whole replies to plain requests, which need no more than to be counted.
     /// Stops before anything else. Gives how many came, and how many requests are over with them.
     fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> (u32, u32) {
-        let plain = self.owed.plain(&self.state);
+        let plain = self.pending.plain(&self.state);
         let mut answered = 0;
         while answered < plain
             && let Some(len) = short_reply(&input[*pos..])
@@ -404,12 +404,12 @@ impl Session {
         if answered == 0 {
             return (0, 0);
         }
-        (answered, self.owed.settle_plain(answered))
+        (answered, self.pending.settle_plain(answered))
     }
 
     /// Those whose turn has come, after what goes down before `pos`.
     fn send_locals(&mut self, input: &[u8], from: &mut usize, pos: usize) {
-        while let Some(local) = self.owed.take_local() {
+        while let Some(local) = self.pending.take_local() {
             self.to_client.push(&input[*from..pos]);
             *from = pos;
             self.send_local(&local);
@@ -428,8 +428,8 @@ impl Session {
 
     fn log_reply(&mut self) {
         if let Some(taps) = &mut self.taps {
-            let hidden = self.view == View::Hidden && self.owed.is_heard();
-            taps.down.reply(self.peer, hidden || self.owed.is_secret());
+            let hidden = self.view == View::Hidden && self.pending.is_heard();
+            taps.down.reply(self.peer, hidden || self.pending.is_secret());
         }
     }
 }

@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::close::Reason;
-use super::commands::{Route, Silence};
 use super::parking::{Parked, Resumed, Waits};
 use super::patience::{Arriving, STRANGERS_PACE};
 use super::replay::OneShot;
+use super::route::{Route, Silence};
 use super::tap::Secrecy;
 use super::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
@@ -227,11 +227,17 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
-        if !self.to_uplink.is_clear() || self.owed.is_full() || self.to_client.len() > MAX_WAITING {
+        if !self.to_uplink.is_clear()
+            || self.pending.is_full()
+            || self.to_client.len() > MAX_WAITING
+        {
             return Intaking::Full;
         }
-        self.intake.awaits_reply &= !self.owed.is_empty();
-        if self.blocked.is_some() || self.intake.awaits_reply || self.leaving || self.last.is_some()
+        self.intake.awaits_reply &= !self.pending.is_empty();
+        if self.blocked.is_some()
+            || self.intake.awaits_reply
+            || self.leaving
+            || self.cutover.is_some()
         {
             return Intaking::Waits;
         }
@@ -247,7 +253,7 @@ impl Session {
     /// The last request will not be completed: nobody answers it.
     pub(super) fn drop_incomplete(&mut self) {
         // Unless the uplink did not wait for its end to answer.
-        if self.intake.is_incomplete() && self.owed.take_back() && !self.intake.stalled {
+        if self.intake.is_incomplete() && self.pending.take_back() && !self.intake.stalled {
             self.passes.leave(self.passes.held().min(1));
         }
         self.intake.stalled = false;
@@ -325,7 +331,7 @@ impl Session {
                 && self.class() == Class::Plain
             {
                 self.intake.admitted += 1;
-                self.owed.push_plain(self.intake.scanner.name());
+                self.pending.push_plain(self.intake.scanner.name());
                 self.intake.route = Route::Forward;
                 continue;
             }
@@ -486,7 +492,7 @@ impl Session {
             && !intake.scanner.undecided()
         {
             intake.admitted -= 1;
-            self.owed.take_back();
+            self.pending.take_back();
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::awaited::Confirmed;
 use super::effect::Effect;
+use super::expected::Confirmed;
 use super::fieldsets::Fieldsets;
 use crate::command::Channel;
 

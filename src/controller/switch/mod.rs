@@ -153,7 +153,7 @@ impl Controller {
 
     async fn run_switch(&self, options: Options, switching: &Switching) -> Result<Record, NotDone> {
         let mut run = Run::new(self, &options, switching);
-        let (result, report) = run.carry_through().await;
+        let (result, report) = run.execute().await;
         let label = match &result {
             Ok(()) => "done",
             Err(Error::Refused(_)) => "refused",

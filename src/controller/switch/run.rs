@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
+use super::super::cutover::{Cutover, Held, few_descriptors, refused};
+use super::super::links::Links;
 use super::super::panics::{Panicked, caught, caught_now, point};
 use super::super::reload::Done;
 use super::super::server::{self, Replication, Server};
-use super::super::sides::Sides;
-use super::super::swap::{Held, Swap, few_descriptors, refused};
 use super::super::{Controller, Error, joined, lock, named, stopping};
 use super::Options;
 use super::facts::{self, Facts};
@@ -84,7 +84,7 @@ struct Revocable<'a> {
 
 /// Each client's connection to the new uplink is made.
 struct Ready {
-    sides: Sides,
+    links: Links,
     attempt: Arc<Attempt>,
 }
 
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
 
     /// Either the clients use the new uplink afterwards, or everything is as it was. With the
     /// report if that is why.
-    pub(super) async fn carry_through(&mut self) -> (Result<(), Error>, Option<Report>) {
+    pub(super) async fn execute(&mut self) -> (Result<(), Error>, Option<Report>) {
         let planning = async {
             point("switch:preflight");
             plan(self.controller, self.options).await
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
             return (Err(Error::Refused(faults)), Some(plan.report));
         }
         self.progress.warnings = plan.report.warnings();
-        let Err(why) = self.carry_out(&mut plan).await else {
+        let Err(why) = self.run_stages(&mut plan).await else {
             *lock(&self.controller.not_reached) = None;
             return (Ok(()), None);
         };
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
         (Err(why), None)
     }
 
-    async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Error> {
+    async fn run_stages(&mut self, plan: &mut Plan) -> Result<(), Error> {
         let Plan { before, generation, sockets, pair, source, replicas, .. } = plan;
         let controller = self.controller;
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
@@ -271,18 +271,18 @@ impl<'a> Run<'a> {
         let switching = self.switching;
         let making = self.revocable.run(self.make_ready(pair, source.as_ref(), limit));
         let ready = step(switching, making).await;
-        let Ready { mut sides, attempt } = self.or_abandon(ready).await?;
+        let Ready { mut links, attempt } = self.or_abandon(ready).await?;
         self.progress.done.attempt = Some(attempt.clone());
         let force = self.options.force_clients;
-        let swap = Swap { by: "switch", limit, force, before, sockets, attempt };
+        let swap = Cutover { by: "switch", limit, force, before, sockets, attempt };
         let revocable = self.revocable;
         let holding = async {
             switching.stage(Stage::Paused, "running requests end");
-            controller.hold(&swap, &mut sides, &mut self.progress.done).await
+            controller.hold(&swap, &mut links, &mut self.progress.done).await
         };
         let held = step(switching, revocable.run(holding)).await;
         let held = self.or_abandon(held).await?;
-        let promoted = step(switching, self.promote(&swap, &mut sides, &held, pair)).await;
+        let promoted = step(switching, self.promote(&swap, &mut links, &held, pair)).await;
         let copied = match self.or_abandon(promoted).await {
             Ok(copied) => copied,
             Err(why) => {
@@ -326,7 +326,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn queue(&self, swap: &Swap<'_>, deadline: Instant) {
+    async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) {
         point("switch:queueing");
         let deadline = deadline.min(Instant::now() + QUEUED_WITHIN);
         if let Err(why) = self.controller.queue(swap, deadline).await {
@@ -378,32 +378,32 @@ impl<'a> Run<'a> {
         }
         switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
-        let mut sides = Sides::open(&before, &generation, false).await.map_err(refused)?;
-        if sides.old_is_lost() {
+        let mut links = Links::open(&before, &generation, false).await.map_err(refused)?;
+        if links.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
         }
-        if !sides.is_replica() {
+        if !links.is_replica() {
             let addr = pair.new.addr();
             return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
         }
         let attempt =
-            self.controller.prepare(&generation, &mut sides, self.options.force_clients).await?;
+            self.controller.prepare(&generation, &mut links, self.options.force_clients).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
-        sides.rehearse().await.map_err(Error::RolledBack)?;
-        Ok(Ready { sides, attempt })
+        links.rehearse().await.map_err(Error::RolledBack)?;
+        Ok(Ready { links, attempt })
     }
 
     /// Clients are held. Everything comes to the new server, and that becomes a master.
     async fn promote(
         &mut self,
-        swap: &Swap<'_>,
-        sides: &mut Sides,
+        swap: &Cutover<'_>,
+        links: &mut Links,
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
         self.switching.stage(Stage::CatchingUp, "the new uplink applies what was written last");
-        let copied = self.revocable.run(self.copy_the_rest(swap, sides, held, pair)).await?;
+        let copied = self.revocable.run(self.copy_the_rest(swap, links, held, pair)).await?;
         if !self.switching.commit() {
             return Err(called_off());
         }
@@ -418,8 +418,8 @@ impl<'a> Run<'a> {
 
     async fn copy_the_rest(
         &mut self,
-        swap: &Swap<'_>,
-        sides: &mut Sides,
+        swap: &Cutover<'_>,
+        links: &mut Links,
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
@@ -427,7 +427,7 @@ impl<'a> Run<'a> {
         let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
         // What was written to keys before they are watched there is no touch.
         caught_up.map_err(Error::RolledBack)?;
-        self.controller.finish(swap, sides, held).await?;
+        self.controller.finish(swap, links, held).await?;
         let deadline = held.deadline.min(Instant::now() + LAST_BYTE);
         if self.options.fence {
             // Not before: the mark for subscribers would have to wait, too.

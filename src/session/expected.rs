@@ -10,7 +10,7 @@ use crate::command::{Channel, Class};
 
 /// What the next reply means.
 #[derive(Debug)]
-pub(super) enum Awaited {
+pub(super) enum Expected {
     /// One reply, nothing to learn from it.
     Plain,
     /// As plain, but not for the log.
@@ -26,7 +26,7 @@ pub(super) enum Awaited {
     Nested,
     /// Sent while a transaction seemed to be open. `+QUEUED` puts off what it means until EXEC; after any
     /// other reply, it was executed at once, or refused. `None` stands for plain.
-    Queued(Option<Box<Awaited>>),
+    Queued(Option<Box<Expected>>),
     /// EXEC: an array's header says that what was queued was executed.
     Exec,
     /// The rest of EXEC's array: the replies to what was queued.
@@ -48,7 +48,7 @@ pub(super) enum Awaited {
     /// Confirmations of an UNSUBSCRIBE.
     Unsubscribed(Channel, Box<Names>),
     /// Something that has ids of clients in its reply.
-    Ids(Place, Box<Awaited>),
+    Ids(Place, Box<Expected>),
     /// The proxy's own request: not for the client, and the reply must be no error.
     Own,
     /// The proxy's own question: not for the client, and what it is answered with matters.
@@ -159,83 +159,83 @@ impl Names {
 /// What an allocation costs beside its bytes, with the pointer to it.
 const NAME: usize = 32;
 
-impl Awaited {
+impl Expected {
     /// What the reply to a request of this class means; `args` are all arguments, the name included.
     /// With `ids`, the uplink's ids of clients are not those that clients know.
-    pub(super) fn of(class: Class, args: &[&[u8]], ids: bool) -> Awaited {
+    pub(super) fn of(class: Class, args: &[&[u8]], ids: bool) -> Expected {
         let names = args.get(1..).unwrap_or_default();
         let awaited = match class {
-            Class::Secret => Awaited::Secret,
-            Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
-            Class::Subscribe(_) if names.is_empty() => Awaited::Plain,
-            Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::of(names)),
-            Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::of(names)),
-            _ => effect(class, args).map_or(Awaited::Plain, Awaited::effect),
+            Class::Secret => Expected::Secret,
+            Class::Wait | Class::Unknown { waits: true } => Expected::Waiting,
+            Class::Subscribe(_) if names.is_empty() => Expected::Plain,
+            Class::Subscribe(channel) => Expected::Subscribed(channel, Names::of(names)),
+            Class::Unsubscribe(channel) => Expected::Unsubscribed(channel, Names::of(names)),
+            _ => effect(class, args).map_or(Expected::Plain, Expected::effect),
         };
         match ids::place(args).filter(|_| ids && class == Class::Client) {
-            Some(place) => Awaited::Ids(place, Box::new(awaited)),
+            Some(place) => Expected::Ids(place, Box::new(awaited)),
             None => awaited,
         }
     }
 
-    pub(super) fn effect(effect: Effect) -> Awaited {
-        Awaited::Effect(Box::new(effect))
+    pub(super) fn effect(effect: Effect) -> Expected {
+        Expected::Effect(Box::new(effect))
     }
 
     /// Bytes that it takes beside its own place.
     pub(super) fn size(&self) -> usize {
         match self {
-            Awaited::Plain
-            | Awaited::Secret
-            | Awaited::Blocking
-            | Awaited::Waiting
-            | Awaited::Multi
-            | Awaited::Nested
-            | Awaited::Exec
-            | Awaited::Discard
-            | Awaited::Touched
-            | Awaited::Reset
-            | Awaited::Caching
-            | Awaited::Own
-            | Awaited::Asked(_)
-            | Awaited::Instead(_)
-            | Awaited::Hello(None)
-            | Awaited::Queued(None) => 0,
-            Awaited::Queued(Some(inner)) | Awaited::Ids(_, inner) => {
-                size_of::<Awaited>() + inner.size()
+            Expected::Plain
+            | Expected::Secret
+            | Expected::Blocking
+            | Expected::Waiting
+            | Expected::Multi
+            | Expected::Nested
+            | Expected::Exec
+            | Expected::Discard
+            | Expected::Touched
+            | Expected::Reset
+            | Expected::Caching
+            | Expected::Own
+            | Expected::Asked(_)
+            | Expected::Instead(_)
+            | Expected::Hello(None)
+            | Expected::Queued(None) => 0,
+            Expected::Queued(Some(inner)) | Expected::Ids(_, inner) => {
+                size_of::<Expected>() + inner.size()
             }
-            Awaited::Executed(queue) => queue.size(),
-            Awaited::Effect(effect) => effect.size(),
-            Awaited::Hello(Some(name)) => name.len() + NAME,
-            Awaited::Subscribed(_, names) | Awaited::Unsubscribed(_, names) => {
+            Expected::Executed(queue) => queue.size(),
+            Expected::Effect(effect) => effect.size(),
+            Expected::Hello(Some(name)) => name.len() + NAME,
+            Expected::Subscribed(_, names) | Expected::Unsubscribed(_, names) => {
                 size_of::<Names>() + names.size
             }
-            Awaited::Local(reply) => reply.len(),
+            Expected::Local(reply) => reply.len(),
         }
     }
 
     /// Whether requests that await these are counted together.
     #[inline]
-    pub(super) fn is_like(&self, other: &Awaited) -> bool {
+    pub(super) fn is_like(&self, other: &Expected) -> bool {
         matches!(
             (self, other),
-            (Awaited::Plain, Awaited::Plain) | (Awaited::Queued(None), Awaited::Queued(None))
+            (Expected::Plain, Expected::Plain) | (Expected::Queued(None), Expected::Queued(None))
         )
     }
 
     /// What one more of requests that are counted together awaits.
-    pub(super) fn again(&self) -> Awaited {
+    pub(super) fn again(&self) -> Expected {
         match self {
-            Awaited::Queued(_) => Awaited::Queued(None),
-            _ => Awaited::Plain,
+            Expected::Queued(_) => Expected::Queued(None),
+            _ => Expected::Plain,
         }
     }
 
     /// Whether the request may wait for long.
     pub(super) fn is_blocking(&self) -> bool {
         match self {
-            Awaited::Blocking | Awaited::Waiting => true,
-            Awaited::Queued(Some(inner)) => inner.is_blocking(),
+            Expected::Blocking | Expected::Waiting => true,
+            Expected::Queued(Some(inner)) => inner.is_blocking(),
             _ => false,
         }
     }
@@ -332,50 +332,52 @@ pub(super) enum Settled {
 }
 
 /// What `reply` means to a request that awaited this, outside of transactions.
-pub(super) fn learn(awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
+pub(super) fn learn(awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled {
     match awaited {
-        Awaited::Plain | Awaited::Secret | Awaited::Waiting => Settled::Answered,
-        Awaited::Caching if reply.kind == b'-' => Settled::NotCaching,
-        Awaited::Caching => Settled::Answered,
-        Awaited::Blocking => Settled::Returned,
-        Awaited::Subscribed(..) | Awaited::Unsubscribed(..) => match reply.kind {
+        Expected::Plain | Expected::Secret | Expected::Waiting => Settled::Answered,
+        Expected::Caching if reply.kind == b'-' => Settled::NotCaching,
+        Expected::Caching => Settled::Answered,
+        Expected::Blocking => Settled::Returned,
+        Expected::Subscribed(..) | Expected::Unsubscribed(..) => match reply.kind {
             b'-' => Settled::Answered,
             _ => Settled::Fault,
         },
-        Awaited::Effect(effect) => {
+        Expected::Effect(effect) => {
             // HIMPORT DISCARD tells how many there were.
             if reply.is_ok() || reply.kind == b':' {
                 state.apply(*effect);
             }
             Settled::Answered
         }
-        Awaited::Hello(name) => {
+        Expected::Hello(name) => {
             if matches!(reply.kind, b'%' | b'*') {
                 state.hello(reply.kind == b'%', name);
             }
             Settled::Answered
         }
-        Awaited::Reset if reply.kind == b'+' => {
+        Expected::Reset if reply.kind == b'+' => {
             state.reset();
             Settled::Reset
         }
-        Awaited::Reset if reply.kind == b'-' => Settled::Answered,
-        Awaited::Ids(place, awaited) => match learn(*awaited, reply, state) {
+        Expected::Reset if reply.kind == b'-' => Settled::Answered,
+        Expected::Ids(place, awaited) => match learn(*awaited, reply, state) {
             Settled::Answered => Settled::Ids(place),
             other => other,
         },
-        Awaited::Own if reply.kind != b'-' => Settled::Own,
-        Awaited::Asked(question) => Settled::Asked(question),
-        Awaited::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
+        Expected::Own if reply.kind != b'-' => Settled::Own,
+        Expected::Asked(question) => Settled::Asked(question),
+        Expected::Instead(text) if reply.kind == b'-' => Settled::Instead(text),
         // Of a transaction, and dealt with before.
-        Awaited::Multi
-        | Awaited::Nested
-        | Awaited::Queued(_)
-        | Awaited::Exec
-        | Awaited::Executed(_)
-        | Awaited::Discard
-        | Awaited::Touched => Settled::Fault,
-        Awaited::Reset | Awaited::Own | Awaited::Instead(_) | Awaited::Local(_) => Settled::Fault,
+        Expected::Multi
+        | Expected::Nested
+        | Expected::Queued(_)
+        | Expected::Exec
+        | Expected::Executed(_)
+        | Expected::Discard
+        | Expected::Touched => Settled::Fault,
+        Expected::Reset | Expected::Own | Expected::Instead(_) | Expected::Local(_) => {
+            Settled::Fault
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::following::Following;
 use super::interrupting::LOOK;
+use super::links::Links;
 use super::panics::{Panicked, caught, caught_now, point};
 use super::reload::Done;
-use super::sides::Sides;
 use super::{Controller, Error, NAMED, WOKEN, named};
 use crate::changeover::{Attempt, GiveUp, OldUplink, Order, Running, facets};
 use crate::config::Fault;
@@ -36,7 +36,7 @@ const NOT_CAUGHT_UP: &str =
     "the new uplink, a replica of the old one, has not caught up with it in time";
 
 /// What is exchanged.
-pub(super) struct Swap<'a> {
+pub(super) struct Cutover<'a> {
     /// By a reload, or by a switch.
     pub(super) by: &'static str,
     /// How long clients may be held.
@@ -65,14 +65,14 @@ impl Held {
     }
 }
 
-impl Swap<'_> {
+impl Cutover<'_> {
     /// Time is over.
     pub(super) fn late(&self, what: &str, more: &str) -> Error {
         late(self.by, what, more)
     }
 
-    fn held_up(&self, moment: Moment, sides: &Sides, running: &[Running]) -> Error {
-        held_up(self.by, moment, self.limit, self.before, sides, running)
+    fn held_up(&self, moment: Moment, links: &Links, running: &[Running]) -> Error {
+        held_up(self.by, moment, self.limit, self.before, links, running)
     }
 }
 
@@ -95,18 +95,18 @@ pub(super) fn held_up(
     moment: Moment,
     limit: Duration,
     before: &Generation,
-    sides: &Sides,
+    links: &Links,
     running: &[Running],
 ) -> Error {
     let (limit, addr) = (limit.as_millis(), &before.uplink.config.addr);
-    let what = match sides.old_is_silent() {
+    let what = match links.old_is_silent() {
         true => format!("the present uplink: {addr} does not answer"),
         false => match moment {
             Moment::Ahead => format!("a request has been running for longer than {limit} ms"),
             Moment::AtTheLimit => format!("not paused within {limit} ms"),
         },
     };
-    let why = sides.cannot_ask().filter(|_| !sides.old_is_silent());
+    let why = links.cannot_ask().filter(|_| !links.old_is_silent());
     let why = why.map_or_else(String::new, |why| {
         format!(
             "; commands that wait cannot be interrupted, for want of a connection to {addr}: {why}"
@@ -116,8 +116,8 @@ pub(super) fn held_up(
 }
 
 /// For a client that is closed so that the others need not wait.
-pub(super) fn given_up_for(sides: &Sides) -> &'static str {
-    match sides.old_is_silent() {
+pub(super) fn given_up_for(links: &Links) -> &'static str {
+    match links.old_is_silent() {
         true => "a request that the old uplink did not answer",
         false => "a request that was running for longer than the limit",
     }
@@ -152,22 +152,22 @@ impl Controller {
     pub(super) async fn prepare(
         &self,
         generation: &Arc<Generation>,
-        sides: &mut Sides,
+        links: &mut Links,
         force: bool,
     ) -> Result<Arc<Attempt>, Error> {
         if let Some(fault) = few_descriptors(self.shared.roster.len()) {
             return Err(refused(fault));
         }
-        sides.loading.ahead(&self.shared).await;
+        links.loading.ahead(&self.shared).await;
         let attempt =
-            Attempt::new(generation.clone(), sides.marker.clone(), sides.are_related(), force);
+            Attempt::new(generation.clone(), links.marker.clone(), links.are_related(), force);
         let failed = || attempt.has_failed();
         let prepare = |permit| Order::Prepare(attempt.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
         let mut fault = attempt.fault().map(|why| not_for_all(&attempt, &why));
         if fault.is_none() {
             // That may have taken a while.
-            sides.loading.ahead(&self.shared).await;
+            links.loading.ahead(&self.shared).await;
             // It may have died since it was verified.
             fault = generation.uplink.verify().await.err();
         }
@@ -205,18 +205,18 @@ impl Controller {
     /// about at the new uplink, and one pointer is exchanged. With what panicked when that was done.
     pub(super) async fn swap(
         &self,
-        swap: &Swap<'_>,
-        sides: &mut Sides,
+        swap: &Cutover<'_>,
+        links: &mut Links,
         following: &mut Following,
         done: &mut Done,
     ) -> Result<Result<(), Panicked>, Error> {
-        let held = self.hold(swap, sides, done).await?;
+        let held = self.hold(swap, links, done).await?;
         let told = caught(async {
             point("reload:telling");
             // What was written to keys before they are watched there is no touch.
             let caught_up = timeout_at(held.deadline, following.catch_up()).await;
             caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
-            self.finish(swap, sides, &held).await?;
+            self.finish(swap, links, &held).await?;
             self.queue(swap, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.
@@ -233,13 +233,13 @@ impl Controller {
             self.abandon().await;
             return Err(why);
         }
-        done.warnings.extend(sides.loading.warnings());
+        done.warnings.extend(links.loading.warnings());
         Ok(self.exchange(swap, held, done))
     }
 
     /// The running requests that would hold everybody up in vain.
-    pub(super) async fn in_the_way(&self, limit: Duration, sides: &Sides) -> Vec<Running> {
-        let (silent, may_unblock) = (sides.old_is_silent(), sides.may_unblock);
+    pub(super) async fn in_the_way(&self, limit: Duration, links: &Links) -> Vec<Running> {
+        let (silent, may_unblock) = (links.old_is_silent(), links.may_unblock);
         let mut running = self.running().await;
         running.retain(|it| silent || it.is_slow(limit, may_unblock));
         running
@@ -247,27 +247,32 @@ impl Controller {
 
     /// What cannot succeed is found out while clients are served: requests that have been running for
     /// longer than anybody may be held for, and requests at an uplink that does not answer.
-    async fn make_way(&self, swap: &Swap<'_>, sides: &Sides, done: &mut Done) -> Result<(), Error> {
-        let in_the_way = self.in_the_way(swap.limit, sides).await;
+    async fn make_way(
+        &self,
+        swap: &Cutover<'_>,
+        links: &Links,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let in_the_way = self.in_the_way(swap.limit, links).await;
         if in_the_way.is_empty() {
             return Ok(());
         }
         if swap.force {
-            let which = match sides.old_is_silent() {
+            let which = match links.old_is_silent() {
                 true => GiveUp::Running,
-                false => GiveUp::Slow { limit: swap.limit, may_unblock: sides.may_unblock },
+                false => GiveUp::Slow { limit: swap.limit, may_unblock: links.may_unblock },
             };
-            self.give_up(swap, which, sides).await;
+            self.give_up(swap, which, links).await;
             return Ok(());
         }
-        let why = swap.held_up(Moment::Ahead, sides, &in_the_way);
+        let why = swap.held_up(Moment::Ahead, links, &in_the_way);
         done.held_up_by = in_the_way;
         self.abandon().await;
         Err(why)
     }
 
-    async fn give_up(&self, swap: &Swap<'_>, which: GiveUp, sides: &Sides) {
-        let reason = given_up_for(sides);
+    async fn give_up(&self, swap: &Cutover<'_>, which: GiveUp, links: &Links) {
+        let reason = given_up_for(links);
         let order = |permit| Order::GiveUp(swap.attempt.clone(), which, reason, permit);
         self.shared.roster.tell_each(WOKEN, || false, order).await;
     }
@@ -275,21 +280,21 @@ impl Controller {
     /// Shuts the gate, and waits until nothing is in flight.
     pub(super) async fn hold(
         &self,
-        swap: &Swap<'_>,
-        sides: &mut Sides,
+        swap: &Cutover<'_>,
+        links: &mut Links,
         done: &mut Done,
     ) -> Result<Held, Error> {
-        self.make_way(swap, sides, done).await?;
+        self.make_way(swap, links, done).await?;
         let was_open = self.shared.gate.is_open();
         let begun = Instant::now();
-        let limit = if sides.old_is_silent() { swap.limit.min(SILENT) } else { swap.limit };
+        let limit = if links.old_is_silent() { swap.limit.min(SILENT) } else { swap.limit };
         let hold = self.shared.gate.pause();
-        if self.quiesce(hold.quiesced_by(begun + limit), sides, begun + limit).await {
+        if self.quiesce(hold.quiesced_by(begun + limit), links, begun + limit).await {
             return Ok(Held { hold, begun, deadline: begun + swap.limit, was_open });
         }
         let running = self.running().await;
         if swap.force {
-            self.give_up(swap, GiveUp::Running, sides).await;
+            self.give_up(swap, GiveUp::Running, links).await;
             let now = Instant::now();
             if hold.quiesced_by(now + CLOSED_WITHIN).await {
                 // The others have the whole time for what is left to be done.
@@ -298,7 +303,7 @@ impl Controller {
         }
         drop(hold);
         self.abandon().await;
-        let why = swap.held_up(Moment::AtTheLimit, sides, &running);
+        let why = swap.held_up(Moment::AtTheLimit, links, &running);
         done.held_up_by = running;
         Err(why)
     }
@@ -307,7 +312,7 @@ impl Controller {
     /// not open to the old one.
     pub(super) fn exchange(
         &self,
-        swap: &Swap<'_>,
+        swap: &Cutover<'_>,
         held: Held,
         done: &mut Done,
     ) -> Result<(), Panicked> {
@@ -330,7 +335,7 @@ impl Controller {
     async fn quiesce(
         &self,
         quiesced: impl Future<Output = bool>,
-        sides: &mut Sides,
+        links: &mut Links,
         deadline: Instant,
     ) -> bool {
         tokio::pin!(quiesced);
@@ -339,7 +344,7 @@ impl Controller {
                 return quiesced;
             }
             // Whoever is asked is listened to to the end.
-            self.interrupt(sides, deadline).await;
+            self.interrupt(links, deadline).await;
             tokio::select! {
                 biased;
                 quiesced = quiesced.as_mut() => return quiesced,
@@ -348,13 +353,13 @@ impl Controller {
         }
     }
 
-    async fn interrupt(&self, sides: &mut Sides, deadline: Instant) {
-        if !sides.may_unblock {
+    async fn interrupt(&self, links: &mut Links, deadline: Instant) {
+        if !links.may_unblock {
             return;
         }
         let commands = self.blocked(deadline).await;
         if !commands.is_empty() {
-            sides.interrupt(commands, deadline).await;
+            links.interrupt(commands, deadline).await;
         }
     }
 
@@ -362,29 +367,30 @@ impl Controller {
     /// transactions; up to the end of this, everything can be undone.
     pub(super) async fn finish(
         &self,
-        swap: &Swap<'_>,
-        sides: &mut Sides,
+        swap: &Cutover<'_>,
+        links: &mut Links,
         held: &Held,
     ) -> Result<(), Error> {
         let (attempt, deadline) = (&swap.attempt, held.deadline);
         let addr = &attempt.generation().uplink.config.addr;
-        let old = match sides.may_list {
-            _ if sides.old_is_gone() => OldUplink::Gone,
+        let old = match links.may_list {
+            _ if links.old_is_gone() => OldUplink::Gone,
             true => OldUplink::AskedForAll,
             false => OldUplink::AskedBySessions,
         };
         for redirects in [0, facets::REDIRECTS] {
-            let last =
-                |bits: u32| bits & (facets::LAST | facets::REDIRECTS) == facets::LAST | redirects;
+            let last = |bits: u32| {
+                bits & (facets::CUTOVER | facets::REDIRECTS) == facets::CUTOVER | redirects
+            };
             let order = |permit| Order::Cutover(attempt.clone(), old, permit);
             self.tell_last(swap, deadline, last, order).await?;
         }
-        sides.ask_watched(attempt.take_watching(), deadline).await;
-        sides.loading.rest(&self.shared, deadline).await;
+        links.ask_watched(attempt.take_watching(), deadline).await;
+        links.loading.rest(&self.shared, deadline).await;
         // What was written to a master reaches its replica before this does.
-        if sides.marker.is_some() && (attempt.is_listened() || sides.is_replica()) {
+        if links.marker.is_some() && (attempt.is_listened() || links.is_replica()) {
             attempt.published();
-            match timeout_at(deadline, sides.publish_mark()).await {
+            match timeout_at(deadline, links.publish_mark()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => {
                     return Err(refused(Fault::new(format!("lost uplink: {addr}: {why}"))));
@@ -398,14 +404,14 @@ impl Controller {
     }
 
     /// And open transactions. A replica would not queue what writes.
-    pub(super) async fn queue(&self, swap: &Swap<'_>, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) -> Result<(), Error> {
         let open = |bits: u32| bits & facets::TRANSACTION > 0;
         self.tell_last(swap, deadline, open, Order::Queue).await
     }
 
     async fn tell_last(
         &self,
-        swap: &Swap<'_>,
+        swap: &Cutover<'_>,
         deadline: Instant,
         wanted: impl Fn(u32) -> bool,
         order: impl Fn(OwnedSemaphorePermit) -> Order,

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::Session;
 use super::auth;
-use super::awaited::{Awaited, Mode, Question};
 use super::blocking::{self, Blocked};
-use super::commands::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
 use super::effect::Effect;
-use super::owed::Audience;
+use super::expected::{Expected, Mode, Question};
+use super::pending::Audience;
 use super::replay::OneShot;
+use super::route::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
 use super::transaction::Fate;
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
@@ -30,7 +30,7 @@ impl Session {
             Class::Reset if args.len() == 1 => self.reset(frame),
             _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
             // What is answered here depends on what is outstanding, as on a subscription.
-            Class::Auth | Class::Hello if self.owed.may_change_the_state() => {
+            Class::Auth | Class::Hello if self.pending.may_change_the_state() => {
                 self.intake.awaits_reply = true;
                 false
             }
@@ -50,13 +50,13 @@ impl Session {
             }
             Class::Subscribe(_) | Class::Unsubscribe(_) => self.subscribe(class, frame, &args),
             Class::Eval | Class::Script => {
-                let taken = self.forward(frame, Awaited::Plain);
+                let taken = self.forward(frame, Expected::Plain);
                 if taken {
                     self.note_script(class, &args);
                 }
                 taken
             }
-            _ => self.forward(frame, Awaited::of(class, &args, false)),
+            _ => self.forward(frame, Expected::of(class, &args, false)),
         };
         self.intake.is_ordinary = self.is_ordinary();
         taken
@@ -68,8 +68,8 @@ impl Session {
         }
         let awaited = match class {
             // These are refused there, without any consequence in most versions.
-            Class::Multi if args.len() == 1 => Some(Awaited::Nested),
-            Class::Watch if args.len() > 1 => Some(Awaited::of(class, args, false)),
+            Class::Multi if args.len() == 1 => Some(Expected::Nested),
+            Class::Watch if args.len() > 1 => Some(Expected::of(class, args, false)),
             _ => None,
         };
         if let Some(awaited) = awaited {
@@ -78,7 +78,7 @@ impl Session {
             self.to_uplink.push(frame);
             return true;
         }
-        let awaited = Awaited::of(class, args, true);
+        let awaited = Expected::of(class, args, true);
         let refusal = if Mode::of(args).is_some_and(|_| class == Class::Client) {
             // In Redis, it would leave EXEC's reply without its end, for which everybody waits.
             Some(REPLY_IN_MULTI)
@@ -95,8 +95,8 @@ impl Session {
         }
         self.note_script(class, args);
         self.push_queued(|transaction| transaction.push(Some(frame), Fate::Queued));
-        self.expect(Awaited::Queued(match awaited {
-            Awaited::Plain => None,
+        self.expect(Expected::Queued(match awaited {
+            Expected::Plain => None,
             awaited => Some(Box::new(awaited)),
         }));
         match self.shared.ids.request(At::Present, if class == Class::Client { args } else { &[] })
@@ -108,9 +108,9 @@ impl Session {
     }
 
     /// Remembers what a request in a transaction means; false if that is too much.
-    fn note_queued(&mut self, awaited: &Awaited) -> bool {
+    fn note_queued(&mut self, awaited: &Expected) -> bool {
         let Some(transaction) = &mut self.intake.transaction else { return true };
-        if let Awaited::Effect(effect) = awaited
+        if let Expected::Effect(effect) = awaited
             && let Effect::Select(db) = **effect
         {
             transaction.note_database(db);
@@ -118,7 +118,7 @@ impl Session {
         transaction.note(awaited.size())
     }
 
-    fn forward(&mut self, frame: &[u8], awaited: Awaited) -> bool {
+    fn forward(&mut self, frame: &[u8], awaited: Expected) -> bool {
         if !self.admit() {
             return false;
         }
@@ -176,7 +176,7 @@ impl Session {
         };
         let waits = Blocked::new(frame, timeout, now).filter(|_| !alone);
         let Some(mut blocked) = waits else {
-            self.expect(Awaited::Waiting);
+            self.expect(Expected::Waiting);
             self.to_uplink.push(frame);
             return true;
         };
@@ -186,10 +186,10 @@ impl Session {
         }
         let args: Vec<&[u8]> = Args::new(frame).collect();
         for (at, stream) in blocking::new_entries(&args) {
-            self.owed.push_own(Awaited::Asked(Question::Position(at)));
+            self.pending.push_own(Expected::Asked(Question::Position(at)));
             self.to_uplink.push(&encode::request([b"XINFO", &b"STREAM"[..], stream]));
         }
-        self.expect(Awaited::Blocking);
+        self.expect(Expected::Blocking);
         self.to_uplink.push(frame);
         self.blocked = Some(Box::new(blocked));
         self.mark();
@@ -211,7 +211,7 @@ impl Session {
             self.unsubscribe_mark();
         }
         self.use_up_one_shot(class);
-        self.expect(Awaited::of(class, args, false));
+        self.expect(Expected::of(class, args, false));
         self.to_uplink.push(frame);
         true
     }
@@ -274,7 +274,7 @@ impl Session {
                 }
                 self.unsubscribe_mark();
                 self.use_up_one_shot(Class::Hello);
-                let awaited = self.with_ids(args, Awaited::Hello(hello.name));
+                let awaited = self.with_ids(args, Expected::Hello(hello.name));
                 self.expect(awaited);
                 self.to_uplink.push(&hello.request);
                 if hello.authenticated {
@@ -292,10 +292,10 @@ impl Session {
     }
 
     /// After a switch, ids are not those of the uplink any more.
-    fn with_ids(&self, args: &[&[u8]], awaited: Awaited) -> Awaited {
+    fn with_ids(&self, args: &[&[u8]], awaited: Expected) -> Expected {
         let replaced = !self.shared.ids.are_the_uplinks();
         match ids::place(args).filter(|_| replaced) {
-            Some(place) => Awaited::Ids(place, Box::new(awaited)),
+            Some(place) => Expected::Ids(place, Box::new(awaited)),
             None => awaited,
         }
     }
@@ -305,7 +305,7 @@ impl Session {
         if !self.admit() {
             return false;
         }
-        self.expect(Awaited::Reset);
+        self.expect(Expected::Reset);
         self.intake.awaits_reply = true;
         self.to_uplink.push(frame);
         true
@@ -335,11 +335,11 @@ impl Session {
         let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);
-            self.owed.push_own(Awaited::Own);
+            self.pending.push_own(Expected::Own);
         }
         if self.state.take_kept_flags() {
             self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
-            self.owed.push_own(Awaited::Asked(Question::Flags));
+            self.pending.push_own(Expected::Asked(Question::Flags));
         }
         self.intake.authenticate(generation.listen.config.login.is_none());
         self.intake.is_ordinary = self.is_ordinary();
@@ -352,7 +352,11 @@ impl Session {
         }
         if let Some(mode) = Mode::of(args) {
             // The uplink goes on to answer, but it is asked whether the client may have this.
-            self.owed.push(Awaited::Asked(Question::Silence(mode)), b"client", Audience::Client);
+            self.pending.push(
+                Expected::Asked(Question::Silence(mode)),
+                b"client",
+                Audience::Client,
+            );
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
             self.intake.awaits_reply = true;
             return true;
@@ -361,10 +365,10 @@ impl Session {
             && caching.eq_ignore_ascii_case(b"CACHING")
         {
             self.intake.one_shot = Some(OneShot::Caching(on.eq_ignore_ascii_case(b"YES")));
-            self.expect(Awaited::Caching);
+            self.expect(Expected::Caching);
         } else {
             let replaced = !self.shared.ids.are_the_uplinks();
-            self.expect(Awaited::of(Class::Client, args, replaced));
+            self.expect(Expected::of(Class::Client, args, replaced));
         }
         match self.shared.ids.request(At::Present, args) {
             Some(request) => self.to_uplink.push(&request),

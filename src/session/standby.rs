@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
+use super::frame_filter::{FrameFilter, Meaning, Seen};
 use super::replay;
 use super::state::Carried;
-use super::swallow::{Meaning, Seen, Swallow};
 use super::{Dial, Link, Session, poll_read};
 use crate::changeover::{Attempt, Marker};
 use crate::command::Channel;
@@ -18,12 +18,12 @@ use crate::resp::reply::{self, Scanner, Step};
 use crate::uplink::{Answer, Fresh, Id};
 
 /// A session's next uplink connection.
-pub(super) struct Next {
+pub(super) struct Standby {
     /// Of this generation, and no other of the same number.
     pub(super) attempt: Arc<Attempt>,
     /// What it was told.
-    pub(super) told: Carried,
-    pub(super) link: NextLink,
+    pub(super) primed: Carried,
+    pub(super) link: StandbyLink,
     /// Its messages are not for the client until the mark.
     pub(super) listens: Option<Box<Listens>>,
     /// It is subscribed to the mark.
@@ -36,29 +36,29 @@ pub(super) struct Next {
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
-pub(super) enum NextLink {
+pub(super) enum StandbyLink {
     Busy(Dial),
     Ready(Box<Fresh>),
     /// It does not take what the client carries.
     Refused,
 }
 
-impl Next {
+impl Standby {
     /// It cannot be told anything now: it is being connected to, or in the middle of a message.
     pub(super) fn is_busy(&self) -> bool {
         let in_frame = self.listens.as_ref().is_some_and(|listens| listens.scanner.in_frame());
-        in_frame || matches!(self.link, NextLink::Busy(_))
+        in_frame || matches!(self.link, StandbyLink::Busy(_))
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.link, NextLink::Refused)
+        matches!(self.link, StandbyLink::Refused)
     }
 }
 
 /// Looks for the mark.
 pub(super) struct Listens {
     pub(super) scanner: Scanner,
-    pub(super) swallow: Swallow,
+    pub(super) filter: FrameFilter,
 }
 
 impl Listens {
@@ -66,7 +66,7 @@ impl Listens {
     fn new(mark: Option<Vec<u8>>) -> Box<Self> {
         let mut scanner = Scanner::default();
         scanner.set_peek(true);
-        Box::new(Listens { scanner, swallow: mark.map(Swallow::until).unwrap_or_default() })
+        Box::new(Listens { scanner, filter: mark.map(FrameFilter::until).unwrap_or_default() })
     }
 
     /// Passes over everything before the mark; gives what comes after it once that is found.
@@ -75,11 +75,11 @@ impl Listens {
         while pos < input.len() {
             let start = pos;
             if !self.scanner.in_frame() {
-                self.swallow.begin();
+                self.filter.begin();
             }
             let ends = matches!(self.scanner.next(input, &mut pos)?, Step::End { .. });
-            if self.swallow.is_matching()
-                && self.swallow.feed(&input[start..pos], ends) == Seen::Frame(Meaning::Mark)
+            if self.filter.is_matching()
+                && self.filter.feed(&input[start..pos], ends) == Seen::Frame(Meaning::Mark)
             {
                 return Ok(Some(input[pos..].to_vec()));
             }
@@ -100,23 +100,23 @@ pub(super) fn listens(attempt: &Attempt, subscribed: bool, resp3: bool) -> Optio
 impl Session {
     pub(super) fn prepare(&mut self, attempt: Arc<Attempt>, permit: OwnedSemaphorePermit) {
         // For an earlier generation that did not come.
-        self.next = None;
+        self.standby = None;
         let ends = self.ending.is_some() || self.uncarried().is_some();
         if !self.is_connected() || ends {
             return;
         }
-        let mut told = self.state.carried();
+        let mut primed = self.state.carried();
         if self.listens_only() && self.needs_more_than_told() {
             // Afterwards, that could not be told any more.
-            told = told.without_channels();
+            primed = primed.without_channels();
         }
-        let mut script = replay::prepared(&told);
-        let subscribed = told.subscribed();
+        let mut script = replay::prepared(&primed);
+        let subscribed = primed.subscribed();
         let marker = attempt.next_marker().filter(|_| subscribed).cloned();
         if let Some(marker) = &marker {
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
         }
-        let listens = listens(&attempt, subscribed, told.resp3);
+        let listens = listens(&attempt, subscribed, primed.resp3);
         if let Some(marker) = attempt.marker().filter(|_| self.state.subscribed())
             && self.may_subscribe_mark()
         {
@@ -125,14 +125,14 @@ impl Session {
         // One that says nothing may be refused all the same (`maxclients`).
         script.ask("PING", &[], Answer::Pong);
         let (shared, ready) = (self.shared.clone(), attempt.clone());
-        let link = NextLink::Busy(Box::pin(async move {
+        let link = StandbyLink::Busy(Box::pin(async move {
             let result = shared.dial(ready.generation(), script).await;
             ready.connected(&result);
             result
         }));
-        self.next = Some(Box::new(Next {
+        self.standby = Some(Box::new(Standby {
             attempt,
-            told,
+            primed,
             link,
             listens,
             marker,
@@ -145,7 +145,7 @@ impl Session {
 
     /// Nothing that the client has sent can be shifted or counted wrongly by it.
     fn may_subscribe_mark(&self) -> bool {
-        self.owed.is_empty()
+        self.pending.is_empty()
             && self.intake.transaction.is_none()
             && !self.intake.is_incomplete()
             && self.shards() == 0
@@ -156,10 +156,10 @@ impl Session {
         self.unsubscribe_mark();
         let (resp3, shards) = (self.state.resp3, self.shards());
         self.to_uplink.push(&marker.subscribe());
-        let swallow = self.swallow.get_or_insert_default();
-        swallow.keep_back(marker.beginning(resp3));
-        swallow.expect(marker.confirmation(resp3, true, shards + 1), Meaning::Noise);
-        swallow.expect(marker.message(resp3), Meaning::Mark);
+        let filter = self.filter.get_or_insert_default();
+        filter.keep_back(marker.beginning(resp3));
+        filter.expect(marker.confirmation(resp3, true, shards + 1), Meaning::Noise);
+        filter.expect(marker.message(resp3), Meaning::Mark);
         self.marker = Some(marker);
     }
 
@@ -169,19 +169,19 @@ impl Session {
         let Some(marker) = self.marker.take_if(|_| free) else { return };
         let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
         self.to_uplink.push(&marker.unsubscribe());
-        let swallow = self.swallow.get_or_insert_default();
+        let filter = self.filter.get_or_insert_default();
         // On the next uplink, it may be on its way yet.
-        if !swallow.drops {
-            swallow.forget_mark();
+        if !filter.drops {
+            filter.forget_mark();
         }
-        swallow.keep_back(marker.beginning(self.state.resp3));
-        swallow.expect(confirmation, Meaning::Noise);
+        filter.keep_back(marker.beginning(self.state.resp3));
+        filter.expect(confirmation, Meaning::Noise);
         self.mark();
     }
 
     /// Before the next request, if nobody needs it any more.
     pub(super) fn unsubscribe_late(&mut self) {
-        if self.next.is_none() && self.last.is_none() {
+        if self.standby.is_none() && self.cutover.is_none() {
             self.unsubscribe_mark();
         }
     }
@@ -189,7 +189,7 @@ impl Session {
     /// RESET ends all subscriptions, without a word.
     pub(super) fn forget_mark(&mut self) {
         self.marker = None;
-        self.swallow.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
+        self.filter.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
     }
 
     /// The present uplink was asked to send this mark.
@@ -200,7 +200,7 @@ impl Session {
     /// It has not confirmed that yet: the mark, published now, could come before it has looked. (For a
     /// client that does not read, its uplink is not read either: that must hold up nobody else.)
     pub(super) fn awaits_confirmation(&self) -> bool {
-        let awaits = self.swallow.as_ref().is_some_and(|swallow| swallow.awaits_noise());
+        let awaits = self.filter.as_ref().is_some_and(|filter| filter.awaits_noise());
         awaits && self.to_client.is_clear()
     }
 
@@ -209,7 +209,7 @@ impl Session {
     }
 
     /// What will be the uplink. True if there is more to be done, for the present one, too.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+    pub(super) fn poll_standby(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         if let Some(revive) = &mut self.revive
             && Pin::new(revive).poll(cx).is_ready()
         {
@@ -219,16 +219,16 @@ impl Session {
                 return true;
             }
         }
-        if self.next.is_some() {
-            self.poll_next_link(cx, scratch);
+        if self.standby.is_some() {
+            self.poll_standby_link(cx, scratch);
             self.mark();
         }
-        self.poll_last()
+        self.poll_cutover()
     }
 
-    fn poll_next_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
-        let Some(next) = &mut self.next else { return };
-        if let NextLink::Busy(dial) = &mut next.link {
+    fn poll_standby_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+        let Some(next) = &mut self.standby else { return };
+        if let StandbyLink::Busy(dial) = &mut next.link {
             match dial.as_mut().poll(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(mut fresh)) => {
@@ -236,35 +236,37 @@ impl Session {
                         self.shared.ids.prepared(seen, id);
                     }
                     let early = std::mem::take(&mut fresh.early);
-                    next.link = NextLink::Ready(Box::new(fresh));
+                    next.link = StandbyLink::Ready(Box::new(fresh));
                     // Not before its id is known to all.
                     next.permit = None;
                     self.overhear(&early);
                 }
                 Poll::Ready(Err(why)) if next.attempt.costs_one_client(&why) => {
                     warn!(client = %self.peer, %why, "the new uplink does not take this client");
-                    (next.link, next.permit) = (NextLink::Refused, None);
+                    (next.link, next.permit) = (StandbyLink::Refused, None);
                 }
                 Poll::Ready(Err(why)) => {
-                    self.next = None;
-                    self.last_failed(&why);
+                    self.standby = None;
+                    self.cutover_failed(&why);
                 }
             }
         }
-        while let Some(next) = &mut self.next {
-            let (NextLink::Ready(fresh), Some(_)) = (&mut next.link, &next.listens) else { break };
+        while let Some(next) = &mut self.standby {
+            let (StandbyLink::Ready(fresh), Some(_)) = (&mut next.link, &next.listens) else {
+                break;
+            };
             match poll_read(&mut fresh.stream, cx, scratch) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(read)) if read > 0 => self.overhear(&scratch[..read]),
-                Poll::Ready(_) => self.next = None,
+                Poll::Ready(_) => self.standby = None,
             }
         }
     }
 
     /// What the next uplink says already. Messages before the mark come from the present one.
     fn overhear(&mut self, input: &[u8]) {
-        let Some(next) = &mut self.next else { return };
-        let NextLink::Ready(fresh) = &mut next.link else { return };
+        let Some(next) = &mut self.standby else { return };
+        let StandbyLink::Ready(fresh) = &mut next.link else { return };
         match next.listens.as_mut().map(|listens| listens.feed(input)) {
             None => fresh.early.extend_from_slice(input),
             Some(Ok(None)) => {}
@@ -272,7 +274,7 @@ impl Session {
                 fresh.early = after;
                 next.listens = None;
             }
-            Some(Err(_)) => self.next = None,
+            Some(Err(_)) => self.standby = None,
         }
     }
 }

@@ -6,9 +6,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::cutover::{Moment, few_descriptors, given_up_for, held_up, refused};
+use super::links::Links;
 use super::reload::HeldUp;
-use super::sides::Sides;
-use super::swap::{Moment, few_descriptors, given_up_for, held_up, refused};
 use super::{ASKING, Controller, Error, WOKEN};
 use crate::changeover::{Order, Prospect, facets};
 use crate::config::Fault;
@@ -128,7 +128,7 @@ impl Controller {
             return Ok(prediction);
         }
         few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
-        let mut sides = Sides::open(&before, &generation, force).await.map_err(refused)?;
+        let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
         let deepest = moving().max_by_key(|it| it.db);
         if let (Some(deepest), Some(databases)) = (deepest, generation.uplink.databases())
             && deepest.db >= databases
@@ -138,16 +138,16 @@ impl Controller {
                 deepest.client, deepest.db, prediction.uplink
             ))));
         }
-        if !sides.may_unblock {
+        if !links.may_unblock {
             prediction.waited_for = prediction.carrying.blocked.max(prediction.waited_for);
         }
-        (prediction.may_unblock, prediction.may_list) = (sides.may_unblock, sides.may_list);
+        (prediction.may_unblock, prediction.may_list) = (links.may_unblock, links.may_list);
         (prediction.exact_messages, prediction.replica) =
-            (sides.has_exact_messages(), sides.is_replica());
-        prediction.warnings.extend(sides.warning().cloned());
+            (links.has_exact_messages(), links.is_replica());
+        prediction.warnings.extend(links.warning().cloned());
         let unknown = self.shared.scripts.unknown();
         let shas: Vec<String> = unknown.iter().map(|(sha, _)| sha.text()).collect();
-        let missed = sides.missed(&shas, generation.settings.connect_time_limit).await;
+        let missed = links.missed(&shas, generation.settings.connect_time_limit).await;
         let missed = || unknown.iter().zip(&missed).filter(|(_, missed)| **missed);
         prediction.unknown_scripts = missed().count();
         prediction.unknown_script_calls = missed().map(|((_, calls), _)| calls).sum();
@@ -156,9 +156,9 @@ impl Controller {
         let lost = rehearsal.outcome.closed.load(Ordering::Relaxed);
         prediction.moved = prediction.moved.saturating_sub(usize::try_from(lost).unwrap_or(0));
         let limit = before.settings.pause_time_limit;
-        let in_the_way = self.in_the_way(limit, &sides).await;
+        let in_the_way = self.in_the_way(limit, &links).await;
         if force {
-            let (reason, count) = (given_up_for(&sides), in_the_way.len());
+            let (reason, count) = (given_up_for(&links), in_the_way.len());
             let closed =
                 in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
             prediction.closed.extend(closed);
@@ -166,7 +166,7 @@ impl Controller {
         } else if !in_the_way.is_empty() {
             prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
             prediction.cancelled =
-                Some(held_up("reload", Moment::Ahead, limit, &before, &sides, &in_the_way));
+                Some(held_up("reload", Moment::Ahead, limit, &before, &links, &in_the_way));
         }
         Ok(prediction)
     }

@@ -2,11 +2,11 @@
 
 use super::Session;
 use super::auth;
-use super::awaited::{Awaited, Names, Question};
 use super::close::Reason;
 use super::effect::Effect;
+use super::expected::{Expected, Names, Question};
 use super::fieldsets::Change;
-use super::owed::Audience;
+use super::pending::Audience;
 use super::replay::{self, OneShot};
 use super::tap::Secrecy;
 use super::transaction::{Fate, Transaction};
@@ -101,13 +101,13 @@ impl Session {
             | Class::Script
             | Class::Import
             | Class::Reset => return Some(Route::Held(class, args)),
-            Class::Secret => Awaited::Secret,
-            Class::Wait | Class::Unknown { waits: true } => Awaited::Waiting,
-            Class::Multi if args == 1 => Awaited::Multi,
-            Class::Exec => Awaited::Exec,
-            Class::Unwatch => Awaited::effect(Effect::Unwatch),
-            Class::Monitor => Awaited::effect(Effect::Monitor),
-            Class::Readonly(on) => Awaited::effect(Effect::Readonly(on)),
+            Class::Secret => Expected::Secret,
+            Class::Wait | Class::Unknown { waits: true } => Expected::Waiting,
+            Class::Multi if args == 1 => Expected::Multi,
+            Class::Exec => Expected::Exec,
+            Class::Unwatch => Expected::effect(Effect::Unwatch),
+            Class::Monitor => Expected::effect(Effect::Monitor),
+            Class::Readonly(on) => Expected::effect(Effect::Readonly(on)),
             Class::Plain
             | Class::CallScript
             | Class::Multi
@@ -116,14 +116,14 @@ impl Session {
             | Class::Quit
             | Class::Replication
             | Class::Unknown { waits: false }
-            | Class::Http => Awaited::Plain,
+            | Class::Http => Expected::Plain,
         };
         if !self.admit() {
             return None;
         }
         self.use_up_one_shot(class);
         match awaited {
-            Awaited::Multi => {
+            Expected::Multi => {
                 self.unsubscribe_mark();
                 self.intake.transaction = Some(Box::default());
                 self.mark();
@@ -196,20 +196,22 @@ impl Session {
         let awaited = match class {
             _ if in_multi => {
                 self.push_queued(|transaction| transaction.push(None, Fate::Queued));
-                Awaited::Queued(None)
+                Expected::Queued(None)
             }
-            Class::Subscribe(channel) => Awaited::Subscribed(channel, Names::unknown(args - 1)),
-            Class::Unsubscribe(channel) => Awaited::Unsubscribed(channel, Names::unknown(args - 1)),
+            Class::Subscribe(channel) => Expected::Subscribed(channel, Names::unknown(args - 1)),
+            Class::Unsubscribe(channel) => {
+                Expected::Unsubscribed(channel, Names::unknown(args - 1))
+            }
             // It may have BLOCK, further on.
             Class::Read | Class::Blocking(_) | Class::Wait | Class::Unknown { waits: true } => {
-                Awaited::Waiting
+                Expected::Waiting
             }
-            Class::Watch => Awaited::effect(Effect::WatchMany),
+            Class::Watch => Expected::effect(Effect::WatchMany),
             Class::Import if self.intake.begins_with(prepares) => {
-                Awaited::effect(Effect::Fieldsets(Change::PrepareLong))
+                Expected::effect(Effect::Fieldsets(Change::PrepareLong))
             }
-            Class::Secret => Awaited::Secret,
-            _ => Awaited::Plain,
+            Class::Secret => Expected::Secret,
+            _ => Expected::Plain,
         };
         self.use_up_one_shot(class);
         self.expect(awaited);
@@ -240,7 +242,7 @@ impl Session {
         self.use_up_one_shot(class);
         self.intake.fails = false;
         self.intake.transaction = None;
-        self.expect(if class == Class::Discard { Awaited::Discard } else { Awaited::Exec });
+        self.expect(if class == Class::Discard { Expected::Discard } else { Expected::Exec });
         self.intake.is_ordinary = self.is_ordinary();
         self.mark();
         Some(Route::Forward)
@@ -265,12 +267,12 @@ impl Session {
     /// Whether a transaction is open turned out to be another than it seemed when the requests were
     /// sent.
     pub(super) fn reconsider_transaction(&mut self) {
-        if self.owed.awaits_multi() {
+        if self.pending.awaits_multi() {
             // The reply to that tells.
             return;
         }
         let before = self.intake.transaction.take();
-        self.intake.transaction = self.owed.will_be_queued().map(|count| match before {
+        self.intake.transaction = self.pending.will_be_queued().map(|count| match before {
             Some(before) => before.since(count),
             None => Transaction::unknown(),
         });
@@ -285,7 +287,7 @@ impl Session {
     /// aborted, no more need be known.
     pub(super) fn is_pinned(&self) -> bool {
         let transaction = self.intake.transaction.as_ref();
-        transaction.is_some_and(|transaction| transaction.pinned) && !self.owed.is_aborted()
+        transaction.is_some_and(|transaction| transaction.pinned) && !self.pending.is_aborted()
     }
 
     /// What the next request alone was to have is over with it, or with its transaction.
@@ -334,9 +336,9 @@ impl Session {
     }
 
     /// An admitted request, next to go up, will be answered with this.
-    pub(super) fn expect(&mut self, awaited: Awaited) {
+    pub(super) fn expect(&mut self, awaited: Expected) {
         let audience = self.take_audience();
-        self.owed.push(awaited, self.intake.scanner.name(), audience);
+        self.pending.push(awaited, self.intake.scanner.name(), audience);
     }
 
     /// Whether the client hears the answer to a request; used up by asking, where that is so for one
@@ -362,10 +364,10 @@ impl Session {
         if self.take_audience() == Audience::Nobody {
             return;
         }
-        if self.owed.is_empty() && !self.replies.in_frame() {
+        if self.pending.is_empty() && !self.replies.in_frame() {
             self.send_local(&reply);
         } else {
-            self.owed.push_own(Awaited::Local(reply.into_boxed_slice()));
+            self.pending.push_own(Expected::Local(reply.into_boxed_slice()));
         }
     }
 
@@ -375,16 +377,16 @@ impl Session {
             Verdict::RefuseInMulti(text) => {
                 let refused = replay::refused();
                 self.push_queued(|transaction| transaction.push(Some(&refused), Fate::Queued));
-                self.expect(Awaited::Instead(text));
+                self.expect(Expected::Instead(text));
                 self.to_uplink.push(&refused);
             }
             Verdict::Touched => {
                 self.intake.transaction = None;
                 self.intake.fails = false;
                 // Whoever may EXEC may not be allowed to DISCARD.
-                self.owed.push_own(Awaited::Asked(Question::Barrier));
+                self.pending.push_own(Expected::Asked(Question::Barrier));
                 self.to_uplink.push(&replay::refused());
-                self.expect(Awaited::Touched);
+                self.expect(Expected::Touched);
                 self.to_uplink.push(&encode::request(["EXEC"]));
                 self.intake.is_ordinary = self.is_ordinary();
                 self.mark();

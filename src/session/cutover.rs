@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::awaited::{Awaited, Question};
 use super::blocking;
-use super::next::{self, Next, NextLink};
+use super::expected::{Expected, Question};
+use super::frame_filter::Meaning;
 use super::replay;
+use super::standby::{self, Standby, StandbyLink};
 use super::state::Carried;
-use super::swallow::Meaning;
 use super::{Link, Session};
 use crate::changeover::Ticket;
 use crate::changeover::client_ids::{self as ids, At};
@@ -20,7 +20,7 @@ use crate::resp::encode;
 use crate::uplink::{Answer, Error, Script};
 
 /// How far one session has come.
-pub(super) struct Last {
+pub(super) struct Cutover {
     attempt: Arc<Attempt>,
     old: OldUplink,
     permit: Option<OwnedSemaphorePermit>,
@@ -49,17 +49,17 @@ enum Stage {
 }
 
 impl Session {
-    fn told_last(&self, at: At) -> replay::Last<'_> {
+    fn finals(&self, at: At) -> replay::Finals<'_> {
         let redirect = self.state.tracking().and_then(|tracking| tracking.redirect);
         let ids = &self.shared.ids;
-        replay::Last {
+        replay::Finals {
             ids,
             at,
             state: &self.state,
             transaction: self.intake.transaction.as_deref(),
             watches: !self.state.touched
-                && !self.last.as_ref().is_some_and(|last| last.watches_too_many),
-            aborted: self.owed.is_aborted(),
+                && !self.cutover.as_ref().is_some_and(|last| last.watches_too_many),
+            aborted: self.pending.is_aborted(),
             one_shot: self.intake.one_shot,
             redirect: redirect.and_then(|seen| match at {
                 At::Present => ids.present(seen),
@@ -72,7 +72,7 @@ impl Session {
     /// Everything that a connection must be told that nobody has used.
     pub(super) fn restoring_script(&self) -> Script {
         let mut script = self.whole_script(At::Present, |_| ());
-        self.told_last(At::Present).queue(&mut script);
+        self.finals(At::Present).queue(&mut script);
         script
     }
 
@@ -84,23 +84,23 @@ impl Session {
     /// What is left of that for a connection that was told this; `None` if it cannot be told any more.
     fn rest_script(
         &self,
-        told: &Carried,
+        primed: &Carried,
         at: At,
         mark: impl FnOnce(&mut Script),
     ) -> Option<Script> {
         let carried = self.state.carried();
         // In RESP2, nothing else can be told after subscriptions; and in a transaction, nothing at all.
-        let first = match self.listens_only() && !told.subscribed() {
+        let first = match self.listens_only() && !primed.subscribed() {
             true => carried.without_channels(),
             false => carried.clone(),
         };
         let channels = replay::difference(&first, &carried)?;
-        let mut script = replay::difference(told, &first)?;
+        let mut script = replay::difference(primed, &first)?;
         if channels.is_empty() {
             mark(&mut script);
-            self.told_last(at).script(&mut script);
+            self.finals(at).script(&mut script);
         } else {
-            self.told_last(at).script(&mut script);
+            self.finals(at).script(&mut script);
             script.append(channels);
             mark(&mut script);
         }
@@ -115,7 +115,7 @@ impl Session {
         }
         let mut script = self.whole_script(At::Next, |_| ());
         script.ask("PING", &[], Answer::Pong);
-        self.told_last(At::Next).queue(&mut script);
+        self.finals(At::Next).queue(&mut script);
         let (shared, client) = (self.shared.clone(), self.peer);
         tokio::spawn(async move {
             let result = shared.dial(attempt.generation(), script).await;
@@ -131,19 +131,19 @@ impl Session {
 
     /// There is something that is told last.
     pub(super) fn needs_more_than_told(&self) -> bool {
-        self.told_last(At::Next).is_needed()
+        self.finals(At::Next).is_needed()
     }
 
     /// Whether there is something to be done while nothing is in flight.
-    pub(super) fn needs_last(&self) -> bool {
+    pub(super) fn needs_cutover(&self) -> bool {
         let subscribed = self.state.subscribed();
         self.needs_more_than_told()
-            || match &self.next {
+            || match &self.standby {
                 Some(next) => {
                     let marker = next.attempt.marker();
                     let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
                     let marked = marked && !self.awaits_confirmation();
-                    let is_told = next.told.is(&self.state) && !next.is_refused();
+                    let is_told = next.primed.is(&self.state) && !next.is_refused();
                     !is_told || (subscribed && !marked)
                 }
                 None => subscribed || self.state.tracking().is_some(),
@@ -151,15 +151,15 @@ impl Session {
     }
 
     /// The gate is shut, and quiet.
-    pub(super) fn begin_last(
+    pub(super) fn begin_cutover(
         &mut self,
         attempt: Arc<Attempt>,
         old: OldUplink,
         permit: OwnedSemaphorePermit,
     ) {
-        let needed = self.needs_last();
+        let needed = self.needs_cutover();
         // What the new uplink did not take may be another thing by now.
-        self.next.take_if(|next| next.is_refused());
+        self.standby.take_if(|next| next.is_refused());
         let ends = self.ending.is_some() || self.uncarried().is_some();
         if ends || !matches!(self.uplink, Link::Live(_)) || !needed {
             return;
@@ -170,7 +170,7 @@ impl Session {
         attempt.begin(self.peer);
         let watched = self.state.watched().filter(|_| !self.state.touched);
         let watches_too_many = watched.is_some_and(|it| !attempt.may_watch(it.keys.len()));
-        self.last = Some(Box::new(Last {
+        self.cutover = Some(Box::new(Cutover {
             attempt,
             old,
             permit: Some(permit),
@@ -189,7 +189,7 @@ impl Session {
                 // Anything else would be queued. What comes before the answer to this is all that
                 // was published before the gate was shut.
                 _ if self.intake.transaction.is_some() => {
-                    self.owed.push_own(Awaited::Asked(Question::Barrier));
+                    self.pending.push_own(Expected::Asked(Question::Barrier));
                     self.to_uplink.push(&encode::request(["MULTI"]));
                 }
                 Some(marker) => self.subscribe_mark(marker.clone()),
@@ -204,25 +204,25 @@ impl Session {
         let pong: &[u8] =
             if self.state.resp3 { b"+PONG\r\n" } else { b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" };
         self.to_uplink.push(&encode::request(["PING"]));
-        self.swallow.get_or_insert_default().expect(pong.to_vec(), Meaning::Mark);
+        self.filter.get_or_insert_default().expect(pong.to_vec(), Meaning::Mark);
     }
 
-    pub(super) fn poll_last(&mut self) -> bool {
-        let Some(last) = &self.last else { return false };
+    pub(super) fn poll_cutover(&mut self) -> bool {
+        let Some(last) = &self.cutover else { return false };
         match last.stage {
             Stage::Old => {
-                if !self.owed.is_empty()
+                if !self.pending.is_empty()
                     || self.awaits_confirmation()
-                    || self.next.as_ref().is_some_and(|it| it.is_busy())
+                    || self.standby.as_ref().is_some_and(|it| it.is_busy())
                 {
                     return false;
                 }
-                self.tell_last();
+                self.tell_the_rest();
                 self.set_stage(Stage::New);
                 true
             }
-            Stage::New => match &self.next {
-                Some(next) if matches!(next.link, NextLink::Busy(_)) => false,
+            Stage::New => match &self.standby {
+                Some(next) if matches!(next.link, StandbyLink::Busy(_)) => false,
                 Some(next) if !next.is_refused() => {
                     let stage = self.ask_watched();
                     self.set_stage(stage);
@@ -234,16 +234,16 @@ impl Session {
                     true
                 }
             },
-            Stage::Queue if self.next.as_ref().is_none_or(|it| !it.is_busy()) => {
+            Stage::Queue if self.standby.as_ref().is_none_or(|it| !it.is_busy()) => {
                 self.tell_queue();
                 self.set_stage(Stage::Queued);
                 true
             }
-            Stage::Queued if self.next.as_ref().is_none_or(|it| !it.is_busy()) => {
+            Stage::Queued if self.standby.as_ref().is_none_or(|it| !it.is_busy()) => {
                 self.set_stage(Stage::Done);
                 true
             }
-            Stage::Watched if self.owed.is_empty() => {
+            Stage::Watched if self.pending.is_empty() => {
                 self.set_stage(Stage::Done);
                 true
             }
@@ -252,7 +252,7 @@ impl Session {
     }
 
     fn set_stage(&mut self, stage: Stage) {
-        if let Some(last) = &mut self.last {
+        if let Some(last) = &mut self.cutover {
             last.stage = stage;
             if stage == Stage::Done {
                 last.attempt.end(self.peer);
@@ -261,16 +261,16 @@ impl Session {
         }
     }
 
-    fn tell_last(&mut self) {
-        let Some(attempt) = self.last.as_ref().map(|last| last.attempt.clone()) else { return };
-        let told = self.state.carried();
-        let next = self.next.take().filter(|next| self.can_be_told_the_rest(next));
+    fn tell_the_rest(&mut self) {
+        let Some(attempt) = self.cutover.as_ref().map(|last| last.attempt.clone()) else { return };
+        let primed = self.state.carried();
+        let next = self.standby.take().filter(|next| self.can_be_told_the_rest(next));
         if next.is_none()
             && let Some(id) = self.id
         {
             self.shared.ids.unprepared(id);
         }
-        let redirected = self.told_last(At::Next).redirect.is_some();
+        let redirected = self.finals(At::Next).redirect.is_some();
         let subscribed = self.state.subscribed();
         let known = next.as_ref().and_then(|next| next.marker.clone());
         let new = attempt.next_marker().filter(|_| subscribed && known.is_none());
@@ -281,16 +281,16 @@ impl Session {
             }
             None => {}
         };
-        let before = next.as_ref().map(|next| next.told.clone()).unwrap_or_default();
+        let before = next.as_ref().map(|next| next.primed.clone()).unwrap_or_default();
         let script = self.rest_script(&before, At::Next, mark).unwrap_or_default();
         let (fresh, listens) = match next.map(|next| (next.link, next.listens)) {
-            Some((NextLink::Ready(fresh), listens)) => (Some(fresh), listens),
+            Some((StandbyLink::Ready(fresh), listens)) => (Some(fresh), listens),
             _ => (None, None),
         };
-        let listens = listens.or_else(|| next::listens(&attempt, subscribed, self.state.resp3));
+        let listens = listens.or_else(|| standby::listens(&attempt, subscribed, self.state.resp3));
         let marker = known.or_else(|| new.cloned());
         let (shared, generation) = (self.shared.clone(), attempt.generation().clone());
-        let link = NextLink::Busy(Box::pin(async move {
+        let link = StandbyLink::Busy(Box::pin(async move {
             match fresh {
                 Some(mut fresh) => {
                     fresh.tell(script).await?;
@@ -299,9 +299,9 @@ impl Session {
                 None => shared.dial(&generation, script).await,
             }
         }));
-        self.next = Some(Box::new(Next {
+        self.standby = Some(Box::new(Standby {
             attempt,
-            told,
+            primed,
             link,
             listens,
             marker,
@@ -312,22 +312,22 @@ impl Session {
     }
 
     /// Otherwise, another connection is made.
-    fn can_be_told_the_rest(&self, next: &Next) -> bool {
+    fn can_be_told_the_rest(&self, next: &Standby) -> bool {
         let resp3 = self.state.resp3;
         // In RESP2, it listens to nothing but subscriptions.
-        let is_deaf = next.told.subscribed() && !resp3 && self.needs_more_than_told();
+        let is_deaf = next.primed.subscribed() && !resp3 && self.needs_more_than_told();
         // It is looked for the mark in the form of the one version only.
-        let marks_are_known = next.marker.is_none() || next.told.resp3 == resp3;
-        matches!(next.link, NextLink::Ready(_))
+        let marks_are_known = next.marker.is_none() || next.primed.resp3 == resp3;
+        matches!(next.link, StandbyLink::Ready(_))
             && !is_deaf
             && marks_are_known
-            && replay::difference(&next.told, &self.state.carried()).is_some()
+            && replay::difference(&next.primed, &self.state.carried()).is_some()
     }
 
     /// All sessions have told the rest, and the new uplink takes what writes.
     pub(super) fn begin_queue(&mut self, permit: OwnedSemaphorePermit) {
-        let has_next = self.next.as_ref().is_some_and(|next| !next.is_refused());
-        let Some(last) = self.last.as_mut().filter(|_| has_next) else { return };
+        let has_next = self.standby.as_ref().is_some_and(|next| !next.is_refused());
+        let Some(last) = self.cutover.as_mut().filter(|_| has_next) else { return };
         if self.intake.transaction.is_some() {
             last.attempt.begin(self.peer);
             (last.permit, last.stage) = (Some(permit), Stage::Queue);
@@ -335,20 +335,20 @@ impl Session {
     }
 
     fn tell_queue(&mut self) {
-        let Some(mut next) = self.next.take().map(|next| *next) else { return };
+        let Some(mut next) = self.standby.take().map(|next| *next) else { return };
         let mut script = Script::default();
         // It has come. Whatever the transaction unsubscribes from must be the client's own.
         if let Some(marker) = next.marker.take() {
             script.repeat(&marker.unsubscribe(), "SUNSUBSCRIBE", Answer::Confirmations(1));
         }
-        self.told_last(At::Next).queue(&mut script);
-        let NextLink::Ready(mut fresh) = next.link else { return };
+        self.finals(At::Next).queue(&mut script);
+        let StandbyLink::Ready(mut fresh) = next.link else { return };
         // What was published after the mark is for the client.
-        let link = NextLink::Busy(Box::pin(async move {
+        let link = StandbyLink::Busy(Box::pin(async move {
             fresh.tell_and_keep(script).await?;
             Ok(*fresh)
         }));
-        self.next = Some(Box::new(Next { link, complete: true, ..next }));
+        self.standby = Some(Box::new(Standby { link, complete: true, ..next }));
     }
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.
@@ -357,7 +357,7 @@ impl Session {
         let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
             return Stage::Done;
         };
-        let Some(last) = self.last.as_mut().filter(|last| !last.watches_too_many) else {
+        let Some(last) = self.cutover.as_mut().filter(|last| !last.watches_too_many) else {
             return Stage::Done;
         };
         let untouched = last.untouched.insert(Arc::default());
@@ -375,8 +375,8 @@ impl Session {
             return Stage::Done;
         }
         last.unwatched = true;
-        self.owed.push_own(Awaited::Own);
-        self.owed.push_own(Awaited::Asked(Question::Touched));
+        self.pending.push_own(Expected::Own);
+        self.pending.push_own(Expected::Asked(Question::Touched));
         self.to_uplink.push(&encode::request(["MULTI"]));
         self.to_uplink.push(&encode::request(["EXEC"]));
         Stage::Watched
@@ -391,7 +391,7 @@ impl Session {
                 }
             }
             Question::Touched => {
-                let untouched = self.last.as_ref().and_then(|last| last.untouched.as_ref());
+                let untouched = self.cutover.as_ref().and_then(|last| last.untouched.as_ref());
                 if let Some(untouched) = untouched {
                     untouched.store(reply == b"*0\r\n", Ordering::Relaxed);
                 }
@@ -414,8 +414,8 @@ impl Session {
     }
 
     /// The new uplink could not be connected to, or would not have it.
-    pub(super) fn last_failed(&mut self, why: &Error) {
-        if let Some(last) = &self.last {
+    pub(super) fn cutover_failed(&mut self, why: &Error) {
+        if let Some(last) = &self.cutover {
             last.attempt.not_carried(self.peer, why);
         }
     }
@@ -425,7 +425,7 @@ impl Session {
         if !self.state.watching() {
             return;
         }
-        let untouched = self.last.as_ref().and_then(|last| last.untouched.as_ref());
+        let untouched = self.cutover.as_ref().and_then(|last| last.untouched.as_ref());
         self.touch(!untouched.is_some_and(|it| it.load(Ordering::Relaxed)));
     }
 
@@ -436,8 +436,8 @@ impl Session {
     }
 
     /// The old uplink stays.
-    pub(super) fn undo_last(&mut self) {
-        let Some(last) = self.last.take() else { return };
+    pub(super) fn undo_cutover(&mut self) {
+        let Some(last) = self.cutover.take() else { return };
         if !matches!(self.uplink, Link::Live(_)) {
             return;
         }
@@ -448,7 +448,7 @@ impl Session {
     /// A blocking command that can be interrupted, and asked again.
     pub(super) fn can_be_interrupted(&self) -> bool {
         self.uplink_id.is_some()
-            && self.owed.is_only_blocked()
+            && self.pending.is_only_blocked()
             && self.blocked.as_ref().is_some_and(|blocked| blocked.can_be_repeated())
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Seen {
 
 /// Frames that are expected, in this order, with any others between.
 #[derive(Debug, Default)]
-pub(super) struct Swallow {
+pub(super) struct FrameFilter {
     expected: VecDeque<(Vec<u8>, Meaning)>,
     /// The beginning of the present frame, which may be the first one.
     held: Vec<u8>,
@@ -48,10 +48,10 @@ pub(super) struct Swallow {
     pub(super) drops: bool,
 }
 
-impl Swallow {
+impl FrameFilter {
     /// Nothing goes by before this mark.
     pub(super) fn until(mark: Vec<u8>) -> Self {
-        let mut swallow = Swallow { drops: true, ..Swallow::default() };
+        let mut swallow = FrameFilter { drops: true, ..FrameFilter::default() };
         swallow.expect(mark, Meaning::Mark);
         swallow
     }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     /// Feeds a frame in pieces; gives what is not held in the end, and what the frame was.
-    fn feed(swallow: &mut Swallow, frame: &[u8], split: usize) -> (Vec<u8>, Option<Meaning>) {
+    fn feed(swallow: &mut FrameFilter, frame: &[u8], split: usize) -> (Vec<u8>, Option<Meaning>) {
         swallow.begin();
         let mut out = Vec::new();
         let pieces = [&frame[..split], &frame[split..]];
@@ -210,7 +210,7 @@ mod tests {
         let (noise, mark) = (b"*1\r\n:1\r\n".to_vec(), b"*1\r\n:22\r\n".to_vec());
         let others = [&b"*1\r\n:2\r\n"[..], b"*1\r\n:223\r\n", b"+OK\r\n"];
         for split in 0..8 {
-            let mut swallow = Swallow::default();
+            let mut swallow = FrameFilter::default();
             swallow.expect(noise.clone(), Meaning::Noise);
             swallow.expect(mark.clone(), Meaning::Mark);
             for other in others {
@@ -234,7 +234,7 @@ mod tests {
         let forged = b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n$6\r\nforged\r\n";
         let other = b"*3\r\n$1\r\ns\r\n$2\r\ncx\r\n$6\r\nforged\r\n";
         for split in 0..forged.len() {
-            let mut swallow = Swallow::default();
+            let mut swallow = FrameFilter::default();
             swallow.expect(mark.to_vec(), Meaning::Mark);
             swallow.keep_back(b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n".to_vec());
             assert_eq!(feed(&mut swallow, forged, split), (Vec::new(), None));
@@ -248,7 +248,7 @@ mod tests {
     fn a_mark_that_nobody_needs_is_kept_from_the_client_whether_it_comes_or_not() {
         let (mark, noise) = (b"*1\r\n:22\r\n", b"*1\r\n:1\r\n");
         for comes in [false, true] {
-            let mut swallow = Swallow::default();
+            let mut swallow = FrameFilter::default();
             swallow.expect(mark.to_vec(), Meaning::Mark);
             swallow.forget_mark();
             swallow.expect(noise.to_vec(), Meaning::Noise);

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::awaited::{Awaited, Confirmed, Names, Reply, Settled, is_unasked, learn};
 use super::effect::Effect;
+use super::expected::{Confirmed, Expected, Names, Reply, Settled, is_unasked, learn};
 use super::queue::Open;
 use super::state::State;
 use crate::command::Channel;
@@ -85,7 +85,7 @@ pub(super) enum Audience {
 /// Consecutive requests that await the same.
 #[derive(Debug)]
 struct Run {
-    awaited: Awaited,
+    awaited: Expected,
     /// Of the first of them; all have the same, but where there are many runs.
     name: Name,
     count: u32,
@@ -102,7 +102,7 @@ const MAX_BYTES: usize = 512 * 1024;
 
 /// The queue of what is owed.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct Pending {
     runs: VecDeque<Run>,
     /// Bytes that all runs take.
     bytes: usize,
@@ -110,7 +110,7 @@ pub(super) struct Owed {
     open: Option<Box<Open>>,
 }
 
-impl Owed {
+impl Pending {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -122,7 +122,7 @@ impl Owed {
     }
 
     /// Adds one request, not sent yet.
-    pub(super) fn push(&mut self, awaited: Awaited, name: &[u8], audience: Audience) {
+    pub(super) fn push(&mut self, awaited: Expected, name: &[u8], audience: Audience) {
         if self.can_join(name, audience, |last| last.is_like(&awaited)) {
             return self.join();
         }
@@ -136,21 +136,21 @@ impl Owed {
     /// Adds what most requests are.
     #[inline]
     pub(super) fn push_plain(&mut self, name: &[u8]) {
-        if self.can_join(name, Audience::Client, |last| matches!(last, Awaited::Plain)) {
+        if self.can_join(name, Audience::Client, |last| matches!(last, Expected::Plain)) {
             self.join();
         } else {
-            self.push(Awaited::Plain, name, Audience::Client);
+            self.push(Expected::Plain, name, Audience::Client);
         }
     }
 
     /// Adds one request of the proxy's own, or a reply that is made here.
-    pub(super) fn push_own(&mut self, awaited: Awaited) {
+    pub(super) fn push_own(&mut self, awaited: Expected) {
         self.push(awaited, b"", Audience::Client);
     }
 
     /// The last run is of such requests.
     #[inline]
-    fn can_join(&self, name: &[u8], audience: Audience, alike: impl Fn(&Awaited) -> bool) -> bool {
+    fn can_join(&self, name: &[u8], audience: Audience, alike: impl Fn(&Expected) -> bool) -> bool {
         let crowded = self.runs.len() > FINE_RUNS;
         self.runs.back().is_some_and(|run| {
             alike(&run.awaited)
@@ -168,7 +168,7 @@ impl Owed {
     }
 
     /// Adds one request of the proxy's own, ahead of all that were not sent either.
-    pub(super) fn push_ahead(&mut self, awaited: Awaited) {
+    pub(super) fn push_ahead(&mut self, awaited: Expected) {
         self.push_own(awaited);
         self.runs.rotate_right(1);
     }
@@ -212,8 +212,8 @@ impl Owed {
     /// The oldest request that has a pass, and since when the uplink has it.
     pub(super) fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
         let has_pass = |run: &&Run| match run.awaited {
-            Awaited::Asked(question) => question.has_pass(),
-            Awaited::Own | Awaited::Local(_) => false,
+            Expected::Asked(question) => question.has_pass(),
+            Expected::Own | Expected::Local(_) => false,
             _ => true,
         };
         self.runs.iter().find(has_pass).map(|run| (run.name, run.timing.sent))
@@ -222,10 +222,10 @@ impl Owed {
     /// The proxy's own replies, in order; everything else that is owed will not come, but for the
     /// transaction that is open, which is begun again elsewhere.
     pub(super) fn take_locals(&mut self) -> impl Iterator<Item = Box<[u8]>> + use<> {
-        let Owed { runs, open, .. } = std::mem::take(self);
+        let Pending { runs, open, .. } = std::mem::take(self);
         self.open = open;
         runs.into_iter().filter_map(|run| match run.awaited {
-            Awaited::Local(reply) => Some(reply),
+            Expected::Local(reply) => Some(reply),
             _ => None,
         })
     }
@@ -240,7 +240,7 @@ impl Owed {
         let leaves_it = |run: &Run| {
             matches!(
                 run.awaited,
-                Awaited::Plain | Awaited::Secret | Awaited::Own | Awaited::Local(_)
+                Expected::Plain | Expected::Secret | Expected::Own | Expected::Local(_)
             )
         };
         !self.runs.iter().all(leaves_it)
@@ -248,7 +248,7 @@ impl Owed {
 
     /// The reply to a MULTI is still to come.
     pub(super) fn awaits_multi(&self) -> bool {
-        self.runs.iter().any(|run| matches!(run.awaited, Awaited::Multi | Awaited::Nested))
+        self.runs.iter().any(|run| matches!(run.awaited, Expected::Multi | Expected::Nested))
     }
 
     /// Once all is answered, and no MULTI is among that, so many requests will have been queued to the
@@ -258,10 +258,10 @@ impl Owed {
         let ends = |run: &Run| {
             matches!(
                 run.awaited,
-                Awaited::Exec | Awaited::Discard | Awaited::Touched | Awaited::Reset
+                Expected::Exec | Expected::Discard | Expected::Touched | Expected::Reset
             )
         };
-        let is_own = |run: &&Run| matches!(run.awaited, Awaited::Own | Awaited::Local(_));
+        let is_own = |run: &&Run| matches!(run.awaited, Expected::Own | Expected::Local(_));
         let coming: u32 = self.runs.iter().filter(|run| !is_own(run)).map(|run| run.count).sum();
         (!self.runs.iter().any(ends)).then_some((open.queue.len() + coming) as usize)
     }
@@ -284,7 +284,7 @@ impl Owed {
 
     /// It does so for data, and there is no other.
     pub(super) fn is_only_blocked(&self) -> bool {
-        self.runs.len() == 1 && matches!(self.runs[0].awaited, Awaited::Blocking)
+        self.runs.len() == 1 && matches!(self.runs[0].awaited, Expected::Blocking)
     }
 
     /// Takes back the newest request, whose last byte will never come; false if there is none.
@@ -300,14 +300,14 @@ impl Owed {
 
     /// Forgets everything: no reply will come.
     pub(super) fn clear(&mut self) {
-        *self = Owed::default();
+        *self = Pending::default();
     }
 
     /// What the next reply means.
     #[inline]
-    fn next(&self) -> Option<&Awaited> {
+    fn next(&self) -> Option<&Expected> {
         match &self.runs.front()?.awaited {
-            Awaited::Executed(queue) => queue.front(),
+            Expected::Executed(queue) => queue.front(),
             awaited => Some(awaited),
         }
     }
@@ -323,17 +323,17 @@ impl Owed {
         let Some(next) = self.next() else { return View::Shown };
         let next = match next {
             // +QUEUED, +OK or an error, which are all for the client; or it was executed at once.
-            Awaited::Queued(Some(inner)) if !matches!(kind, b'+' | b'-') => inner,
+            Expected::Queued(Some(inner)) if !matches!(kind, b'+' | b'-') => inner,
             next => next,
         };
         match next {
             _ if kind == b'>' => View::Shown,
-            Awaited::Own | Awaited::Touched => View::Hidden,
+            Expected::Own | Expected::Touched => View::Hidden,
             // Always an error.
-            Awaited::Instead(_) if kind == b'-' => View::Hidden,
-            Awaited::Asked(_) | Awaited::Ids(..) => View::Kept,
+            Expected::Instead(_) if kind == b'-' => View::Hidden,
+            Expected::Asked(_) | Expected::Ids(..) => View::Kept,
             // Perhaps it was interrupted.
-            Awaited::Blocking if kind == b'-' => View::Kept,
+            Expected::Blocking if kind == b'-' => View::Kept,
             _ if self.is_heard() => View::Shown,
             // What is published comes all the same.
             _ if kind == b'*' && !state.resp3 => View::Undecided,
@@ -345,17 +345,18 @@ impl Owed {
     #[inline]
     pub(super) fn unfolds(&self) -> bool {
         // Without a transaction, an array is a message.
-        self.open.is_some() && matches!(self.runs.front(), Some(Run { awaited: Awaited::Exec, .. }))
+        self.open.is_some()
+            && matches!(self.runs.front(), Some(Run { awaited: Expected::Exec, .. }))
     }
 
     /// Some of EXEC's reply has gone down.
     pub(super) fn is_unfolding(&self) -> bool {
-        matches!(self.runs.front(), Some(Run { awaited: Awaited::Executed(_), .. }))
+        matches!(self.runs.front(), Some(Run { awaited: Expected::Executed(_), .. }))
     }
 
     /// The next reply may hold a secret.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.next(), Some(Awaited::Secret))
+        matches!(self.next(), Some(Expected::Secret))
     }
 
     /// The beginning of the next reply decides what it is.
@@ -370,8 +371,8 @@ impl Owed {
         match self.runs.front() {
             Some(run) if run.audience == Audience::Client && !state.hears_unasked() => {
                 match &run.awaited {
-                    Awaited::Plain => run.count,
-                    Awaited::Executed(queue) => queue.plain(),
+                    Expected::Plain => run.count,
+                    Expected::Executed(queue) => queue.plain(),
                     _ => 0,
                 }
             }
@@ -383,7 +384,7 @@ impl Owed {
     #[inline]
     pub(super) fn settle_plain(&mut self, answered: u32) -> u32 {
         let Some(run) = self.runs.front_mut() else { return 0 };
-        if let Awaited::Executed(queue) = &mut run.awaited {
+        if let Expected::Executed(queue) = &mut run.awaited {
             queue.pass(answered);
             return self.element_ends();
         }
@@ -395,14 +396,14 @@ impl Owed {
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<Awaited> {
+    fn pop(&mut self) -> Option<Expected> {
         let run = self.runs.pop_front()?;
         self.bytes -= run.cost;
         Some(run.awaited)
     }
 
     /// The oldest request is answered.
-    fn take(&mut self) -> Option<Awaited> {
+    fn take(&mut self) -> Option<Expected> {
         let run = self.runs.front_mut()?;
         run.count -= 1;
         if run.count > 0 { Some(run.awaited.again()) } else { self.pop() }
@@ -411,7 +412,7 @@ impl Owed {
     /// An element of EXEC's reply has come; gives 1 if it was the last one, with which EXEC is over.
     fn element_ends(&mut self) -> u32 {
         match self.runs.front() {
-            Some(Run { awaited: Awaited::Executed(queue), .. }) if queue.len() == 0 => {
+            Some(Run { awaited: Expected::Executed(queue), .. }) if queue.len() == 0 => {
                 self.pop();
                 1
             }
@@ -422,11 +423,11 @@ impl Owed {
     /// What the proxy has to say next, if it is its turn.
     #[inline]
     pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
-        if !matches!(self.runs.front()?.awaited, Awaited::Local(_)) {
+        if !matches!(self.runs.front()?.awaited, Expected::Local(_)) {
             return None;
         }
         match self.pop()? {
-            Awaited::Local(reply) => Some(reply),
+            Expected::Local(reply) => Some(reply),
             _ => None,
         }
     }
@@ -447,12 +448,12 @@ impl Owed {
         }
         match self.runs.front_mut().map(|run| &mut run.awaited) {
             None => Outcome { settled: Settled::Fault, over: 0 },
-            Some(Awaited::Executed(queue)) => {
+            Some(Expected::Executed(queue)) => {
                 let element = queue.pop();
                 let settled = element.map_or(Settled::Fault, |it| learn(it, reply, state));
                 Outcome { settled, over: self.element_ends() }
             }
-            Some(Awaited::Exec) if reply.kind == b'*' && !reply.null => self.execute(reply, state),
+            Some(Expected::Exec) if reply.kind == b'*' && !reply.null => self.execute(reply, state),
             Some(_) => {
                 let awaited = self.take();
                 let settled = awaited.map_or(Settled::Fault, |it| self.learn(it, reply, state));
@@ -480,29 +481,29 @@ impl Owed {
         let size = queue.size();
         run.cost += size;
         self.bytes += size;
-        run.awaited = Awaited::Executed(Box::new(queue));
+        run.awaited = Expected::Executed(Box::new(queue));
         Outcome { settled: Settled::Answered, over: self.element_ends() }
     }
 
     /// What `reply` means to a request that awaited this, whether or not a transaction is open.
-    fn learn(&mut self, awaited: Awaited, reply: Reply<'_>, state: &mut State) -> Settled {
+    fn learn(&mut self, awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled {
         let refused = reply.kind == b'-';
         match awaited {
-            Awaited::Queued(inner) => self.learn_queued(inner, reply, state),
-            Awaited::Multi | Awaited::Nested if refused => match self.open {
+            Expected::Queued(inner) => self.learn_queued(inner, reply, state),
+            Expected::Multi | Expected::Nested if refused => match self.open {
                 Some(_) => Settled::Answered,
                 None => Settled::Surprise,
             },
-            Awaited::Multi => {
+            Expected::Multi => {
                 self.open = Some(Box::default());
                 Settled::Answered
             }
-            Awaited::Nested => {
+            Expected::Nested => {
                 self.open = Some(Box::default());
                 Settled::Surprise
             }
-            Awaited::Exec | Awaited::Discard => {
-                let discarded = matches!(awaited, Awaited::Discard) && !refused;
+            Expected::Exec | Expected::Discard => {
+                let discarded = matches!(awaited, Expected::Discard) && !refused;
                 let is_null = reply.null || reply.kind == b'_';
                 // It was refused before it was known that there is none.
                 let is_alone = self.open.is_none();
@@ -519,13 +520,13 @@ impl Owed {
                     Settled::Fault
                 }
             }
-            Awaited::Touched if !reply.is_abort() => Settled::Instead("ERR EXEC without MULTI"),
-            Awaited::Touched => {
+            Expected::Touched if !reply.is_abort() => Settled::Instead("ERR EXEC without MULTI"),
+            Expected::Touched => {
                 let aborted = self.is_aborted();
                 self.end_transaction(state);
                 if aborted { Settled::Instead(EXECABORT) } else { Settled::Touched }
             }
-            Awaited::Reset | Awaited::Instead(_) => {
+            Expected::Reset | Expected::Instead(_) => {
                 if refused {
                     self.abort();
                 } else {
@@ -539,11 +540,11 @@ impl Owed {
 
     fn learn_queued(
         &mut self,
-        inner: Option<Box<Awaited>>,
+        inner: Option<Box<Expected>>,
         reply: Reply<'_>,
         state: &mut State,
     ) -> Settled {
-        let inner = inner.map_or(Awaited::Plain, |inner| *inner);
+        let inner = inner.map_or(Expected::Plain, |inner| *inner);
         if reply.is_queued() {
             self.open.get_or_insert_default().queue.push(inner);
             return Settled::Answered;
@@ -580,14 +581,14 @@ impl Owed {
         state: &mut State,
     ) -> Option<u32> {
         let awaited = match &mut self.runs.front_mut()?.awaited {
-            Awaited::Executed(queue) => queue.front_mut()?,
+            Expected::Executed(queue) => queue.front_mut()?,
             // It was executed at once.
-            Awaited::Queued(Some(inner)) => inner,
+            Expected::Queued(Some(inner)) => inner,
             awaited => awaited,
         };
         let names: &mut Names = match awaited {
-            Awaited::Subscribed(channel, names) if on && *channel == confirmed => names,
-            Awaited::Unsubscribed(channel, names) if !on && *channel == confirmed => names,
+            Expected::Subscribed(channel, names) if on && *channel == confirmed => names,
+            Expected::Unsubscribed(channel, names) if !on && *channel == confirmed => names,
             _ => return None,
         };
         if names.left == 0 {
@@ -598,7 +599,7 @@ impl Owed {
         if names.left > 0 {
             return Some(0);
         }
-        if let Awaited::Executed(queue) = &mut self.runs.front_mut()?.awaited {
+        if let Expected::Executed(queue) = &mut self.runs.front_mut()?.awaited {
             queue.pop();
             return Some(self.element_ends());
         }

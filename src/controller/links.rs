@@ -25,7 +25,7 @@ const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Both of them, and what they may do.
 #[derive(Debug)]
-pub(super) struct Sides {
+pub(super) struct Links {
     /// `None` if it cannot be had: the old uplink may be on its last legs, or full.
     old: Option<Fresh>,
     /// Why nothing more can be asked there.
@@ -67,7 +67,7 @@ enum Relation {
     OldFollowsNew,
 }
 
-impl Sides {
+impl Links {
     /// Connects, and finds out what is allowed. A replica that is cut off from its master, or whose
     /// master may be the very uplink that does not answer, is refused without `force`.
     pub(super) async fn open(
@@ -137,7 +137,7 @@ impl Sides {
         if !may_unblock && old.is_some() {
             warn!("{MAY_NOT_UNBLOCK}");
         }
-        let mut sides = Sides {
+        let mut links = Links {
             old,
             lost,
             no_connection,
@@ -150,10 +150,10 @@ impl Sides {
             loading: Loading::new(generation.clone()),
         };
         if let Some(marker) = Marker::new() {
-            let can_mark = timeout(limit, sides.can_mark(&marker)).await;
-            sides.marker = can_mark.unwrap_or(false).then_some(marker);
+            let can_mark = timeout(limit, links.can_mark(&marker)).await;
+            links.marker = can_mark.unwrap_or(false).then_some(marker);
         }
-        Ok(sides)
+        Ok(links)
     }
 
     /// Whether what is published at the old uplink reaches the new one, after everything that was
