@@ -245,7 +245,7 @@ impl Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reply<'a> {
     pub(super) kind: u8,
-    /// Kept only where [`super::owed::Owed::looks_into`] says so.
+    /// Kept only where [`super::pending::Pending::looks_into`] says so.
     pub(super) text: &'a [u8],
     /// Of EXEC's array, its elements.
     pub(super) number: i64,
