@@ -248,6 +248,8 @@ fn an_uplink_with_fewer_databases_or_rights_refuses_the_reload_without_force() {
         assert!(!client.run(odd).is_empty());
         proxy.rewrite(&target);
         assert_eq!(proxy.cmd("reload&dry_run=true").status, 400);
+        let forced = proxy.cmd("reload&dry_run=true&force=true").json()["prediction"].clone();
+        assert_eq!(forced["closed"].as_array().map(Vec::len), Some(1), "{forced}");
         let answer = proxy.cmd("reload");
         assert_eq!(answer.status, 400, "{answer:?}");
         assert!(answer.error().contains("for all clients"), "{answer:?}");

@@ -132,6 +132,7 @@ impl Controller {
         let deepest = moving().max_by_key(|it| it.db);
         if let (Some(deepest), Some(databases)) = (deepest, generation.uplink.databases())
             && deepest.db >= databases
+            && !force
         {
             return Err(refused(Fault::new(format!(
                 "client {} uses database {}, and uplink: {} has {databases}",
