@@ -91,6 +91,32 @@ pub enum Timeout {
     Block,
 }
 
+/// The script that a request brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brought<'a> {
+    /// EVAL has this one executed.
+    Evaluated(&'a [u8]),
+    /// SCRIPT LOAD brings this one.
+    Loaded(&'a [u8]),
+    /// A script is among the arguments that have not come yet.
+    Coming,
+}
+
+impl<'a> Brought<'a> {
+    /// By a request of this class, of which these arguments have come, the name included; `None` if it
+    /// brings no script.
+    pub fn by(class: Class, args: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut args = args.into_iter().skip(1);
+        match class {
+            Class::Eval => Some(args.next().map_or(Brought::Coming, Brought::Evaluated)),
+            Class::Script if args.next().is_some_and(|sub| words::is(sub, "LOAD")) => {
+                Some(args.next().map_or(Brought::Coming, Brought::Loaded))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What one can be subscribed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {

@@ -13,7 +13,7 @@ use super::route::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
 use super::transaction::Fate;
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
-use crate::command::{self, Channel, Class, Timeout, words};
+use crate::command::{self, Brought, Channel, Class, Timeout, words};
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
@@ -137,13 +137,7 @@ impl Session {
                 self.let_in();
                 self.answer(OK.to_vec());
             }
-            Err(text) => {
-                let reply = encode::error(text);
-                match text == auth::WRONGPASS {
-                    true => self.login_failed(reply),
-                    false => self.answer(reply),
-                }
-            }
+            Err(text) => self.refuse_login(text),
         }
     }
 
@@ -216,55 +210,45 @@ impl Session {
         true
     }
 
-    fn note_script(&mut self, class: Class, args: &[&[u8]]) {
-        match (class, args) {
-            // Where the number of keys is wrong, the server does not look at the script.
-            (Class::Eval, [_, script, count, keys @ ..])
-                if words::integer(count)
-                    .and_then(|it| usize::try_from(it).ok())
-                    .is_some_and(|count| count <= keys.len()) =>
-            {
-                self.shared.scripts.evaluated(script);
-            }
-            (Class::Script, [_, sub, script]) if words::is(sub, "LOAD") => {
-                self.shared.scripts.loaded(script);
-            }
+    /// Remembers the script that a whole request brings, if the server will look at it.
+    fn note_script(&self, class: Class, args: &[&[u8]]) {
+        let is_taken = match (class, args) {
+            (Class::Eval, [_, _, count, keys @ ..]) => words::integer(count)
+                .and_then(|it| usize::try_from(it).ok())
+                .is_some_and(|count| count <= keys.len()),
             (Class::Script, [_, sub, ..]) if words::is(sub, "FLUSH") => {
-                self.shared.scripts.flushed();
+                return self.shared.scripts.flushed();
             }
-            _ => {}
+            (Class::Script, [_, _, _]) => true,
+            _ => false,
+        };
+        if is_taken {
+            self.note_brought(class, args.iter().copied());
         }
     }
 
-    /// The beginning of a long request goes up.
-    pub(super) fn note_long_script(&mut self, class: Class, beginning: &[u8]) {
-        let mut args = Args::new(beginning).skip(1);
-        match class {
-            Class::Eval => {
-                if let Some(script) = args.next() {
-                    self.shared.scripts.evaluated(script);
-                }
-            }
-            Class::Script => {
-                let loads = args.next().is_some_and(|sub| words::is(sub, "LOAD"));
-                if let Some(script) = args.next().filter(|_| loads) {
-                    self.shared.scripts.loaded(script);
-                }
-            }
-            _ => {}
+    /// Remembers the script that a request brings, of which these arguments have come.
+    pub(super) fn note_brought<'a>(&self, class: Class, args: impl Iterator<Item = &'a [u8]>) {
+        match Brought::by(class, args) {
+            Some(Brought::Evaluated(script)) => self.shared.scripts.evaluated(script),
+            Some(Brought::Loaded(script)) => self.shared.scripts.loaded(script),
+            Some(Brought::Coming) | None => {}
+        }
+    }
+
+    /// A login that is refused here; a wrong password has consequences.
+    fn refuse_login(&mut self, text: &str) {
+        let reply = encode::error(text);
+        match text == auth::WRONGPASS {
+            true => self.login_failed(reply),
+            false => self.answer(reply),
         }
     }
 
     fn hello(&mut self, args: &[&[u8]]) -> bool {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
-            Err(text) => {
-                let reply = encode::error(text);
-                match text == auth::WRONGPASS {
-                    true => self.login_failed(reply),
-                    false => self.answer(reply),
-                }
-            }
+            Err(text) => self.refuse_login(text),
             Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
                 self.answer(encode::error(auth::NOAUTH));
             }

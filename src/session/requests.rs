@@ -13,7 +13,7 @@ use super::route::{Route, Silence};
 use super::tap::Secrecy;
 use super::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
-use crate::command::{Class, words};
+use crate::command::{Brought, Class};
 use crate::resp::request::{self, Limits, Scanner, Step};
 use crate::resp::{Args, encode, inline};
 use crate::scripts::Coming;
@@ -149,14 +149,7 @@ impl Intake {
 
     /// The request that is held brings a script that has not come yet.
     fn awaits_script(&self, class: Class) -> bool {
-        let mut args = Args::new(&self.held).skip(1);
-        match class {
-            Class::Eval => args.next().is_none(),
-            Class::Script => {
-                args.next().is_some_and(|sub| words::is(sub, "LOAD")) && args.next().is_none()
-            }
-            _ => false,
-        }
+        Brought::by(class, Args::new(&self.held)) == Some(Brought::Coming)
     }
 
     pub(super) fn authenticate(&mut self, authenticated: bool) {
@@ -518,7 +511,7 @@ impl Session {
                 self.intake.route = route;
                 let held = std::mem::take(&mut self.intake.held);
                 if route == Route::Stream {
-                    self.note_long_script(class, &held);
+                    self.note_brought(class, Args::new(&held));
                     self.to_uplink.push(&held);
                 }
             }

@@ -99,8 +99,19 @@ pub struct Program {
 }
 
 impl Program {
+    /// For one of the reasons below, the two may differ here.
+    pub fn may_differ_at(&self, step: &Step) -> bool {
+        self.may_hide_a_refusal()
+            || self.may_lose_a_redirection()
+            || self.may_skip_nothing()
+            || self.may_choose_in_vain()
+            || self.may_race()
+            || self.may_lack_a_mark()
+            || (self.reloads && step.asks_for_a_script())
+    }
+
     /// What the proxy refuses, and the server does not, is refused without a word where replies are off.
-    pub fn may_hide_a_refusal(&self) -> bool {
+    fn may_hide_a_refusal(&self) -> bool {
         let has = |names: &[&str]| {
             let mut requests = self.steps.iter().flat_map(|step| &step.requests);
             requests.any(|request| {
@@ -113,27 +124,27 @@ impl Program {
     }
 
     /// A handover ends a redirection to a connection that is gone, which the server keeps.
-    pub fn may_lose_a_redirection(&self) -> bool {
+    fn may_lose_a_redirection(&self) -> bool {
         let text = self.to_string().to_ascii_uppercase();
         self.reloads && text.contains("REDIRECT") && text.contains("CLIENT KILL ID $PEER")
     }
 
     /// Where the server does not tell how many databases it has, a transaction that chooses one in vain is not
     /// carried.
-    pub fn may_choose_in_vain(&self) -> bool {
+    fn may_choose_in_vain(&self) -> bool {
         let is_told = matches!(self.mode, Mode::Plain | Mode::Password);
         self.reloads && !is_told && self.to_string().to_ascii_uppercase().contains("SELECT 99")
     }
 
     /// Without replies, nobody knows whether a command has waited long enough before another client's request.
-    pub fn may_race(&self) -> bool {
+    fn may_race(&self) -> bool {
         let text = self.to_string().to_ascii_uppercase();
         text.contains("CLIENT REPLY")
             && [" 0.01", "BLOCK 10 "].iter().any(|time| text.contains(time))
     }
 
     /// Without a channel of the proxy's own, a PING tells what the old uplink has said.
-    pub fn may_lack_a_mark(&self) -> bool {
+    fn may_lack_a_mark(&self) -> bool {
         match &self.mode {
             Mode::Restricted(rules) | Mode::User(rules) => {
                 self.reloads && rules.iter().any(|rule| rule == "-ping")
@@ -143,7 +154,7 @@ impl Program {
     }
 
     /// Whether a request of nothing is the next one after CLIENT REPLY SKIP depends on the version.
-    pub fn may_skip_nothing(&self) -> bool {
+    fn may_skip_nothing(&self) -> bool {
         let is_nothing = |request: &Request| match request {
             Request::Raw(text) => text.trim().is_empty() || text.starts_with("*0"),
             Request::Words(_) => false,
@@ -200,7 +211,7 @@ impl fmt::Display for Request {
 
 impl Step {
     /// After a handover, a script is known that was sent, but refused or never executed.
-    pub fn asks_for_a_script(&self) -> bool {
+    fn asks_for_a_script(&self) -> bool {
         let text = self.to_string().to_ascii_uppercase();
         text.contains("SCRIPT EXISTS") || text.contains("EVALSHA")
     }
