@@ -164,7 +164,7 @@ pub async fn load(
         admin,
         settings,
         shown,
-        // Whoever leaves a field out means it, and is answered as ever.
+        // A password whose field is left out was withdrawn on purpose: that alone is no warning.
         warnings: match empty_passwords.is_empty() {
             true => Vec::new(),
             false => [empty_passwords, withdrawn].concat(),

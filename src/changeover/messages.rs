@@ -19,11 +19,11 @@ pub enum Order {
     Rehearse(Arc<Attempt>, OwnedSemaphorePermit),
     /// To have its blocking command interrupted.
     Interrupt(mpsc::UnboundedSender<Interrupt>, OwnedSemaphorePermit),
-    /// To tell the next uplink the rest, now that nothing is in flight.
+    /// To tell the next uplink what can only be told while nothing is in flight.
     Cutover(Arc<Attempt>, OldUplink, OwnedSemaphorePermit),
-    /// And then of its open transaction.
+    /// To tell the next uplink of its open transaction, after [`Order::Cutover`].
     Queue(OwnedSemaphorePermit),
-    /// To forget all that.
+    /// To forget what it has done for the next uplink, and keep the present one.
     Abandon(OwnedSemaphorePermit),
     /// To take the new generation now, if it has not yet.
     Settle(OwnedSemaphorePermit),
@@ -110,8 +110,8 @@ pub enum Awaits {
 }
 
 impl Running {
-    /// Whoever waits so long for it will, as far as one can see, wait in vain: it has been running for
-    /// longer than that already.
+    /// Whether waiting for it as long as `limit` is likely to be in vain: it has been running for longer
+    /// than that already, does not end by itself in that time, and cannot be interrupted.
     pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
         let interrupted = self.interruptible && may_unblock;
         let ends = self.until.is_some_and(|until| until <= Instant::now() + limit);

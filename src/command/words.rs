@@ -2,7 +2,7 @@
 
 /// Digits that a `long double` keeps of a decimal number.
 const DECIMAL_DIGITS: u32 = 19;
-/// The same of a hexadecimal one.
+/// Digits that a `long double` keeps of a hexadecimal number.
 const HEX_DIGITS: u32 = 16;
 /// Longer numbers are refused.
 const MAX_NUMBER: usize = 5 * 1024;

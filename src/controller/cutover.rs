@@ -41,7 +41,7 @@ pub(super) struct Cutover<'a> {
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
-    /// Whoever holds it up for longer is closed.
+    /// Clients that hold it up for longer are closed.
     pub(super) force: bool,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
@@ -343,7 +343,7 @@ impl Controller {
             if let Some(quiesced) = quiesced.as_mut().now_or_never() {
                 return quiesced;
             }
-            // Whoever is asked is listened to to the end.
+            // An answer that was not waited for would be taken for the next one.
             self.interrupt(links, deadline).await;
             tokio::select! {
                 biased;

@@ -127,7 +127,7 @@ impl Write for StandardError {
         let stderr = io::stderr();
         loop {
             match rustix::io::write(&stderr, text) {
-                // Whoever it is shared with has made it non-blocking.
+                // Another process shares the descriptor and has made it non-blocking.
                 Err(rustix::io::Errno::AGAIN) => {
                     poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
                 }

@@ -21,7 +21,7 @@ pub(super) struct Blocked {
     pub(super) until: Option<Instant>,
     /// Where an XREAD says `$`, and what that meant when it was sent.
     positions: Vec<(usize, Option<Box<[u8]>>)>,
-    /// Whoever was asked last to have it interrupted tells here what came of it.
+    /// Here the controller tells what came of the last CLIENT UNBLOCK for it.
     pub(super) ticket: Option<Arc<Ticket>>,
 }
 
@@ -49,7 +49,7 @@ impl Blocked {
         match ticket.answered() {
             Unblocked::No => true,
             Unblocked::Yes => false,
-            // Whoever was asked has given up, and will tell nothing any more.
+            // The controller has given up, and will tell nothing any more.
             Unblocked::Perhaps => Arc::strong_count(ticket) == 1,
         }
     }

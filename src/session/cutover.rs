@@ -29,7 +29,7 @@ pub(super) struct Cutover {
     unwatched: bool,
     /// All clients together watch too many keys for this one's to be carried.
     watches_too_many: bool,
-    /// Set by whoever asks about watched keys.
+    /// Set by the controller, or by the old uplink's own answer: no watched key was touched.
     untouched: Option<Arc<AtomicBool>>,
 }
 
@@ -58,7 +58,7 @@ impl Session {
             state: &self.state,
             transaction: self.intake.transaction.as_deref(),
             watches: !self.state.touched
-                && !self.cutover.as_ref().is_some_and(|last| last.watches_too_many),
+                && !self.cutover.as_ref().is_some_and(|cutover| cutover.watches_too_many),
             aborted: self.pending.is_aborted(),
             one_shot: self.intake.one_shot,
             redirect: redirect.and_then(|seen| match at {
@@ -69,19 +69,21 @@ impl Session {
         }
     }
 
-    /// Everything that a connection must be told that nobody has used.
+    /// What a connection that nobody has used must be told, an open transaction included.
     pub(super) fn restoring_script(&self) -> Script {
         let mut script = self.whole_script(At::Present, |_| ());
         self.finals(At::Present).queue(&mut script);
         script
     }
 
-    /// The same, but for an open transaction. `mark` subscribes it to the mark, too.
+    /// What a connection that nobody has used must be told, but for an open transaction. `mark` adds the
+    /// subscription to the mark.
     fn whole_script(&self, at: At, mark: impl FnOnce(&mut Script)) -> Script {
         self.rest_script(&Carried::default(), at, mark).unwrap_or_default()
     }
 
-    /// What is left of that for a connection that was told this; `None` if it cannot be told any more.
+    /// What a connection that was told `primed` must be told beyond that, but for an open transaction; `None`
+    /// if it cannot be told any more.
     fn rest_script(
         &self,
         primed: &Carried,
@@ -139,11 +141,11 @@ impl Session {
         let subscribed = self.state.subscribed();
         self.needs_more_than_told()
             || match &self.standby {
-                Some(next) => {
-                    let marker = next.attempt.marker();
+                Some(standby) => {
+                    let marker = standby.attempt.marker();
                     let marked = marker.is_some_and(|marker| self.is_marked_by(marker));
                     let marked = marked && !self.awaits_confirmation();
-                    let is_told = next.primed.is(&self.state) && !next.is_refused();
+                    let is_told = standby.primed.is(&self.state) && !standby.is_refused();
                     !is_told || (subscribed && !marked)
                 }
                 None => subscribed || self.state.tracking().is_some(),
@@ -159,7 +161,7 @@ impl Session {
     ) {
         let needed = self.needs_cutover();
         // What the new uplink did not take may be another thing by now.
-        self.standby.take_if(|next| next.is_refused());
+        self.standby.take_if(|standby| standby.is_refused());
         let ends = self.ending.is_some() || self.uncarried().is_some();
         if ends || !matches!(self.uplink, Link::Live(_)) || !needed {
             return;
@@ -208,8 +210,8 @@ impl Session {
     }
 
     pub(super) fn poll_cutover(&mut self) -> bool {
-        let Some(last) = &self.cutover else { return false };
-        match last.stage {
+        let Some(cutover) = &self.cutover else { return false };
+        match cutover.stage {
             Stage::Old => {
                 if !self.pending.is_empty()
                     || self.awaits_confirmation()
@@ -222,8 +224,8 @@ impl Session {
                 true
             }
             Stage::New => match &self.standby {
-                Some(next) if matches!(next.link, StandbyLink::Busy(_)) => false,
-                Some(next) if !next.is_refused() => {
+                Some(standby) if matches!(standby.link, StandbyLink::Busy(_)) => false,
+                Some(standby) if !standby.is_refused() => {
                     let stage = self.ask_watched();
                     self.set_stage(stage);
                     true
@@ -252,27 +254,29 @@ impl Session {
     }
 
     fn set_stage(&mut self, stage: Stage) {
-        if let Some(last) = &mut self.cutover {
-            last.stage = stage;
+        if let Some(cutover) = &mut self.cutover {
+            cutover.stage = stage;
             if stage == Stage::Done {
-                last.attempt.end(self.peer);
-                last.permit = None;
+                cutover.attempt.end(self.peer);
+                cutover.permit = None;
             }
         }
     }
 
     fn tell_the_rest(&mut self) {
-        let Some(attempt) = self.cutover.as_ref().map(|last| last.attempt.clone()) else { return };
+        let Some(attempt) = self.cutover.as_ref().map(|cutover| cutover.attempt.clone()) else {
+            return;
+        };
         let primed = self.state.carried();
-        let next = self.standby.take().filter(|next| self.can_be_told_the_rest(next));
-        if next.is_none()
+        let standby = self.standby.take().filter(|standby| self.can_be_told_the_rest(standby));
+        if standby.is_none()
             && let Some(id) = self.id
         {
             self.shared.ids.unprepared(id);
         }
         let redirected = self.finals(At::Next).redirect.is_some();
         let subscribed = self.state.subscribed();
-        let known = next.as_ref().and_then(|next| next.marker.clone());
+        let known = standby.as_ref().and_then(|standby| standby.marker.clone());
         let new = attempt.next_marker().filter(|_| subscribed && known.is_none());
         let mark = |script: &mut Script| match new {
             Some(new) => script.repeat(&new.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1)),
@@ -281,9 +285,9 @@ impl Session {
             }
             None => {}
         };
-        let before = next.as_ref().map(|next| next.primed.clone()).unwrap_or_default();
+        let before = standby.as_ref().map(|standby| standby.primed.clone()).unwrap_or_default();
         let script = self.rest_script(&before, At::Next, mark).unwrap_or_default();
-        let (fresh, listens) = match next.map(|next| (next.link, next.listens)) {
+        let (fresh, listens) = match standby.map(|standby| (standby.link, standby.listens)) {
             Some((StandbyLink::Ready(fresh), listens)) => (Some(fresh), listens),
             _ => (None, None),
         };
@@ -311,44 +315,44 @@ impl Session {
         }));
     }
 
-    /// Otherwise, another connection is made.
-    fn can_be_told_the_rest(&self, next: &Standby) -> bool {
+    /// Whether the standby can be told what is missing; otherwise, another connection is made.
+    fn can_be_told_the_rest(&self, standby: &Standby) -> bool {
         let resp3 = self.state.resp3;
         // In RESP2, it listens to nothing but subscriptions.
-        let is_deaf = next.primed.subscribed() && !resp3 && self.needs_more_than_told();
-        // It is looked for the mark in the form of the one version only.
-        let marks_are_known = next.marker.is_none() || next.primed.resp3 == resp3;
-        matches!(next.link, StandbyLink::Ready(_))
+        let is_deaf = standby.primed.subscribed() && !resp3 && self.needs_more_than_told();
+        // The mark is matched in the encoding of one RESP version only.
+        let marks_are_known = standby.marker.is_none() || standby.primed.resp3 == resp3;
+        matches!(standby.link, StandbyLink::Ready(_))
             && !is_deaf
             && marks_are_known
-            && replay::difference(&next.primed, &self.state.carried()).is_some()
+            && replay::difference(&standby.primed, &self.state.carried()).is_some()
     }
 
     /// All sessions have told the rest, and the new uplink takes what writes.
     pub(super) fn begin_queue(&mut self, permit: OwnedSemaphorePermit) {
-        let has_next = self.standby.as_ref().is_some_and(|next| !next.is_refused());
-        let Some(last) = self.cutover.as_mut().filter(|_| has_next) else { return };
+        let has_next = self.standby.as_ref().is_some_and(|standby| !standby.is_refused());
+        let Some(cutover) = self.cutover.as_mut().filter(|_| has_next) else { return };
         if self.intake.transaction.is_some() {
-            last.attempt.begin(self.peer);
-            (last.permit, last.stage) = (Some(permit), Stage::Queue);
+            cutover.attempt.begin(self.peer);
+            (cutover.permit, cutover.stage) = (Some(permit), Stage::Queue);
         }
     }
 
     fn tell_queue(&mut self) {
-        let Some(mut next) = self.standby.take().map(|next| *next) else { return };
+        let Some(mut standby) = self.standby.take().map(|standby| *standby) else { return };
         let mut script = Script::default();
-        // It has come. Whatever the transaction unsubscribes from must be the client's own.
-        if let Some(marker) = next.marker.take() {
+        // The mark has come. What the transaction unsubscribes from must be the client's own.
+        if let Some(marker) = standby.marker.take() {
             script.repeat(&marker.unsubscribe(), "SUNSUBSCRIBE", Answer::Confirmations(1));
         }
         self.finals(At::Next).queue(&mut script);
-        let StandbyLink::Ready(mut fresh) = next.link else { return };
+        let StandbyLink::Ready(mut fresh) = standby.link else { return };
         // What was published after the mark is for the client.
         let link = StandbyLink::Busy(Box::pin(async move {
             fresh.tell_and_keep(script).await?;
             Ok(*fresh)
         }));
-        self.standby = Some(Box::new(Standby { link, complete: true, ..next }));
+        self.standby = Some(Box::new(Standby { link, complete: true, ..standby }));
     }
 
     /// The new uplink watches. Whether keys were touched before that, the old one knows.
@@ -357,24 +361,25 @@ impl Session {
         let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
             return Stage::Done;
         };
-        let Some(last) = self.cutover.as_mut().filter(|last| !last.watches_too_many) else {
+        let Some(cutover) = self.cutover.as_mut().filter(|cutover| !cutover.watches_too_many)
+        else {
             return Stage::Done;
         };
-        let untouched = last.untouched.insert(Arc::default());
-        let gone = last.old == OldUplink::Gone || !matches!(self.uplink, Link::Live(_));
+        let untouched = cutover.untouched.insert(Arc::default());
+        let gone = cutover.old == OldUplink::Gone || !matches!(self.uplink, Link::Live(_));
         if watched.more || gone {
             return Stage::Done;
         }
-        if let Some(id) = self.uplink_id.filter(|_| last.old == OldUplink::AskedForAll) {
+        if let Some(id) = self.uplink_id.filter(|_| cutover.old == OldUplink::AskedForAll) {
             let watching =
                 Watching { id, keys: watched.keys.clone(), untouched: untouched.clone() };
-            last.attempt.watch(watching);
+            cutover.attempt.watch(watching);
             return Stage::Done;
         }
         if self.intake.transaction.is_some() || listens_only {
             return Stage::Done;
         }
-        last.unwatched = true;
+        cutover.unwatched = true;
         self.pending.push_own(Expected::Own);
         self.pending.push_own(Expected::Asked(Question::Touched));
         self.to_uplink.push(&encode::request(["MULTI"]));
@@ -391,7 +396,8 @@ impl Session {
                 }
             }
             Question::Touched => {
-                let untouched = self.cutover.as_ref().and_then(|last| last.untouched.as_ref());
+                let untouched =
+                    self.cutover.as_ref().and_then(|cutover| cutover.untouched.as_ref());
                 if let Some(untouched) = untouched {
                     untouched.store(reply == b"*0\r\n", Ordering::Relaxed);
                 }
@@ -415,8 +421,8 @@ impl Session {
 
     /// The new uplink could not be connected to, or would not have it.
     pub(super) fn cutover_failed(&mut self, why: &Error) {
-        if let Some(last) = &self.cutover {
-            last.attempt.not_carried(self.peer, why);
+        if let Some(cutover) = &self.cutover {
+            cutover.attempt.not_carried(self.peer, why);
         }
     }
 
@@ -425,7 +431,7 @@ impl Session {
         if !self.state.watching() {
             return;
         }
-        let untouched = self.cutover.as_ref().and_then(|last| last.untouched.as_ref());
+        let untouched = self.cutover.as_ref().and_then(|cutover| cutover.untouched.as_ref());
         self.touch(!untouched.is_some_and(|it| it.load(Ordering::Relaxed)));
     }
 
@@ -437,12 +443,12 @@ impl Session {
 
     /// The old uplink stays.
     pub(super) fn undo_cutover(&mut self) {
-        let Some(last) = self.cutover.take() else { return };
+        let Some(cutover) = self.cutover.take() else { return };
         if !matches!(self.uplink, Link::Live(_)) {
             return;
         }
         // They are not watched any more, so nobody will know.
-        self.touch(last.unwatched);
+        self.touch(cutover.unwatched);
     }
 
     /// A blocking command that can be interrupted, and asked again.

@@ -227,8 +227,8 @@ impl Session {
     }
 
     fn poll_standby_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
-        let Some(next) = &mut self.standby else { return };
-        if let StandbyLink::Busy(dial) = &mut next.link {
+        let Some(standby) = &mut self.standby else { return };
+        if let StandbyLink::Busy(dial) = &mut standby.link {
             match dial.as_mut().poll(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(mut fresh)) => {
@@ -236,14 +236,14 @@ impl Session {
                         self.shared.ids.prepared(seen, id);
                     }
                     let early = std::mem::take(&mut fresh.early);
-                    next.link = StandbyLink::Ready(Box::new(fresh));
+                    standby.link = StandbyLink::Ready(Box::new(fresh));
                     // Not before its id is known to all.
-                    next.permit = None;
+                    standby.permit = None;
                     self.overhear(&early);
                 }
-                Poll::Ready(Err(why)) if next.attempt.costs_one_client(&why) => {
+                Poll::Ready(Err(why)) if standby.attempt.costs_one_client(&why) => {
                     warn!(client = %self.peer, %why, "the new uplink does not take this client");
-                    (next.link, next.permit) = (StandbyLink::Refused, None);
+                    (standby.link, standby.permit) = (StandbyLink::Refused, None);
                 }
                 Poll::Ready(Err(why)) => {
                     self.standby = None;
@@ -251,8 +251,8 @@ impl Session {
                 }
             }
         }
-        while let Some(next) = &mut self.standby {
-            let (StandbyLink::Ready(fresh), Some(_)) = (&mut next.link, &next.listens) else {
+        while let Some(standby) = &mut self.standby {
+            let (StandbyLink::Ready(fresh), Some(_)) = (&mut standby.link, &standby.listens) else {
                 break;
             };
             match poll_read(&mut fresh.stream, cx, scratch) {
@@ -265,14 +265,14 @@ impl Session {
 
     /// What the next uplink says already. Messages before the mark come from the present one.
     fn overhear(&mut self, input: &[u8]) {
-        let Some(next) = &mut self.standby else { return };
-        let StandbyLink::Ready(fresh) = &mut next.link else { return };
-        match next.listens.as_mut().map(|listens| listens.feed(input)) {
+        let Some(standby) = &mut self.standby else { return };
+        let StandbyLink::Ready(fresh) = &mut standby.link else { return };
+        match standby.listens.as_mut().map(|listens| listens.feed(input)) {
             None => fresh.early.extend_from_slice(input),
             Some(Ok(None)) => {}
             Some(Ok(Some(after))) => {
                 fresh.early = after;
-                next.listens = None;
+                standby.listens = None;
             }
             Some(Err(_)) => self.standby = None,
         }
