@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::blocking;
-use super::expected::{Expected, Question};
-use super::frame_filter::Meaning;
-use super::replay;
+use super::protocol::expected::{Expected, Question};
+use super::protocol::frame_filter::Meaning;
+use super::protocol::replay;
+use super::protocol::state::Carried;
 use super::standby::{self, Standby, StandbyLink};
-use super::state::Carried;
 use super::{Link, Session};
 use crate::changeover::Ticket;
 use crate::changeover::client_ids::{self as ids, At};

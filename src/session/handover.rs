@@ -6,13 +6,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::close::Reason;
-use super::effect::Effect;
 use super::outbox::Outbox;
-use super::pending::View;
-use super::replay;
+use super::protocol::effect::Effect;
+use super::protocol::pending::View;
+use super::protocol::replay;
+use super::protocol::state::INVALIDATIONS;
 use super::route::Silence;
 use super::standby::{Standby, StandbyLink};
-use super::state::INVALIDATIONS;
 use super::{Link, Session, poll_read};
 use crate::changeover::{Attempt, Awaits, GiveUp, NOT_TAKEN, Order, Prospect, Running, facets};
 use crate::generation::Shown;

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use super::Session;
-use super::auth;
 use super::blocking::{self, Blocked};
-use super::effect::Effect;
-use super::expected::{Expected, Mode, Question};
-use super::pending::Audience;
-use super::replay::OneShot;
+use super::protocol::auth;
+use super::protocol::effect::Effect;
+use super::protocol::expected::{Expected, Mode, Question};
+use super::protocol::pending::Audience;
+use super::protocol::queue::Awaited;
+use super::protocol::replay::OneShot;
+use super::protocol::transaction::Fate;
 use super::route::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
-use super::transaction::Fate;
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
 use crate::command::{self, Brought, Channel, Class, Timeout, words};

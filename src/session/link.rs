@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::close::Reason;
-use super::expected::{Expected, Question};
+use super::protocol::expected::{Expected, Question};
 use super::{Link, Session};
 use crate::resp::encode;
 use crate::uplink::{Fresh, Id};

@@ -3,20 +3,12 @@
 //! - `requests`: client -> uplink
 //! - `route`: what becomes of each request; `inspect`: by its arguments, too
 //! - `replies`: uplink -> client
-//! - `pending`: the replies that are owed, in order (pure)
-//! - `expected`: what the next one means (pure)
-//! - `queue`: what the server has queued since MULTI (pure)
-//! - `state`: what the connection carries (pure)
-//! - `effect`: what a request changes of that (pure)
-//! - `transaction`: what is queued since MULTI (pure)
+//! - `protocol`: what one connection carries and awaits (pure)
 //! - `blocking`: commands that wait, and how to ask again (pure)
-//! - `replay`: what a fresh uplink must be told (pure)
 //! - `link`: the connection to the uplink
 //! - `standby`: the next uplink, made ready while the present one serves
 //! - `handover`: the uplink is exchanged for that of a new generation
 //! - `cutover`: what of that can only be done while nothing is in flight
-//! - `frame_filter`: where the one uplink's messages end and the other's begin (pure)
-//! - `auth`: AUTH and HELLO (pure)
 //! - `parking`: requests that were read and must wait
 //! - `patience`: clients that let others wait
 //! - `close`: why it ended, and who is told
@@ -26,30 +18,21 @@
 //! A session without bytes in flight holds no buffers: both directions read into one buffer of
 //! the thread, write straight out of it, and copy only what the other side did not take.
 
-mod auth;
 mod blocking;
 mod close;
 mod cutover;
-mod effect;
-mod expected;
-mod fieldsets;
-mod frame_filter;
 mod handover;
 mod inspect;
 mod link;
 mod outbox;
 mod parking;
 mod patience;
-mod pending;
-mod queue;
-mod replay;
+mod protocol;
 mod replies;
 mod requests;
 mod route;
 mod standby;
-mod state;
 mod tap;
-mod transaction;
 mod turn;
 
 use std::cell::RefCell;
@@ -69,13 +52,13 @@ use tracing::debug;
 use self::blocking::Blocked;
 use self::close::Reason;
 use self::cutover::Cutover;
-use self::frame_filter::FrameFilter;
 use self::outbox::Outbox;
 use self::patience::Dispensable;
-use self::pending::{Pending, View};
+use self::protocol::frame_filter::FrameFilter;
+use self::protocol::pending::{Pending, View};
+use self::protocol::state::State;
 use self::requests::Intake;
 use self::standby::Standby;
-use self::state::State;
 use self::tap::Tap;
 use self::turn::Turn;
 use crate::changeover::{Marker, Order};

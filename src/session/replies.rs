@@ -4,9 +4,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::close::Reason;
-use super::expected::{Reply, Settled, Unblocking, is_published};
-use super::frame_filter::{Meaning, Seen};
-use super::pending::{Outcome, Timing, View};
+use super::protocol::expected::{Reply, Settled, Unblocking, is_published};
+use super::protocol::frame_filter::{Meaning, Seen};
+use super::protocol::pending::{Outcome, Timing, View};
 use super::route::{RESET, Silence};
 use super::{Link, Session, poll_read, yield_turn};
 use crate::metrics::Recorder;

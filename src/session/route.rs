@@ -1,15 +1,15 @@
 //! What becomes of each request: forwarded, looked at first, or answered by the proxy.
 
 use super::Session;
-use super::auth;
 use super::close::Reason;
-use super::effect::Effect;
-use super::expected::{Expected, Names, Question};
-use super::fieldsets::Change;
-use super::pending::Audience;
-use super::replay::{self, OneShot};
+use super::protocol::auth;
+use super::protocol::effect::Effect;
+use super::protocol::expected::{Expected, Names, Question};
+use super::protocol::fieldsets::Change;
+use super::protocol::pending::Audience;
+use super::protocol::replay::{self, OneShot};
+use super::protocol::transaction::{Fate, Transaction};
 use super::tap::Secrecy;
-use super::transaction::{Fate, Transaction};
 use crate::changeover::Marker;
 use crate::command::{Class, words};
 use crate::resp::encode;

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
-use super::frame_filter::{FrameFilter, Meaning, Seen};
-use super::replay;
-use super::state::Carried;
+use super::protocol::frame_filter::{FrameFilter, Meaning, Seen};
+use super::protocol::replay;
+use super::protocol::state::Carried;
 use super::{Dial, Link, Session, poll_read};
 use crate::changeover::{Attempt, Marker};
 use crate::command::Channel;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::fieldsets;
-use super::state::Tracking;
+use super::tracking::Tracking;
 use crate::changeover::client_ids as ids;
 use crate::command::Class;
 
 /// What a request changes in the connection, if it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
+pub enum Effect {
     Select(u32),
     Name(Box<[u8]>),
     LibName(Box<[u8]>),
@@ -31,7 +31,7 @@ pub(super) enum Effect {
 
 impl Effect {
     /// About how much memory it takes.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let sum = |names: &[Box<[u8]>]| names.iter().map(|name| name.len() + 16).sum::<usize>();
         let own = match self {
             Effect::Watch(names) | Effect::Capabilities(names) => sum(names),
@@ -56,7 +56,7 @@ impl Effect {
 }
 
 /// What a request of this class would change; `args` are all arguments, the name included.
-pub(super) fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
+pub fn effect(class: Class, args: &[&[u8]]) -> Option<Effect> {
     let (_, rest) = args.split_first()?;
     let owned = || rest.iter().map(|arg| Box::from(*arg)).collect();
     match class {

@@ -8,14 +8,14 @@ use crate::config::Login;
 use crate::resp::encode;
 
 /// Nothing reaches the uplink before AUTH.
-pub(super) const NOAUTH: &str = "NOAUTH Authentication required.";
-pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+pub const NOAUTH: &str = "NOAUTH Authentication required.";
+pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const HELLO_SYNTAX: &str = "ERR Syntax error in HELLO option";
 const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
      default user. Are you sure your configuration is correct?";
 
 /// The answer to an AUTH; `Ok` is `+OK`. `args` are all arguments, the name included.
-pub(super) fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static str> {
+pub fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static str> {
     match args {
         [_, pass] => check(login, None, pass),
         [_, user, pass] => check(login, Some(user), pass),
@@ -42,17 +42,17 @@ fn check(login: Option<&Login>, user: Option<&[u8]>, pass: &[u8]) -> Result<(), 
 
 /// A HELLO that the uplink may see.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hello {
+pub struct Hello {
     /// It had an AUTH, and that was right.
-    pub(super) authenticated: bool,
+    pub authenticated: bool,
     /// The request without its AUTH.
-    pub(super) request: Vec<u8>,
+    pub request: Vec<u8>,
     /// The name that it gives the client.
-    pub(super) name: Option<Box<[u8]>>,
+    pub name: Option<Box<[u8]>>,
 }
 
 /// Checks a HELLO as Redis does, in the same order. `args` are all arguments, the name included.
-pub(super) fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'static str> {
+pub fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'static str> {
     let Some((version, mut options)) = args.get(1..).and_then(<[_]>::split_first) else {
         return Ok(plain(args));
     };

@@ -12,7 +12,7 @@ const OVERHEAD: usize = 32;
 
 /// The fieldsets of a connection.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Fieldsets {
+pub struct Fieldsets {
     sets: BTreeMap<Box<[u8]>, Vec<Box<[u8]>>>,
     bytes: usize,
     /// There are more than are remembered.
@@ -21,7 +21,7 @@ pub(super) struct Fieldsets {
 
 /// What a HIMPORT changes in the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub enum Change {
     /// PREPARE: the fieldset's name, and its fields.
     Prepare(Box<[u8]>, Vec<Box<[u8]>>),
     /// A PREPARE that was too long to be looked at.
@@ -34,7 +34,7 @@ pub(super) enum Change {
 
 impl Change {
     /// `args` are those behind HIMPORT. SET changes keys, and nothing here.
-    pub(super) fn new(args: &[&[u8]]) -> Option<Self> {
+    pub fn new(args: &[&[u8]]) -> Option<Self> {
         let (sub, rest) = args.split_first()?;
         match rest {
             [name, fields @ ..] if is(sub, "PREPARE") => {
@@ -48,7 +48,7 @@ impl Change {
     }
 
     /// About how much memory it takes.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Change::Prepare(name, fields) => size(name, fields),
             Change::Discard(name) => name.len(),
@@ -63,7 +63,7 @@ fn size(name: &[u8], fields: &[Box<[u8]>]) -> usize {
 
 impl Fieldsets {
     /// A HIMPORT has succeeded.
-    pub(super) fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: Change) {
         match change {
             Change::Prepare(name, fields) => {
                 self.discard(&name);
@@ -86,13 +86,13 @@ impl Fieldsets {
     }
 
     /// There are more than are remembered.
-    pub(super) fn are_too_many(&self) -> bool {
+    pub fn are_too_many(&self) -> bool {
         self.more
     }
 
     /// Tells a connection that has `before` what it lacks. A server without HIMPORT will refuse the
     /// client's next, too.
-    pub(super) fn tell(&self, script: &mut Script, before: &Fieldsets) {
+    pub fn tell(&self, script: &mut Script, before: &Fieldsets) {
         for name in before.sets.keys().filter(|name| !self.sets.contains_key(*name)) {
             script.ask("HIMPORT DISCARD", &[name], Answer::Anything);
         }

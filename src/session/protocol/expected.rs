@@ -3,14 +3,14 @@
 use std::vec;
 
 use super::effect::{Effect, effect};
-use super::queue::Queue;
-use super::state::State;
+use super::queue::{Awaited, Queue};
+use super::state::{Confirmed, State};
 use crate::changeover::client_ids::{self as ids, Place};
 use crate::command::{Channel, Class};
 
 /// What the next reply means.
 #[derive(Debug)]
-pub(super) enum Expected {
+pub enum Expected {
     /// One reply, nothing to learn from it.
     Plain,
     /// As plain, but not for the log.
@@ -30,7 +30,7 @@ pub(super) enum Expected {
     /// EXEC: an array's header says that what was queued was executed.
     Exec,
     /// The rest of EXEC's array: the replies to what was queued.
-    Executed(Box<Queue>),
+    Executed(Box<Queue<Expected>>),
     /// DISCARD.
     Discard,
     /// EXEC, after something that aborts the transaction: the client must be told that it failed.
@@ -61,7 +61,7 @@ pub(super) enum Expected {
 
 /// What the proxy asks the uplink in a client's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
+pub enum Question {
     /// XINFO STREAM: what `$` means in an XREAD, of the streams that it names at this place.
     Position(usize),
     /// An EXEC of nothing: whether a watched key was touched.
@@ -78,7 +78,7 @@ pub(super) enum Question {
 
 impl Question {
     /// It stands for a request of the client's.
-    pub(super) fn has_pass(self) -> bool {
+    pub fn has_pass(self) -> bool {
         match self {
             Question::Silence(_) => true,
             Question::Position(_)
@@ -92,7 +92,7 @@ impl Question {
 
 /// What a client asks for with CLIENT REPLY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     On,
     Off,
     Skip,
@@ -100,7 +100,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// The mode that a CLIENT request asks for; `None` if it is no valid CLIENT REPLY.
-    pub(super) fn of(args: &[&[u8]]) -> Option<Mode> {
+    pub fn of(args: &[&[u8]]) -> Option<Mode> {
         let [_, reply, mode] = args else { return None };
         if !reply.eq_ignore_ascii_case(b"REPLY") {
             return None;
@@ -116,23 +116,13 @@ impl Mode {
 
 /// Channels whose confirmations are awaited.
 #[derive(Debug)]
-pub(super) struct Names {
+pub struct Names {
     /// 0 for as many as there are subscriptions.
-    pub(super) left: u32,
+    pub left: u32,
     /// `None` if they were not looked at.
-    pub(super) names: Option<vec::IntoIter<Box<[u8]>>>,
+    pub names: Option<vec::IntoIter<Box<[u8]>>>,
     /// Bytes that the names take.
     size: usize,
-}
-
-/// Whose subscription was confirmed.
-#[derive(Debug)]
-pub(super) enum Confirmed {
-    Is(Box<[u8]>),
-    /// That of one of all channels, which all end.
-    OneOfAll,
-    /// It was not looked at.
-    Unknown,
 }
 
 impl Names {
@@ -144,11 +134,11 @@ impl Names {
     }
 
     /// Of so many channels that nobody looked at.
-    pub(super) fn unknown(count: u32) -> Box<Self> {
+    pub fn unknown(count: u32) -> Box<Self> {
         Box::new(Names { left: count, names: None, size: 0 })
     }
 
-    pub(super) fn next(&mut self) -> Confirmed {
+    pub fn next(&mut self) -> Confirmed {
         match &mut self.names {
             Some(names) => names.next().map_or(Confirmed::OneOfAll, Confirmed::Is),
             None => Confirmed::Unknown,
@@ -162,7 +152,7 @@ const NAME: usize = 32;
 impl Expected {
     /// What the reply to a request of this class means; `args` are all arguments, the name included.
     /// With `ids`, the uplink's ids of clients are not those that clients know.
-    pub(super) fn of(class: Class, args: &[&[u8]], ids: bool) -> Expected {
+    pub fn of(class: Class, args: &[&[u8]], ids: bool) -> Expected {
         let names = args.get(1..).unwrap_or_default();
         let awaited = match class {
             Class::Secret => Expected::Secret,
@@ -178,12 +168,42 @@ impl Expected {
         }
     }
 
-    pub(super) fn effect(effect: Effect) -> Expected {
+    pub fn effect(effect: Effect) -> Expected {
         Expected::Effect(Box::new(effect))
     }
 
-    /// Bytes that it takes beside its own place.
-    pub(super) fn size(&self) -> usize {
+    /// Whether the request may wait for long.
+    pub fn is_blocking(&self) -> bool {
+        match self {
+            Expected::Blocking | Expected::Waiting => true,
+            Expected::Queued(Some(inner)) => inner.is_blocking(),
+            _ => false,
+        }
+    }
+}
+
+impl Awaited for Expected {
+    #[inline]
+    fn is_plain(&self) -> bool {
+        matches!(self, Expected::Plain)
+    }
+
+    #[inline]
+    fn is_like(&self, other: &Expected) -> bool {
+        matches!(
+            (self, other),
+            (Expected::Plain, Expected::Plain) | (Expected::Queued(None), Expected::Queued(None))
+        )
+    }
+
+    fn again(&self) -> Expected {
+        match self {
+            Expected::Queued(_) => Expected::Queued(None),
+            _ => Expected::Plain,
+        }
+    }
+
+    fn size(&self) -> usize {
         match self {
             Expected::Plain
             | Expected::Secret
@@ -213,43 +233,17 @@ impl Expected {
             Expected::Local(reply) => reply.len(),
         }
     }
-
-    /// Whether requests that await these are counted together.
-    #[inline]
-    pub(super) fn is_like(&self, other: &Expected) -> bool {
-        matches!(
-            (self, other),
-            (Expected::Plain, Expected::Plain) | (Expected::Queued(None), Expected::Queued(None))
-        )
-    }
-
-    /// What one more of requests that are counted together awaits.
-    pub(super) fn again(&self) -> Expected {
-        match self {
-            Expected::Queued(_) => Expected::Queued(None),
-            _ => Expected::Plain,
-        }
-    }
-
-    /// Whether the request may wait for long.
-    pub(super) fn is_blocking(&self) -> bool {
-        match self {
-            Expected::Blocking | Expected::Waiting => true,
-            Expected::Queued(Some(inner)) => inner.is_blocking(),
-            _ => false,
-        }
-    }
 }
 
 /// A reply or a push, as far as the scanner looked into it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reply<'a> {
-    pub(super) kind: u8,
+pub struct Reply<'a> {
+    pub kind: u8,
     /// Kept only where [`super::pending::Pending::looks_into`] says so.
-    pub(super) text: &'a [u8],
+    pub text: &'a [u8],
     /// Of EXEC's array, its elements.
-    pub(super) number: i64,
-    pub(super) null: bool,
+    pub number: i64,
+    pub null: bool,
 }
 
 impl Reply<'_> {
@@ -257,30 +251,30 @@ impl Reply<'_> {
         self.kind == b'+' && self.text == b"OK"
     }
 
-    pub(super) fn is_queued(&self) -> bool {
+    pub fn is_queued(&self) -> bool {
         self.kind == b'+' && self.text == b"QUEUED"
     }
 
     /// An error that ends a transaction, whatever the request was.
-    pub(super) fn is_abort(&self) -> bool {
+    pub fn is_abort(&self) -> bool {
         self.kind == b'-' && self.text.starts_with(b"EXECABORT")
     }
 
     /// An error that says that no transaction is open.
-    pub(super) fn is_without_multi(&self) -> bool {
+    pub fn is_without_multi(&self) -> bool {
         self.kind == b'-'
             && (self.text.starts_with(b"ERR EXEC without")
                 || self.text.starts_with(b"ERR DISCARD without"))
     }
 
     /// The kind of a subscription's confirmation, and whether it was begun or ended.
-    pub(super) fn confirmation(&self, state: &State) -> Option<(Channel, bool)> {
+    pub fn confirmation(&self, state: &State) -> Option<(Channel, bool)> {
         let can_be = self.kind == b'>' || (self.kind == b'*' && !state.resp3);
         confirmation(self.text).filter(|_| can_be)
     }
 
     /// Why a blocking command was told to stop waiting.
-    pub(super) fn unblocked(&self) -> Option<Unblocking> {
+    pub fn unblocked(&self) -> Option<Unblocking> {
         if self.kind != b'-' || !self.text.starts_with(b"UNBLOCKED") {
             return None;
         }
@@ -293,7 +287,7 @@ impl Reply<'_> {
 
 /// Why a blocking command was told to stop waiting. It has taken nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unblocking {
+pub enum Unblocking {
     /// By CLIENT UNBLOCK.
     Asked,
     /// The server has become a replica.
@@ -302,7 +296,7 @@ pub(super) enum Unblocking {
 
 /// What a reply was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub enum Settled {
     /// An answer, or a part of one, for the client as it is.
     Answered,
     /// The answer to the request that was blocking.
@@ -332,7 +326,7 @@ pub(super) enum Settled {
 }
 
 /// What `reply` means to a request that awaited this, outside of transactions.
-pub(super) fn learn(awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled {
+pub fn learn(awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled {
     match awaited {
         Expected::Plain | Expected::Secret | Expected::Waiting => Settled::Answered,
         Expected::Caching if reply.kind == b'-' => Settled::NotCaching,
@@ -398,12 +392,12 @@ fn is_message(text: &[u8]) -> bool {
 }
 
 /// Whether an array in RESP2 that begins with this text comes in spite of CLIENT REPLY OFF.
-pub(super) fn is_published(text: &[u8]) -> bool {
+pub fn is_published(text: &[u8]) -> bool {
     is_message(text) || confirmation(text).is_some()
 }
 
 /// Whether this answers nothing.
-pub(super) fn is_unasked(reply: Reply<'_>, state: &State, confirmation: bool) -> bool {
+pub fn is_unasked(reply: Reply<'_>, state: &State, confirmation: bool) -> bool {
     match reply.kind {
         b'>' => true,
         b'*' if state.subscribed() && !state.resp3 => confirmation || is_message(reply.text),

@@ -4,7 +4,8 @@
 //! something changed since). The rest only once nothing is in flight any more ([`Finals`]): it would
 //! make the connection unfit to be told anything else, or its time matters.
 
-use super::state::{Carried, Extras, State, Tracking};
+use super::state::{Carried, Extras, State};
+use super::tracking::Tracking;
 use super::transaction::{Fate, Transaction};
 use crate::changeover::client_ids::{At, ClientIds};
 use crate::command::Channel;
@@ -13,19 +14,19 @@ use crate::uplink::{Answer, Script};
 
 /// A request that concerns the next one alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OneShot {
+pub enum OneShot {
     /// CLIENT CACHING, with YES or NO.
     Caching(bool),
     Asking,
 }
 
 /// What a connection that nobody has used yet is told.
-pub(super) fn prepared(state: &Carried) -> Script {
+pub fn prepared(state: &Carried) -> Script {
     difference(&Carried::default(), state).unwrap_or_default()
 }
 
 /// What one lacks that was told of an earlier state; `None` if it cannot be told any more.
-pub(super) fn difference(told: &Carried, state: &Carried) -> Option<Script> {
+pub fn difference(told: &Carried, state: &Carried) -> Option<Script> {
     let mut script = Script::default();
     if told == state {
         return Some(script);
@@ -144,26 +145,26 @@ fn track(script: &mut Script, tracking: &Tracking, redirect: Option<u64>) {
 
 /// What is told last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Finals<'a> {
+pub struct Finals<'a> {
     /// For the ids that requests in the transaction name.
-    pub(super) ids: &'a ClientIds,
-    pub(super) at: At,
-    pub(super) state: &'a State,
-    pub(super) transaction: Option<&'a Transaction>,
+    pub ids: &'a ClientIds,
+    pub at: At,
+    pub state: &'a State,
+    pub transaction: Option<&'a Transaction>,
     /// The watched keys are told: none is known to be touched.
-    pub(super) watches: bool,
+    pub watches: bool,
     /// A request of the transaction was refused.
-    pub(super) aborted: bool,
-    pub(super) one_shot: Option<OneShot>,
+    pub aborted: bool,
+    pub one_shot: Option<OneShot>,
     /// The id, there, of the connection to which invalidations go.
-    pub(super) redirect: Option<u64>,
+    pub redirect: Option<u64>,
     /// How many databases the present uplink has, if it has told.
-    pub(super) databases: Option<u32>,
+    pub databases: Option<u32>,
 }
 
 impl Finals<'_> {
     /// Whether there is anything that can only be told last.
-    pub(super) fn is_needed(&self) -> bool {
+    pub fn is_needed(&self) -> bool {
         self.state.watching()
             || self.state.monitor
             || self.one_shot.is_some()
@@ -172,7 +173,7 @@ impl Finals<'_> {
     }
 
     /// Keys are watched before the old uplink is asked whether they were touched.
-    pub(super) fn script(&self, script: &mut Script) {
+    pub fn script(&self, script: &mut Script) {
         if let Some(tracking) = self.state.tracking()
             && tracking.redirect.is_some()
             && self.redirect.is_some()
@@ -227,7 +228,7 @@ impl Finals<'_> {
 
     /// What is told after all that: a replica would not queue what writes. A transaction that is
     /// aborted already needs nothing of what was queued.
-    pub(super) fn queue(&self, script: &mut Script) {
+    pub fn queue(&self, script: &mut Script) {
         let Some(transaction) = self.transaction else { return };
         script.ask("MULTI", &[], Answer::NoError);
         if self.aborted {
@@ -253,7 +254,7 @@ impl Finals<'_> {
 }
 
 /// A request that every server refuses, so that a transaction is aborted.
-pub(super) fn refused() -> Vec<u8> {
+pub fn refused() -> Vec<u8> {
     encode::request(["AUTH"])
 }
 

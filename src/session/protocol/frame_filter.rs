@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 /// What a frame is to the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub enum Meaning {
     /// It needs no more than to be kept from the client.
     Noise,
     /// Here the old uplink is left for the next.
@@ -21,7 +21,7 @@ pub(super) enum Meaning {
 
 /// What the bytes of the present frame are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub enum Seen {
     /// Perhaps the frame: they are held.
     Perhaps,
     /// It is another one. These, of what was held before, belong to it.
@@ -34,7 +34,7 @@ pub(super) enum Seen {
 
 /// Frames that are expected, in this order, with any others between.
 #[derive(Debug, Default)]
-pub(super) struct FrameFilter {
+pub struct FrameFilter {
     expected: VecDeque<(Vec<u8>, Meaning)>,
     /// The beginning of the present frame, which may be the first one.
     held: Vec<u8>,
@@ -45,49 +45,49 @@ pub(super) struct FrameFilter {
     /// The present frame is such a message, and not the mark.
     foreign: bool,
     /// Until the mark, everything else is dropped, too.
-    pub(super) drops: bool,
+    pub drops: bool,
 }
 
 impl FrameFilter {
     /// Nothing goes by before this mark.
-    pub(super) fn until(mark: Vec<u8>) -> Self {
+    pub fn until(mark: Vec<u8>) -> Self {
         let mut swallow = FrameFilter { drops: true, ..FrameFilter::default() };
         swallow.expect(mark, Meaning::Mark);
         swallow
     }
 
-    pub(super) fn expect(&mut self, frame: Vec<u8>, meaning: Meaning) {
+    pub fn expect(&mut self, frame: Vec<u8>, meaning: Meaning) {
         self.expected.push_back((frame, meaning));
     }
 
     /// Messages that begin like this are of the proxy's own channel. Whoever may run scripts can publish
     /// there, but nobody else is subscribed to it.
-    pub(super) fn keep_back(&mut self, beginning: Vec<u8>) {
+    pub fn keep_back(&mut self, beginning: Vec<u8>) {
         self.own_channel = beginning;
     }
 
     /// Nothing more is expected.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.expected.is_empty()
     }
 
     /// The mark did not come yet.
-    pub(super) fn awaits_mark(&self) -> bool {
+    pub fn awaits_mark(&self) -> bool {
         self.expected.iter().any(|(_, meaning)| *meaning == Meaning::Mark)
     }
 
     /// Something else than the mark did not come yet.
-    pub(super) fn awaits_noise(&self) -> bool {
+    pub fn awaits_noise(&self) -> bool {
         self.expected.iter().any(|(_, meaning)| *meaning == Meaning::Noise)
     }
 
     /// The mark may not come; if it does, it is before anything that is expected from now on.
-    pub(super) fn forget_mark(&mut self) {
+    pub fn forget_mark(&mut self) {
         self.give_up(Meaning::Stale);
     }
 
     /// The mark, when it comes, means nothing any more.
-    pub(super) fn ignore_mark(&mut self) {
+    pub fn ignore_mark(&mut self) {
         self.give_up(Meaning::Noise);
     }
 
@@ -97,19 +97,19 @@ impl FrameFilter {
     }
 
     /// A frame begins.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.matching = !self.expected.is_empty();
         self.foreign = false;
         self.held.clear();
     }
 
     /// The present frame may still be the one.
-    pub(super) fn is_matching(&self) -> bool {
+    pub fn is_matching(&self) -> bool {
         self.matching
     }
 
     /// The present frame is not for the client.
-    pub(super) fn is_foreign(&self) -> bool {
+    pub fn is_foreign(&self) -> bool {
         self.foreign
     }
 
@@ -128,7 +128,7 @@ impl FrameFilter {
     }
 
     /// More bytes of the present frame; with `ends`, the last.
-    pub(super) fn feed(&mut self, bytes: &[u8], ends: bool) -> Seen {
+    pub fn feed(&mut self, bytes: &[u8], ends: bool) -> Seen {
         let seen = self.candidates().find_map(|(at, frame, meaning)| {
             let rest = frame.strip_prefix(&self.held[..])?.strip_prefix(bytes)?;
             match rest {

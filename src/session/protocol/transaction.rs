@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// Bytes of requests that are kept for one transaction. Nothing of it was executed yet, so with
 /// them it can be begun again on another uplink.
-pub(super) const MAX_KEPT: usize = 1024 * 1024;
+pub const MAX_KEPT: usize = 1024 * 1024;
 /// What a request costs beyond its bytes.
 const OVERHEAD: usize = 64;
 /// Bytes of what is remembered of the meaning of one transaction's requests.
@@ -12,12 +12,12 @@ const MAX_NOTED: usize = 1024 * 1024;
 
 /// An open transaction.
 #[derive(Debug, Default)]
-pub(super) struct Transaction {
+pub struct Transaction {
     /// What was sent since MULTI, while it is not too much.
     frames: Vec<Frame>,
     bytes: usize,
     /// Only the old uplink can finish it: it is too much, or not known.
-    pub(super) pinned: bool,
+    pub pinned: bool,
     /// Bytes that the meaning of its requests takes.
     noted: usize,
     /// Databases that it will choose.
@@ -26,14 +26,14 @@ pub(super) struct Transaction {
 
 /// One request of a transaction.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) bytes: Box<[u8]>,
-    pub(super) fate: Fate,
+pub struct Frame {
+    pub bytes: Box<[u8]>,
+    pub fate: Fate,
 }
 
 /// What becomes of a request in a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub enum Fate {
     /// It is executed with the others.
     Queued,
     /// It is refused, as MULTI. What that does to the transaction depends on the server's version.
@@ -42,29 +42,29 @@ pub(super) enum Fate {
 
 impl Transaction {
     /// One of which nobody knows what was queued.
-    pub(super) fn unknown() -> Box<Self> {
+    pub fn unknown() -> Box<Self> {
         Box::new(Transaction { pinned: true, ..Transaction::default() })
     }
 
     /// Remembers that the meaning of a request takes so many bytes; false if that is too much.
-    pub(super) fn note(&mut self, size: usize) -> bool {
+    pub fn note(&mut self, size: usize) -> bool {
         // What is plain is only counted.
         let size = if size == 0 { 0 } else { size + OVERHEAD };
         self.noted += size;
         self.noted <= MAX_NOTED
     }
 
-    pub(super) fn note_database(&mut self, db: u32) {
+    pub fn note_database(&mut self, db: u32) {
         self.databases.insert(db);
     }
 
     /// How long a request may be to be kept.
-    pub(super) fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         if self.pinned { 0 } else { MAX_KEPT.saturating_sub(self.bytes + OVERHEAD) }
     }
 
     /// One request more; `frame` is `None` if it was not kept.
-    pub(super) fn push(&mut self, frame: Option<&[u8]>, fate: Fate) {
+    pub fn push(&mut self, frame: Option<&[u8]>, fate: Fate) {
         match frame {
             Some(frame) if frame.len() <= self.room() => {
                 self.bytes += frame.len() + OVERHEAD;
@@ -78,7 +78,7 @@ impl Transaction {
     }
 
     /// The same, but only so many requests, the last ones, belong to it.
-    pub(super) fn since(mut self: Box<Self>, count: usize) -> Box<Self> {
+    pub fn since(mut self: Box<Self>, count: usize) -> Box<Self> {
         match self.frames.len().checked_sub(count) {
             Some(others) if !self.pinned => {
                 let freed = self.frames.drain(..others).map(|it| it.bytes.len() + OVERHEAD);
@@ -90,11 +90,11 @@ impl Transaction {
     }
 
     /// Databases that it will choose.
-    pub(super) fn databases(&self) -> &BTreeSet<u32> {
+    pub fn databases(&self) -> &BTreeSet<u32> {
         &self.databases
     }
 
-    pub(super) fn frames(&self) -> &[Frame] {
+    pub fn frames(&self) -> &[Frame] {
         &self.frames
     }
 }

@@ -2,67 +2,92 @@
 
 use std::collections::VecDeque;
 
-use super::expected::Expected;
+/// What the reply to a queued request means.
+pub trait Awaited: Sized {
+    /// Whether a reply to it needs no more than to be counted.
+    fn is_plain(&self) -> bool;
+
+    /// Whether requests with these two meanings are counted together.
+    fn is_like(&self, other: &Self) -> bool;
+
+    /// The meaning of one more of the requests that are counted together.
+    fn again(&self) -> Self;
+
+    /// Bytes that it takes beside its own place.
+    fn size(&self) -> usize;
+}
 
 /// Requests that will be executed together, and what their replies mean.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+#[derive(Debug)]
+pub struct Queue<M> {
     /// Consecutive requests that await the same, and how many they are.
-    runs: VecDeque<(Expected, u32)>,
+    runs: VecDeque<(M, u32)>,
     len: u32,
     bytes: usize,
 }
 
 /// A transaction that is open at the server.
-#[derive(Debug, Default)]
-pub(super) struct Open {
-    pub(super) queue: Queue,
+#[derive(Debug)]
+pub struct Open<M> {
+    pub queue: Queue<M>,
     /// A request was refused: it will not be executed.
-    pub(super) aborted: bool,
+    pub aborted: bool,
 }
 
-impl Queue {
+impl<M> Default for Queue<M> {
+    fn default() -> Self {
+        Queue { runs: VecDeque::new(), len: 0, bytes: 0 }
+    }
+}
+
+impl<M> Default for Open<M> {
+    fn default() -> Self {
+        Open { queue: Queue::default(), aborted: false }
+    }
+}
+
+impl<M: Awaited> Queue<M> {
     /// Requests in it.
-    pub(super) fn len(&self) -> u32 {
+    pub fn len(&self) -> u32 {
         self.len
     }
 
     /// Bytes that it takes.
-    pub(super) fn size(&self) -> usize {
-        self.bytes + size_of::<Queue>()
+    pub fn size(&self) -> usize {
+        self.bytes + size_of::<Self>()
     }
 
     /// One request more.
-    pub(super) fn push(&mut self, awaited: Expected) {
+    pub fn push(&mut self, awaited: M) {
         self.len += 1;
         match self.runs.back_mut() {
             Some((last, count)) if last.is_like(&awaited) => *count += 1,
             _ => {
-                self.bytes += awaited.size() + size_of::<(Expected, u32)>();
+                self.bytes += awaited.size() + size_of::<(M, u32)>();
                 self.runs.push_back((awaited, 1));
             }
         }
     }
 
     /// What the next reply means.
-    pub(super) fn front(&self) -> Option<&Expected> {
+    pub fn front(&self) -> Option<&M> {
         self.runs.front().map(|(awaited, _)| awaited)
     }
 
-    pub(super) fn front_mut(&mut self) -> Option<&mut Expected> {
+    pub fn front_mut(&mut self) -> Option<&mut M> {
         self.runs.front_mut().map(|(awaited, _)| awaited)
     }
 
     /// How many of the next replies are plain.
-    pub(super) fn plain(&self) -> u32 {
+    pub fn plain(&self) -> u32 {
         match self.runs.front() {
-            Some((Expected::Plain, count)) => *count,
+            Some((awaited, count)) if awaited.is_plain() => *count,
             _ => 0,
         }
     }
 
     /// So many of the next replies, which are plain, have come.
-    pub(super) fn pass(&mut self, count: u32) {
+    pub fn pass(&mut self, count: u32) {
         self.len -= count;
         if let Some((_, left)) = self.runs.front_mut() {
             *left -= count;
@@ -73,7 +98,7 @@ impl Queue {
     }
 
     /// The next reply has come.
-    pub(super) fn pop(&mut self) -> Option<Expected> {
+    pub fn pop(&mut self) -> Option<M> {
         let (awaited, count) = self.runs.front_mut()?;
         self.len -= 1;
         *count -= 1;

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::effect::Effect;
-use super::expected::{Confirmed, Expected, Names, Reply, Settled, is_unasked, learn};
-use super::queue::Open;
-use super::state::State;
+use super::expected::{Expected, Names, Reply, Settled, is_unasked, learn};
+use super::queue::{Awaited, Open};
+use super::state::{Confirmed, State};
 use crate::command::Channel;
 
 /// A command's name, or its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Name {
+pub struct Name {
     bytes: [u8; Name::MOST],
     len: u8,
 }
@@ -20,14 +20,14 @@ impl Name {
     const MOST: usize = 23;
 
     #[inline]
-    pub(super) fn new(name: &[u8]) -> Self {
+    pub fn new(name: &[u8]) -> Self {
         let len = name.len().min(Name::MOST);
         let mut bytes = [0; Name::MOST];
         bytes[..len].copy_from_slice(&name[..len]);
         Name { bytes, len: len as u8 }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes[..usize::from(self.len)]).into_owned()
     }
 
@@ -39,7 +39,7 @@ impl Name {
 
 /// What becomes of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub enum View {
     /// The client gets it as it comes.
     Shown,
     /// It is not for the client.
@@ -52,31 +52,31 @@ pub(super) enum View {
 
 /// What is known of the oldest request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Oldest {
+pub struct Oldest {
     /// When its last byte went up; `None` while it has not.
-    pub(super) sent: Option<Instant>,
-    pub(super) blocking: bool,
+    pub sent: Option<Instant>,
+    pub blocking: bool,
 }
 
 /// When a request came and went.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Timing {
+pub struct Timing {
     /// When its last byte went up; `None` while it has not.
-    pub(super) sent: Option<Instant>,
+    pub sent: Option<Instant>,
     /// How long that took, since it was read; in nanoseconds.
-    pub(super) delay: u32,
+    pub delay: u32,
 }
 
 /// What a reply was, and how many of the client's requests are over with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) settled: Settled,
-    pub(super) over: u32,
+pub struct Outcome {
+    pub settled: Settled,
+    pub over: u32,
 }
 
 /// Whether the client gets a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Audience {
+pub enum Audience {
     Client,
     /// The client asked for silence.
     Nobody,
@@ -102,27 +102,27 @@ const MAX_BYTES: usize = 512 * 1024;
 
 /// The queue of what is owed.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub struct Pending {
     runs: VecDeque<Run>,
     /// Bytes that all runs take.
     bytes: usize,
     /// The transaction that is open at the server, after the replies that have come.
-    open: Option<Box<Open>>,
+    open: Option<Box<Open<Expected>>>,
 }
 
 impl Pending {
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// Nothing more may be added for now.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.bytes >= MAX_BYTES
     }
 
     /// Adds one request, not sent yet.
-    pub(super) fn push(&mut self, awaited: Expected, name: &[u8], audience: Audience) {
+    pub fn push(&mut self, awaited: Expected, name: &[u8], audience: Audience) {
         if self.can_join(name, audience, |last| last.is_like(&awaited)) {
             return self.join();
         }
@@ -135,7 +135,7 @@ impl Pending {
 
     /// Adds what most requests are.
     #[inline]
-    pub(super) fn push_plain(&mut self, name: &[u8]) {
+    pub fn push_plain(&mut self, name: &[u8]) {
         if self.can_join(name, Audience::Client, |last| matches!(last, Expected::Plain)) {
             self.join();
         } else {
@@ -144,7 +144,7 @@ impl Pending {
     }
 
     /// Adds one request of the proxy's own, or a reply that is made here.
-    pub(super) fn push_own(&mut self, awaited: Expected) {
+    pub fn push_own(&mut self, awaited: Expected) {
         self.push(awaited, b"", Audience::Client);
     }
 
@@ -168,14 +168,14 @@ impl Pending {
     }
 
     /// Adds one request of the proxy's own, ahead of all that were not sent either.
-    pub(super) fn push_ahead(&mut self, awaited: Expected) {
+    pub fn push_ahead(&mut self, awaited: Expected) {
         self.push_own(awaited);
         self.runs.rotate_right(1);
     }
 
     /// Gives back the memory of a long queue that is over.
     #[inline]
-    pub(super) fn trim(&mut self) {
+    pub fn trim(&mut self) {
         if self.runs.is_empty() && self.runs.capacity() > FINE_RUNS {
             self.runs = VecDeque::new();
         }
@@ -184,7 +184,7 @@ impl Pending {
     /// All bytes are on their way, but for those of a last request that is not complete.
     /// They were read at `arrived`.
     #[inline]
-    pub(super) fn sent(&mut self, arrived: Instant, now: Instant, last_incomplete: bool) {
+    pub fn sent(&mut self, arrived: Instant, now: Instant, last_incomplete: bool) {
         if last_incomplete
             && let Some(run) = self.runs.back_mut()
             && run.count > 1
@@ -204,13 +204,13 @@ impl Pending {
     }
 
     /// The oldest request.
-    pub(super) fn oldest(&self) -> Option<Oldest> {
+    pub fn oldest(&self) -> Option<Oldest> {
         let run = self.runs.front()?;
         Some(Oldest { sent: run.timing.sent, blocking: run.awaited.is_blocking() })
     }
 
     /// The oldest request that has a pass, and since when the uplink has it.
-    pub(super) fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
+    pub fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
         let has_pass = |run: &&Run| match run.awaited {
             Expected::Asked(question) => question.has_pass(),
             Expected::Own | Expected::Local(_) => false,
@@ -221,7 +221,7 @@ impl Pending {
 
     /// The proxy's own replies, in order; everything else that is owed will not come, but for the
     /// transaction that is open, which is begun again elsewhere.
-    pub(super) fn take_locals(&mut self) -> impl Iterator<Item = Box<[u8]>> + use<> {
+    pub fn take_locals(&mut self) -> impl Iterator<Item = Box<[u8]>> + use<> {
         let Pending { runs, open, .. } = std::mem::take(self);
         self.open = open;
         runs.into_iter().filter_map(|run| match run.awaited {
@@ -231,12 +231,12 @@ impl Pending {
     }
 
     /// A request was refused of the transaction that is open.
-    pub(super) fn is_aborted(&self) -> bool {
+    pub fn is_aborted(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.aborted)
     }
 
     /// A reply to come may tell that the connection's state has changed.
-    pub(super) fn may_change_the_state(&self) -> bool {
+    pub fn may_change_the_state(&self) -> bool {
         let leaves_it = |run: &Run| {
             matches!(
                 run.awaited,
@@ -247,13 +247,13 @@ impl Pending {
     }
 
     /// The reply to a MULTI is still to come.
-    pub(super) fn awaits_multi(&self) -> bool {
+    pub fn awaits_multi(&self) -> bool {
         self.runs.iter().any(|run| matches!(run.awaited, Expected::Multi | Expected::Nested))
     }
 
     /// Once all is answered, and no MULTI is among that, so many requests will have been queued to the
     /// transaction that is open; `None` if none will be open.
-    pub(super) fn will_be_queued(&self) -> Option<usize> {
+    pub fn will_be_queued(&self) -> Option<usize> {
         let open = self.open.as_ref()?;
         let ends = |run: &Run| {
             matches!(
@@ -267,28 +267,28 @@ impl Pending {
     }
 
     /// No reply is owed to the client but for those that are made here.
-    pub(super) fn is_for_the_proxy(&self) -> bool {
+    pub fn is_for_the_proxy(&self) -> bool {
         self.oldest_admitted().is_none()
     }
 
     /// When the oldest request came and went.
     #[inline]
-    pub(super) fn timing(&self) -> Timing {
+    pub fn timing(&self) -> Timing {
         self.runs.front().map_or_else(Timing::default, |run| run.timing)
     }
 
     /// The oldest request may wait for long.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.oldest().is_some_and(|oldest| oldest.blocking)
     }
 
     /// It does so for data, and there is no other.
-    pub(super) fn is_only_blocked(&self) -> bool {
+    pub fn is_only_blocked(&self) -> bool {
         self.runs.len() == 1 && matches!(self.runs[0].awaited, Expected::Blocking)
     }
 
     /// Takes back the newest request, whose last byte will never come; false if there is none.
-    pub(super) fn take_back(&mut self) -> bool {
+    pub fn take_back(&mut self) -> bool {
         let Some(run) = self.runs.back_mut() else { return false };
         run.count -= 1;
         if run.count == 0 {
@@ -299,7 +299,7 @@ impl Pending {
     }
 
     /// Forgets everything: no reply will come.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         *self = Pending::default();
     }
 
@@ -313,13 +313,13 @@ impl Pending {
     }
 
     /// The client gets the reply that is next.
-    pub(super) fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.runs.front().is_none_or(|run| run.audience == Audience::Client)
     }
 
     /// What becomes of the next reply, which begins with this byte.
     #[inline]
-    pub(super) fn view(&self, kind: u8, state: &State) -> View {
+    pub fn view(&self, kind: u8, state: &State) -> View {
         let Some(next) = self.next() else { return View::Shown };
         let next = match next {
             // +QUEUED, +OK or an error, which are all for the client; or it was executed at once.
@@ -343,31 +343,31 @@ impl Pending {
 
     /// EXEC's reply comes next: if it is an array, its elements are the replies to what was queued.
     #[inline]
-    pub(super) fn unfolds(&self) -> bool {
+    pub fn unfolds(&self) -> bool {
         // Without a transaction, an array is a message.
         self.open.is_some()
             && matches!(self.runs.front(), Some(Run { awaited: Expected::Exec, .. }))
     }
 
     /// Some of EXEC's reply has gone down.
-    pub(super) fn is_unfolding(&self) -> bool {
+    pub fn is_unfolding(&self) -> bool {
         matches!(self.runs.front(), Some(Run { awaited: Expected::Executed(_), .. }))
     }
 
     /// The next reply may hold a secret.
-    pub(super) fn is_secret(&self) -> bool {
+    pub fn is_secret(&self) -> bool {
         matches!(self.next(), Some(Expected::Secret))
     }
 
     /// The beginning of the next reply decides what it is.
     #[inline]
-    pub(super) fn looks_into(&self, state: &State) -> bool {
+    pub fn looks_into(&self, state: &State) -> bool {
         self.plain(state) == 0
     }
 
     /// How many of the next replies answer one request each, whatever they are (but no push).
     #[inline]
-    pub(super) fn plain(&self, state: &State) -> u32 {
+    pub fn plain(&self, state: &State) -> u32 {
         match self.runs.front() {
             Some(run) if run.audience == Audience::Client && !state.hears_unasked() => {
                 match &run.awaited {
@@ -382,7 +382,7 @@ impl Pending {
 
     /// Of these, so many have come. Gives how many requests are over.
     #[inline]
-    pub(super) fn settle_plain(&mut self, answered: u32) -> u32 {
+    pub fn settle_plain(&mut self, answered: u32) -> u32 {
         let Some(run) = self.runs.front_mut() else { return 0 };
         if let Expected::Executed(queue) = &mut run.awaited {
             queue.pass(answered);
@@ -422,7 +422,7 @@ impl Pending {
 
     /// What the proxy has to say next, if it is its turn.
     #[inline]
-    pub(super) fn take_local(&mut self) -> Option<Box<[u8]>> {
+    pub fn take_local(&mut self) -> Option<Box<[u8]>> {
         if !matches!(self.runs.front()?.awaited, Expected::Local(_)) {
             return None;
         }
@@ -433,7 +433,7 @@ impl Pending {
     }
 
     /// Finds what `reply` answers.
-    pub(super) fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Outcome {
+    pub fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Outcome {
         let confirmation = reply.confirmation(state);
         if let Some((channel, on)) = confirmation {
             if let Some(over) = self.confirm(channel, on, reply, state) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::effect::Effect;
-use super::expected::Confirmed;
 use super::fieldsets::Fieldsets;
+use super::tracking::Tracking;
 use crate::command::Channel;
 
 /// Bytes of names of channels that are remembered for one client.
@@ -24,17 +24,17 @@ const MAX_PREFIX_COUNT: usize = 1024;
 const MAX_CAPABILITIES: usize = 64;
 
 /// Where invalidations go to a client that speaks RESP2.
-pub(super) const INVALIDATIONS: &[u8] = b"__redis__:invalidate";
+pub const INVALIDATIONS: &[u8] = b"__redis__:invalidate";
 
 /// The state of one client's connection to Redis.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub struct State {
     /// HELLO 3 was accepted.
-    pub(super) resp3: bool,
+    pub resp3: bool,
     /// MONITOR was accepted.
-    pub(super) monitor: bool,
+    pub monitor: bool,
     /// A watched key was touched before a handover: the next EXEC must fail.
-    pub(super) touched: bool,
+    pub touched: bool,
     /// More channels than are remembered.
     channels_unknown: bool,
     /// More prefixes than are remembered.
@@ -44,7 +44,7 @@ pub(super) struct State {
     /// Something of this is another than when [`State::take_changed`] was asked last.
     changed: bool,
     /// The database that SELECT chose.
-    pub(super) db: u32,
+    pub db: u32,
     channels: i64,
     patterns: i64,
     shards: i64,
@@ -54,63 +54,57 @@ pub(super) struct State {
 
 /// Keys that are watched.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Watched {
+pub struct Watched {
     /// Each with its database.
-    pub(super) keys: Vec<(u32, Box<[u8]>)>,
+    pub keys: Vec<(u32, Box<[u8]>)>,
     /// There are more than are remembered.
-    pub(super) more: bool,
+    pub more: bool,
     bytes: usize,
 }
 
 /// What a connection can be told before the client's uplink is exchanged for it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Carried {
-    pub(super) resp3: bool,
-    pub(super) db: u32,
+pub struct Carried {
+    pub resp3: bool,
+    pub db: u32,
     extras: Option<Arc<Extras>>,
 }
 
 /// What most clients do not have.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Extras {
-    pub(super) name: Box<[u8]>,
-    pub(super) lib_name: Box<[u8]>,
-    pub(super) lib_ver: Box<[u8]>,
-    pub(super) no_evict: bool,
-    pub(super) no_touch: bool,
-    pub(super) readonly: bool,
-    pub(super) import_source: bool,
-    pub(super) capabilities: BTreeSet<Box<[u8]>>,
-    pub(super) tracking: Option<Tracking>,
-    pub(super) fieldsets: Fieldsets,
-    pub(super) channels: BTreeSet<(Channel, Box<[u8]>)>,
+pub struct Extras {
+    pub name: Box<[u8]>,
+    pub lib_name: Box<[u8]>,
+    pub lib_ver: Box<[u8]>,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    pub readonly: bool,
+    pub import_source: bool,
+    pub capabilities: BTreeSet<Box<[u8]>>,
+    pub tracking: Option<Tracking>,
+    pub fieldsets: Fieldsets,
+    pub channels: BTreeSet<(Channel, Box<[u8]>)>,
     /// Bytes of their names.
     channel_bytes: usize,
 }
 
-/// CLIENT TRACKING ON.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Tracking {
-    /// The options, but for these two.
-    pub(super) options: Vec<Box<[u8]>>,
-    pub(super) prefixes: BTreeSet<Box<[u8]>>,
-    /// The id that the client named.
-    pub(super) redirect: Option<u64>,
-}
-
-impl Tracking {
-    pub(super) fn has(&self, option: &str) -> bool {
-        self.options.iter().any(|it| it.eq_ignore_ascii_case(option.as_bytes()))
-    }
+/// Whose subscription was confirmed.
+#[derive(Debug)]
+pub enum Confirmed {
+    Is(Box<[u8]>),
+    /// That of one of all channels, which all end.
+    OneOfAll,
+    /// It was not looked at.
+    Unknown,
 }
 
 impl Carried {
-    pub(super) fn extras(&self) -> Option<&Extras> {
+    pub fn extras(&self) -> Option<&Extras> {
         self.extras.as_deref()
     }
 
     /// Cheap, and true only if there is no difference at all.
-    pub(super) fn is(&self, state: &State) -> bool {
+    pub fn is(&self, state: &State) -> bool {
         let same = match (&self.extras, &state.extras) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (None, None) => true,
@@ -119,12 +113,12 @@ impl Carried {
         same && self.resp3 == state.resp3 && self.db == state.db
     }
 
-    pub(super) fn subscribed(&self) -> bool {
+    pub fn subscribed(&self) -> bool {
         self.extras().is_some_and(|extras| !extras.channels.is_empty())
     }
 
     /// All of it but the subscriptions.
-    pub(super) fn without_channels(&self) -> Carried {
+    pub fn without_channels(&self) -> Carried {
         let mut carried = self.clone();
         if let Some(extras) = carried.extras.as_mut().filter(|it| !it.channels.is_empty()) {
             let extras = Arc::make_mut(extras);
@@ -136,16 +130,16 @@ impl Carried {
 
 impl State {
     /// What a connection can be told at any time.
-    pub(super) fn carried(&self) -> Carried {
+    pub fn carried(&self) -> Carried {
         Carried { resp3: self.resp3, db: self.db, extras: self.extras.clone() }
     }
 
-    pub(super) fn extras(&self) -> Option<&Extras> {
+    pub fn extras(&self) -> Option<&Extras> {
         self.extras.as_deref()
     }
 
     /// What a handover would lose.
-    pub(super) fn uncarried(&self) -> Option<&'static str> {
+    pub fn uncarried(&self) -> Option<&'static str> {
         if self.channels_unknown {
             Some("more subscriptions than are remembered")
         } else if self.prefixes_unknown {
@@ -158,18 +152,18 @@ impl State {
     }
 
     /// In RESP2, published messages come as arrays that answer nothing.
-    pub(super) fn subscribed(&self) -> bool {
+    pub fn subscribed(&self) -> bool {
         self.channels + self.patterns + self.shards > 0
     }
 
     /// Something may come that answers nothing, and is no push.
     #[inline]
-    pub(super) fn hears_unasked(&self) -> bool {
+    pub fn hears_unasked(&self) -> bool {
         self.monitor || self.subscribed()
     }
 
     /// How many subscriptions of a kind there are.
-    pub(super) fn subscriptions(&self, channel: Channel) -> i64 {
+    pub fn subscriptions(&self, channel: Channel) -> i64 {
         match channel {
             Channel::Name => self.channels,
             Channel::Pattern => self.patterns,
@@ -177,21 +171,21 @@ impl State {
         }
     }
 
-    pub(super) fn watched(&self) -> Option<&Watched> {
+    pub fn watched(&self) -> Option<&Watched> {
         self.watched.as_deref()
     }
 
     /// WATCH was accepted, and nothing since has ended it.
-    pub(super) fn watching(&self) -> bool {
+    pub fn watching(&self) -> bool {
         self.watched.is_some() || self.touched
     }
 
-    pub(super) fn tracking(&self) -> Option<&Tracking> {
+    pub fn tracking(&self) -> Option<&Tracking> {
         self.extras()?.tracking.as_ref()
     }
 
     /// Invalidations come to this client from others, as messages.
-    pub(super) fn hears_invalidations(&self) -> bool {
+    pub fn hears_invalidations(&self) -> bool {
         !self.resp3
             && self.extras().is_some_and(|extras| {
                 extras.channels.contains(&(Channel::Name, INVALIDATIONS.into()))
@@ -200,13 +194,13 @@ impl State {
 
     /// Whether anything changed since this was asked last.
     #[inline]
-    pub(super) fn take_changed(&mut self) -> bool {
+    pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
     /// A confirmation came; it tells how many subscriptions there are now: those to shard
     /// channels alone, or those to channels and patterns together.
-    pub(super) fn confirmed(&mut self, channel: Channel, on: bool, name: Confirmed, now: i64) {
+    pub fn confirmed(&mut self, channel: Channel, on: bool, name: Confirmed, now: i64) {
         match channel {
             Channel::Name => self.channels = now - self.patterns,
             Channel::Pattern => self.patterns = now - self.channels,
@@ -261,7 +255,7 @@ impl State {
     }
 
     /// What was asked for has happened.
-    pub(super) fn apply(&mut self, effect: Effect) {
+    pub fn apply(&mut self, effect: Effect) {
         self.changed = true;
         match effect {
             Effect::Select(db) => self.db = db,
@@ -337,7 +331,7 @@ impl State {
     }
 
     /// RESET was accepted. What the client said of its library stays.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         let kept_flags = self.extras().is_some_and(|extras| extras.no_evict || extras.no_touch);
         let library = self.extras.take().map(|extras| Extras {
             lib_name: extras.lib_name.clone(),
@@ -350,12 +344,12 @@ impl State {
     }
 
     /// Whether a RESET may have left flags; asked once.
-    pub(super) fn take_kept_flags(&mut self) -> bool {
+    pub fn take_kept_flags(&mut self) -> bool {
         std::mem::take(&mut self.kept_flags)
     }
 
     /// HELLO was accepted.
-    pub(super) fn hello(&mut self, resp3: bool, name: Option<Box<[u8]>>) {
+    pub fn hello(&mut self, resp3: bool, name: Option<Box<[u8]>>) {
         self.resp3 = resp3;
         self.changed = true;
         if let Some(name) = name {
