@@ -36,8 +36,6 @@ pub struct Generation {
     pub number: u64,
     /// The generation that last changed the uplink: connections made since then are kept.
     pub uplink_since: u64,
-    /// How often the uplink has changed before it was this one.
-    pub epoch: u64,
     /// The way to the uplink.
     pub uplink: Dialler,
     /// Where clients connect.
@@ -147,17 +145,11 @@ pub async fn load(
         error!("{warning}");
     }
     let number = before.map_or(1, |before| before.number + 1);
-    let (uplink_since, epoch) = match before {
-        Some(before) if before.uplink.config == uplink.config => {
-            (before.uplink_since, before.epoch)
-        }
-        Some(before) => (number, before.epoch + 1),
-        None => (number, 0),
-    };
+    let kept = before.filter(|before| before.uplink.config == uplink.config);
+    let uplink_since = kept.map_or(number, |before| before.uplink_since);
     Ok(Generation {
         number,
         uplink_since,
-        epoch,
         uplink,
         listen,
         listen_raw,

@@ -42,10 +42,10 @@ impl Shared {
             gate: Gate::new(workers),
             stop: Stop::default(),
             strangers: Arc::default(),
+            ids: ClientIds::new(generation.uplink_since),
             current: Current::new(generation),
             roster: Roster::new(workers),
             attempt: Mutex::default(),
-            ids: ClientIds::default(),
             scripts: Scripts::default(),
             metrics: Metrics::new(workers, &SESSION_ENDS),
         })

@@ -28,7 +28,7 @@ pub enum At {
 }
 
 /// What ids mean at the uplink in force.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientIds {
     maps: Mutex<Maps>,
     /// Somebody's id is not the uplink's.
@@ -37,8 +37,8 @@ pub struct ClientIds {
 
 #[derive(Debug, Default)]
 struct Maps {
-    /// How often the uplink was exchanged.
-    epoch: u64,
+    /// The generation that brought the uplink in force.
+    uplink_since: u64,
     /// What is added to the ids of the server that runs now.
     offset: u64,
     /// A session was left by its uplink and stays: the server may be another when it is back.
@@ -69,13 +69,19 @@ pub enum Place {
 }
 
 impl ClientIds {
+    /// The ids of clients at the uplink that this generation has brought.
+    pub fn new(uplink_since: u64) -> Self {
+        let maps = Mutex::new(Maps { uplink_since, ..Maps::default() });
+        ClientIds { maps, differ: AtomicBool::new(false) }
+    }
+
     fn maps(&self) -> MutexGuard<'_, Maps> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session has a connection with this id at the uplink of this epoch; gives the id that its
-    /// client has seen, or will see.
-    pub fn connected(&self, epoch: u64, seen: Option<u64>, present: u64) -> u64 {
+    /// A session has a connection with this id at the uplink that this generation has brought; gives the
+    /// id that its client has seen, or will see.
+    pub fn connected(&self, uplink_since: u64, seen: Option<u64>, present: u64) -> u64 {
         let maps = &mut *self.maps();
         if std::mem::take(&mut maps.in_doubt) {
             maps.offset += OFFSET;
@@ -85,7 +91,7 @@ impl ClientIds {
             self.differ.store(true, Ordering::Relaxed);
         }
         // One that came too late for its uplink is about to be exchanged.
-        if epoch == maps.epoch {
+        if uplink_since == maps.uplink_since {
             maps.present.insert(seen, present);
             maps.seen.insert(present, seen);
         }
@@ -125,11 +131,11 @@ impl ClientIds {
         self.maps().next = HashMap::new();
     }
 
-    /// The next uplink is in force.
-    pub fn exchange(&self) {
+    /// The next uplink is in force, brought by this generation.
+    pub fn exchange(&self, uplink_since: u64) {
         self.differ.store(true, Ordering::Relaxed);
         let maps = &mut *self.maps();
-        maps.epoch += 1;
+        maps.uplink_since = uplink_since;
         maps.offset += OFFSET;
         maps.in_doubt = false;
         maps.present = std::mem::take(&mut maps.next);
@@ -343,14 +349,14 @@ mod tests {
 
     #[test]
     fn an_id_that_was_seen_means_the_same_client_after_a_switch() {
-        let ids = ClientIds::default();
-        assert_eq!(ids.connected(0, None, 5), 5);
+        let ids = ClientIds::new(1);
+        assert_eq!(ids.connected(1, None, 5), 5);
         assert_eq!(request(&ids, "CLIENT KILL ID 5"), "CLIENT KILL ID 5");
         ids.prepared(5, 90);
         assert_eq!(request(&ids, "CLIENT UNBLOCK 5"), "CLIENT UNBLOCK 5", "not yet");
-        ids.exchange();
-        assert_eq!(ids.connected(1, Some(5), 90), 5);
-        let late = ids.connected(1, None, 5);
+        ids.exchange(2);
+        assert_eq!(ids.connected(2, Some(5), 90), 5);
+        let late = ids.connected(2, None, 5);
         assert_eq!(late, OFFSET + 5, "no second 5");
         for (line, there) in [
             ("CLIENT KILL ID 5 SKIPME no", "CLIENT KILL ID 90 SKIPME no".to_owned()),
@@ -380,10 +386,10 @@ mod tests {
 
     #[test]
     fn replies_show_what_was_seen() {
-        let ids = ClientIds::default();
-        ids.connected(0, None, 5);
+        let ids = ClientIds::new(1);
+        ids.connected(1, None, 5);
         ids.prepared(5, 90);
-        ids.exchange();
+        ids.exchange(2);
         let later = OFFSET + 91;
         let of = |place, text: &str| {
             String::from_utf8_lossy(&ids.reply(place, text.as_bytes())).into_owned()
@@ -414,16 +420,16 @@ mod tests {
 
     #[test]
     fn a_server_that_was_restarted_gives_nobody_the_id_of_another() {
-        let ids = ClientIds::default();
-        assert_eq!((ids.connected(0, None, 5), ids.connected(0, None, 6)), (5, 6));
+        let ids = ClientIds::new(1);
+        assert_eq!((ids.connected(1, None, 5), ids.connected(1, None, 6)), (5, 6));
         assert!(ids.are_the_uplinks());
         ids.lost(5);
-        let newcomer = ids.connected(0, None, 5);
+        let newcomer = ids.connected(1, None, 5);
         assert_eq!(newcomer, OFFSET + 5);
         // Only now is it noticed here.
         ids.lost(6);
         assert_eq!(request(&ids, "CLIENT KILL ID 5"), format!("CLIENT KILL ID {NOBODY}"));
-        assert_eq!(ids.connected(0, Some(5), 6), 5);
+        assert_eq!(ids.connected(1, Some(5), 6), 5);
         assert_eq!(request(&ids, "CLIENT KILL ID 5"), "CLIENT KILL ID 6");
         assert_eq!(request(&ids, &format!("CLIENT KILL ID {newcomer}")), "CLIENT KILL ID 5");
         assert_eq!(request(&ids, "CLIENT KILL ID 6"), format!("CLIENT KILL ID {NOBODY}"));
@@ -431,7 +437,7 @@ mod tests {
 
     #[test]
     fn targets_are_remembered_for_as_long_as_somebody_redirects_to_them() {
-        let ids = ClientIds::default();
+        let ids = ClientIds::new(1);
         let mut before = None;
         for target in 1..1000 {
             ids.redirected(before, Some(target));

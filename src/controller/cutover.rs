@@ -318,7 +318,8 @@ impl Controller {
     ) -> Result<(), Panicked> {
         let injected = caught_now(|| point(&format!("{}:exchanging", swap.by)));
         let retired = caught_now(|| self.reception.retire(swap.sockets, swap.before));
-        let renumbered = caught_now(|| self.shared.ids.exchange());
+        let since = swap.attempt.generation().uplink_since;
+        let renumbered = caught_now(|| self.shared.ids.exchange(since));
         let scripts = caught_now(|| self.shared.scripts.moved());
         self.shared.exchange(&swap.attempt);
         // Before the gate opens: whoever is let in must see it.

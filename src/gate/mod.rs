@@ -101,6 +101,10 @@ impl Gate {
     }
 }
 
+/// The gate is shut: the request waits until it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateShut;
+
 /// The right of one session to have requests in flight, and how many it has. Dropping it gives
 /// them all back.
 #[derive(Debug)]
@@ -111,12 +115,18 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// Admits one new request, or refuses it because the gate is shut.
+    /// Admits one new request.
+    ///
+    /// # Errors
+    ///
+    /// The gate is shut.
     #[inline]
-    pub fn enter(&mut self) -> bool {
-        let admitted = self.shard.enter();
-        self.held += u32::from(admitted);
-        admitted
+    pub fn enter(&mut self) -> Result<(), GateShut> {
+        if !self.shard.enter() {
+            return Err(GateShut);
+        }
+        self.held += 1;
+        Ok(())
     }
 
     /// Counts requests that came together with an admitted one that is still in flight.
@@ -196,7 +206,7 @@ impl Hold {
         async move { gate.quiesced().await }
     }
 
-    /// The same: true once it is so, false if it is not by `deadline`.
+    /// Completes when no request is in flight, with true; with false if some are at `deadline`.
     pub fn quiesced_by(&self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         let quiesced = self.quiesced();
         async move { timeout_at(deadline, quiesced).await.is_ok() }

@@ -21,10 +21,10 @@ fn poll(future: impl Future) -> bool {
 async fn a_pause_refuses_new_requests_and_waits_for_running_ones() {
     let gate = Gate::new(2);
     let (mut one, mut two) = (gate.passes(0), gate.passes(1));
-    assert!(one.enter() && two.enter());
+    assert_eq!((one.enter(), two.enter()), (Ok(()), Ok(())));
     one.add(2);
     let hold = gate.pause();
-    assert!(!one.enter() && !two.enter());
+    assert_eq!((one.enter(), two.enter()), (Err(GateShut), Err(GateShut)));
     assert_eq!(gate.in_flight(), 4);
     assert!(!hold.quiesced_by(Instant::now()).await);
     one.leave(3);
@@ -39,18 +39,18 @@ fn holds_do_not_undo_one_another() {
     let mut passes = gate.passes(0);
     let (first, second) = (gate.pause(), gate.pause());
     drop(first);
-    assert!(!passes.enter());
+    assert_eq!(passes.enter(), Err(GateShut));
     assert!(!poll(gate.wait()));
     drop(second);
     assert!(poll(gate.wait()));
-    assert!(passes.enter());
+    assert_eq!(passes.enter(), Ok(()));
 }
 
 #[test]
 fn a_session_that_is_dropped_gives_its_passes_back() {
     let gate = Gate::new(1);
     let mut passes = gate.passes(0);
-    assert!(passes.enter());
+    assert_eq!(passes.enter(), Ok(()));
     passes.add(6);
     assert_eq!(passes.held(), 7);
     drop(passes);
@@ -63,7 +63,7 @@ fn counts_are_exact_after_a_panic() {
     let hold = gate.pause();
     let mut passes = gate.passes(0);
     drop(hold);
-    assert!(passes.enter());
+    assert_eq!(passes.enter(), Ok(()));
     let waiting = gate.wait();
     let session = std::thread::spawn(move || {
         let _in_its_hands = (passes, waiting);
@@ -155,7 +155,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Enter(session) => {
-                    let admitted = sessions[session].enter();
+                    let admitted = sessions[session].enter().is_ok();
                     prop_assert_eq!(admitted, holds.is_empty());
                     held[session] += u32::from(admitted);
                 }

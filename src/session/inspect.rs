@@ -11,33 +11,34 @@ use super::protocol::pending::Audience;
 use super::protocol::queue::Awaited;
 use super::protocol::replay::OneShot;
 use super::protocol::transaction::Fate;
-use super::route::{NOT_YOURS, OK, Silence, TOO_LONG, Verdict};
+use super::route::{NOT_YOURS, NotYet, OK, Silence, TOO_LONG, Verdict};
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
 use crate::command::{self, Brought, Channel, Class, Timeout, words};
+use crate::gate::GateShut;
 use crate::resp::{Args, encode};
 
 const REPLY_IN_MULTI: &str = "ERR CLIENT REPLY is not allowed inside a transaction";
 
 impl Session {
-    /// A request whose arguments matter is complete; false if the gate is shut to it.
-    pub(super) fn collected(&mut self, class: Class, frame: &[u8]) -> bool {
+    /// A request whose arguments matter is complete.
+    pub(super) fn inspect(&mut self, class: Class, frame: &[u8]) -> Result<(), NotYet> {
         let args: Vec<&[u8]> = Args::new(frame).collect();
         self.intake.unknown |= class == Class::Client
             && args
                 .get(1)
                 .is_some_and(|it| self.generation.uplink.commands.is_unknown_of_client(it));
-        let taken = match class {
+        let taken: Result<(), GateShut> = match class {
             Class::Reset if args.len() == 1 => self.reset(frame),
-            _ if self.intake.transaction.is_some() => self.collected_in_multi(class, frame, &args),
+            _ if self.intake.transaction.is_some() => self.inspect_in_multi(class, frame, &args),
             // What is answered here depends on what is outstanding, as on a subscription.
             Class::Auth | Class::Hello if self.pending.may_change_the_state() => {
                 self.intake.awaits_reply = true;
-                false
+                return Err(NotYet::RepliesOwed);
             }
             Class::Auth => {
                 self.auth(&args);
-                true
+                Ok(())
             }
             Class::Hello => self.hello(&args),
             Class::Client => self.client_command(frame, &args),
@@ -47,12 +48,12 @@ impl Session {
             }
             Class::Subscribe(_) | Class::Publish if names_own_channel(class, &args) => {
                 self.answer(encode::error(NOT_YOURS));
-                true
+                Ok(())
             }
             Class::Subscribe(_) | Class::Unsubscribe(_) => self.subscribe(class, frame, &args),
             Class::Eval | Class::Script => {
                 let taken = self.forward(frame, Expected::Plain);
-                if taken {
+                if taken.is_ok() {
                     self.note_script(class, &args);
                 }
                 taken
@@ -60,13 +61,16 @@ impl Session {
             _ => self.forward(frame, Expected::of(class, &args, false)),
         };
         self.intake.is_ordinary = self.is_ordinary();
-        taken
+        Ok(taken?)
     }
 
-    fn collected_in_multi(&mut self, class: Class, frame: &[u8], args: &[&[u8]]) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn inspect_in_multi(
+        &mut self,
+        class: Class,
+        frame: &[u8],
+        args: &[&[u8]],
+    ) -> Result<(), GateShut> {
+        self.admit()?;
         let awaited = match class {
             // These are refused there, without any consequence in most versions.
             Class::Multi if args.len() == 1 => Some(Expected::Nested),
@@ -77,7 +81,7 @@ impl Session {
             self.push_queued(|transaction| transaction.push(Some(frame), Fate::Refused));
             self.expect(awaited);
             self.to_uplink.push(frame);
-            return true;
+            return Ok(());
         }
         let awaited = Expected::of(class, args, true);
         let refusal = if Mode::of(args).is_some_and(|_| class == Class::Client) {
@@ -92,7 +96,7 @@ impl Session {
         };
         if let Some(text) = refusal {
             self.discarded(Verdict::RefuseInMulti(text));
-            return true;
+            return Ok(());
         }
         self.note_script(class, args);
         self.push_queued(|transaction| transaction.push(Some(frame), Fate::Queued));
@@ -105,7 +109,7 @@ impl Session {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
         }
-        true
+        Ok(())
     }
 
     /// Remembers what a request in a transaction means; false if that is too much.
@@ -119,14 +123,12 @@ impl Session {
         transaction.note(awaited.size())
     }
 
-    fn forward(&mut self, frame: &[u8], awaited: Expected) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn forward(&mut self, frame: &[u8], awaited: Expected) -> Result<(), GateShut> {
+        self.admit()?;
         self.use_up_one_shot(Class::Plain);
         self.expect(awaited);
         self.to_uplink.push(frame);
-        true
+        Ok(())
     }
 
     fn auth(&mut self, args: &[&[u8]]) {
@@ -144,10 +146,8 @@ impl Session {
 
     /// Sends a command that may wait for data. Nothing goes up behind it before its reply is here:
     /// so it can be interrupted, and asked again elsewhere, and what comes after it stays behind.
-    fn block(&mut self, frame: &[u8], timeout: Timeout) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn block(&mut self, frame: &[u8], timeout: Timeout) -> Result<(), GateShut> {
+        self.admit()?;
         let args: Vec<&[u8]> = Args::new(frame).collect();
         let new_entries = !blocking::new_entries(&args).is_empty();
         // A request of the proxy's own ahead of it would use that up.
@@ -166,14 +166,14 @@ impl Session {
                 // It was admitted, and is over.
                 self.take_back_admitted();
                 self.answer(self.timed_out().to_vec());
-                return true;
+                return Ok(());
             }
         };
         let waits = Blocked::new(frame, timeout, now).filter(|_| !alone);
         let Some(mut blocked) = waits else {
             self.expect(Expected::Waiting);
             self.to_uplink.push(frame);
-            return true;
+            return Ok(());
         };
         if let Some(resumed) = resumed {
             // The time between does not count.
@@ -188,7 +188,7 @@ impl Session {
         self.to_uplink.push(frame);
         self.blocked = Some(Box::new(blocked));
         self.mark();
-        true
+        Ok(())
     }
 
     /// What a blocking command answers when it has waited long enough.
@@ -196,10 +196,8 @@ impl Session {
         if self.state.resp3 { b"_\r\n" } else { b"*-1\r\n" }
     }
 
-    fn subscribe(&mut self, class: Class, frame: &[u8], args: &[&[u8]]) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn subscribe(&mut self, class: Class, frame: &[u8], args: &[&[u8]]) -> Result<(), GateShut> {
+        self.admit()?;
         // In RESP2, with the proxy's own channel left, the client would not be let out of its
         // subscriptions; and its shard channels are counted.
         if !matches!(class, Class::Subscribe(Channel::Name | Channel::Pattern)) {
@@ -208,7 +206,7 @@ impl Session {
         self.use_up_one_shot(class);
         self.expect(Expected::of(class, args, false));
         self.to_uplink.push(frame);
-        true
+        Ok(())
     }
 
     /// Remembers the script that a whole request brings, if the server will look at it.
@@ -246,7 +244,7 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, args: &[&[u8]]) -> bool {
+    fn hello(&mut self, args: &[&[u8]]) -> Result<(), GateShut> {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
             Err(text) => self.refuse_login(text),
@@ -254,9 +252,7 @@ impl Session {
                 self.answer(encode::error(auth::NOAUTH));
             }
             Ok(hello) => {
-                if !self.admit() {
-                    return false;
-                }
+                self.admit()?;
                 self.unsubscribe_mark();
                 self.use_up_one_shot(Class::Hello);
                 let awaited = self.with_ids(args, Expected::Hello(hello.name));
@@ -267,7 +263,7 @@ impl Session {
                 }
             }
         }
-        true
+        Ok(())
     }
 
     /// The client has shown the password that is in force.
@@ -286,14 +282,12 @@ impl Session {
     }
 
     /// Sends RESET, and takes in nothing more before it is known whether the uplink knows it.
-    fn reset(&mut self, frame: &[u8]) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn reset(&mut self, frame: &[u8]) -> Result<(), GateShut> {
+        self.admit()?;
         self.expect(Expected::Reset);
         self.intake.awaits_reply = true;
         self.to_uplink.push(frame);
-        true
+        Ok(())
     }
 
     /// Some versions keep these flags through RESET.
@@ -331,10 +325,8 @@ impl Session {
         self.mark();
     }
 
-    fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> bool {
-        if !self.admit() {
-            return false;
-        }
+    fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> Result<(), GateShut> {
+        self.admit()?;
         if let Some(mode) = Mode::of(args) {
             // The uplink goes on to answer, but it is asked whether the client may have this.
             self.pending.push(
@@ -344,7 +336,7 @@ impl Session {
             );
             self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
             self.intake.awaits_reply = true;
-            return true;
+            return Ok(());
         }
         if let [_, caching, on] = args
             && caching.eq_ignore_ascii_case(b"CACHING")
@@ -359,7 +351,7 @@ impl Session {
             Some(request) => self.to_uplink.push(&request),
             None => self.to_uplink.push(frame),
         }
-        true
+        Ok(())
     }
 
     /// Whether the client may have the silence that it asked for.

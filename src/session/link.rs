@@ -45,7 +45,7 @@ impl Session {
     /// The uplink has told the connection's id.
     pub(super) fn is_known_as(&mut self, id: u64) {
         self.uplink_id = Some(id);
-        let id = self.shared.ids.connected(self.generation.epoch, self.id, id);
+        let id = self.shared.ids.connected(self.generation.uplink_since, self.id, id);
         self.id = Some(id);
         if self.state.touched {
             self.shared.ids.touched(id, true);

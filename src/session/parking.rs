@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::blocking::{Blocked, UNBLOCKED};
+use super::route::NotYet;
 use crate::changeover::{Ticket, Unblocked};
 use crate::gate::Waiting;
 use crate::resp::encode;
@@ -13,7 +14,7 @@ use crate::resp::encode;
 pub(super) enum Waits {
     /// The gate.
     Gate(Waiting),
-    /// The reply to the blocking command before it.
+    /// Replies to what is before it.
     Reply,
 }
 
@@ -38,9 +39,13 @@ pub(super) struct Resumed {
 }
 
 impl Session {
-    pub(super) fn park(&mut self, input: &[&[u8]]) {
+    pub(super) fn park(&mut self, why: NotYet, input: &[&[u8]]) {
         if self.ending.is_none() {
-            self.park_until(Waits::Gate(self.shared.gate.wait()), input);
+            let waits = match why {
+                NotYet::GateShut => Waits::Gate(self.shared.gate.wait()),
+                NotYet::RepliesOwed => Waits::Reply,
+            };
+            self.park_until(waits, input);
         }
     }
 
@@ -63,7 +68,7 @@ impl Session {
         let Blocked { until, since, ticket, .. } = blocked;
         let (interrupted, len) = (Instant::now(), frame.len());
         self.intake.resumed = Some(Box::new(Resumed { until, since, interrupted, len, ticket }));
-        self.park(&[&frame, &behind]);
+        self.park(NotYet::GateShut, &[&frame, &behind]);
     }
 
     /// It was another client that had it interrupted.

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::Session;
 use super::close::Reason;
+use crate::gate::GateShut;
 use crate::log::RateLimit;
 use crate::strangers::Stranger;
 
@@ -142,11 +143,11 @@ impl Session {
         }
     }
 
-    /// More comes of a request that had stalled; false if the gate is shut to it.
-    pub(super) fn readmit(&mut self) -> bool {
-        let entered = self.enter();
-        self.intake.stalled &= !entered;
-        entered
+    /// More comes of a request that had stalled.
+    pub(super) fn readmit(&mut self) -> Result<(), GateShut> {
+        self.enter()?;
+        self.intake.stalled = false;
+        Ok(())
     }
 
     /// A client that has left, or sends no more in the middle of a request, must not be waited for.

@@ -10,7 +10,7 @@ use super::parking::{Parked, Resumed, Waits};
 use super::patience::{Arriving, STRANGERS_PACE};
 use super::protocol::replay::OneShot;
 use super::protocol::transaction::Transaction;
-use super::route::{Route, Silence};
+use super::route::{NotYet, Route, Silence};
 use super::tap::Secrecy;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
 use crate::command::{Brought, Class};
@@ -276,8 +276,10 @@ impl Session {
                 return self.end(Reason::SpeaksTls);
             }
         }
-        if self.intake.stalled && !self.readmit() {
-            return self.park(&[input]);
+        if self.intake.stalled
+            && let Err(shut) = self.readmit()
+        {
+            return self.park(shut.into(), &[input]);
         }
         let was_arriving = self.intake.scanner.in_frame();
         let taken = self.take_in(input);
@@ -404,17 +406,17 @@ impl Session {
                 }
                 self.unsubscribe_late();
                 let taken = match self.head(class, args) {
-                    None => false,
-                    Some(Route::Forward) if is_whole => true,
-                    Some(route) => {
+                    Err(shut) => Err(shut.into()),
+                    Ok(Route::Forward) if is_whole => Ok(()),
+                    Ok(route) => {
                         *from = pos;
                         self.whole(route, frame)
                     }
                 };
-                if !taken {
+                if let Err(why) = taken {
                     *from = pos;
                     self.restart_tap();
-                    self.park(&[frame, &input[pos..]]);
+                    self.park(why, &[frame, &input[pos..]]);
                     return false;
                 }
             }
@@ -426,20 +428,15 @@ impl Session {
         self.goes_on(&input[pos..])
     }
 
-    /// A request is here from its first byte to its last one; false if the gate is shut to it.
-    fn whole(&mut self, route: Route, frame: &[u8]) -> bool {
+    /// A request is here from its first byte to its last one.
+    fn whole(&mut self, route: Route, frame: &[u8]) -> Result<(), NotYet> {
         match route {
-            Route::None | Route::Stream => true,
-            Route::Forward => {
-                self.to_uplink.push(frame);
-                true
-            }
-            Route::Held(class, _) => self.collected(class, frame),
-            Route::Discard(verdict) => {
-                self.discarded(verdict);
-                true
-            }
+            Route::None | Route::Stream => {}
+            Route::Forward => self.to_uplink.push(frame),
+            Route::Held(class, _) => self.inspect(class, frame)?,
+            Route::Discard(verdict) => self.discarded(verdict),
         }
+        Ok(())
     }
 
     /// Whether more may be taken in; what was read already waits if not.
@@ -506,8 +503,8 @@ impl Session {
         }
         self.unsubscribe_late();
         match self.long_head(class, args) {
-            None => self.park(&[]),
-            Some(route) => {
+            Err(shut) => self.park(shut.into(), &[]),
+            Ok(route) => {
                 self.intake.route = route;
                 let held = std::mem::take(&mut self.intake.held);
                 if route == Route::Stream {

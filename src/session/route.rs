@@ -12,6 +12,7 @@ use super::protocol::transaction::{Fate, Transaction};
 use super::tap::Secrecy;
 use crate::changeover::Marker;
 use crate::command::{Class, words};
+use crate::gate::GateShut;
 use crate::resp::encode;
 
 pub(super) const OK: &[u8] = b"+OK\r\n";
@@ -36,6 +37,22 @@ pub(super) enum Route {
     Discard(Verdict),
 }
 
+/// Why a request is not taken in yet. It is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotYet {
+    /// The gate is shut, or the session is to move first.
+    GateShut,
+    /// What becomes of it depends on replies that are still owed.
+    RepliesOwed,
+}
+
+impl From<GateShut> for NotYet {
+    fn from(GateShut: GateShut) -> Self {
+        NotYet::GateShut
+    }
+}
+
+/// What happens at the end of a request that does not go up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// An error reply.
@@ -77,10 +94,10 @@ fn prepares(sub: &[u8]) -> bool {
 }
 
 impl Session {
-    /// Decides what becomes of a whole request; `None` if the gate is shut to it.
-    pub(super) fn head(&mut self, class: Class, args: u32) -> Option<Route> {
+    /// Decides what becomes of a whole request.
+    pub(super) fn head(&mut self, class: Class, args: u32) -> Result<Route, GateShut> {
         if let Some(route) = self.answered_here(class, args) {
-            return Some(route);
+            return Ok(route);
         }
         self.intake.unknown |= matches!(class, Class::Unknown { .. });
         if self.intake.transaction.is_some() {
@@ -100,7 +117,7 @@ impl Session {
             | Class::Eval
             | Class::Script
             | Class::Import
-            | Class::Reset => return Some(Route::Held(class, args)),
+            | Class::Reset => return Ok(Route::Held(class, args)),
             Class::Secret => Expected::Secret,
             Class::Wait | Class::Unknown { waits: true } => Expected::Waiting,
             Class::Multi if args == 1 => Expected::Multi,
@@ -118,9 +135,7 @@ impl Session {
             | Class::Unknown { waits: false }
             | Class::Http => Expected::Plain,
         };
-        if !self.admit() {
-            return None;
-        }
+        self.admit()?;
         self.use_up_one_shot(class);
         match awaited {
             Expected::Multi => {
@@ -134,7 +149,7 @@ impl Session {
         }
         self.expect(awaited);
         self.intake.is_ordinary = self.is_ordinary();
-        Some(Route::Forward)
+        Ok(Route::Forward)
     }
 
     /// What becomes of a request of which the uplink hears nothing, whatever the connection's state is.
@@ -161,10 +176,10 @@ impl Session {
         Some(Route::Discard(verdict))
     }
 
-    /// Decides what becomes of a request that is longer than may be held; `None` if the gate is shut to it.
-    pub(super) fn long_head(&mut self, class: Class, args: u32) -> Option<Route> {
+    /// Decides what becomes of a request that is longer than may be held.
+    pub(super) fn long_head(&mut self, class: Class, args: u32) -> Result<Route, GateShut> {
         if let Some(route) = self.answered_here(class, args) {
-            return Some(match route {
+            return Ok(match route {
                 Route::Held(..) => Route::Discard(Verdict::Refuse(TOO_LONG)),
                 route => route,
             });
@@ -181,18 +196,14 @@ impl Session {
         };
         if let Some(text) = refusal {
             if !in_multi {
-                return Some(Route::Discard(Verdict::Refuse(text)));
+                return Ok(Route::Discard(Verdict::Refuse(text)));
             }
-            if !self.admit() {
-                return None;
-            }
+            self.admit()?;
             // At once: its end may never come.
             self.discarded(Verdict::RefuseInMulti(text));
-            return Some(Route::Discard(Verdict::Refused));
+            return Ok(Route::Discard(Verdict::Refused));
         }
-        if !self.admit() {
-            return None;
-        }
+        self.admit()?;
         let awaited = match class {
             _ if in_multi => {
                 self.push_queued(|transaction| transaction.push(None, Fate::Queued));
@@ -216,11 +227,11 @@ impl Session {
         self.use_up_one_shot(class);
         self.expect(awaited);
         self.intake.is_ordinary = self.is_ordinary();
-        Some(Route::Stream)
+        Ok(Route::Stream)
     }
 
     /// Decides what becomes of a whole request while a transaction seems to be open: most is queued.
-    fn head_in_multi(&mut self, class: Class, args: u32) -> Option<Route> {
+    fn head_in_multi(&mut self, class: Class, args: u32) -> Result<Route, GateShut> {
         let refusal = match class {
             Class::Auth | Class::Hello => Some(NOT_IN_MULTI),
             Class::Replication => Some(unsupported(self.intake.scanner.name())),
@@ -228,16 +239,14 @@ impl Session {
         };
         let ends = matches!(class, Class::Exec | Class::Discard) && args == 1;
         if refusal.is_none() && !ends {
-            return Some(Route::Held(class, args));
+            return Ok(Route::Held(class, args));
         }
-        if !self.admit() {
-            return None;
-        }
+        self.admit()?;
         if let Some(text) = refusal {
-            return Some(Route::Discard(Verdict::RefuseInMulti(text)));
+            return Ok(Route::Discard(Verdict::RefuseInMulti(text)));
         }
         if class == Class::Exec && self.intake.fails {
-            return Some(Route::Discard(Verdict::Touched));
+            return Ok(Route::Discard(Verdict::Touched));
         }
         self.use_up_one_shot(class);
         self.intake.fails = false;
@@ -245,7 +254,7 @@ impl Session {
         self.expect(if class == Class::Discard { Expected::Discard } else { Expected::Exec });
         self.intake.is_ordinary = self.is_ordinary();
         self.mark();
-        Some(Route::Forward)
+        Ok(Route::Forward)
     }
 
     pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
@@ -300,30 +309,30 @@ impl Session {
 
     /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
     /// in sees it.
-    pub(super) fn admit(&mut self) -> bool {
-        if self.intake.admitted == 0 && !self.enter() {
-            return false;
+    pub(super) fn admit(&mut self) -> Result<(), GateShut> {
+        if self.intake.admitted == 0 {
+            self.enter()?;
         }
         self.intake.admitted += 1;
-        true
+        Ok(())
     }
 
-    /// One pass more; false if the gate is shut, or if this session is to move first.
-    pub(super) fn enter(&mut self) -> bool {
+    /// One pass more, unless the gate is shut, or this session is to move first.
+    pub(super) fn enter(&mut self) -> Result<(), GateShut> {
         // A transaction that only this uplink can finish passes the shut gate, which waits for it.
         if self.intake.keeps_pass.is_some() {
             self.passes.add(1);
-        } else if !self.passes.enter() {
-            return false;
+        } else {
+            self.passes.enter()?;
         }
         if self.member.has_news() {
             self.read_news();
             if self.ending.is_some() || self.leaving {
                 self.passes.leave(self.passes.held().min(1));
-                return false;
+                return Err(GateShut);
             }
         }
-        true
+        Ok(())
     }
 
     /// The request that was admitted last needs nothing of the uplink.

@@ -261,7 +261,7 @@ pub fn refused() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::super::effect::Effect;
-    use super::super::expected::Confirmed;
+    use super::super::state::Confirmed;
     use super::*;
 
     fn text(script: Script) -> String {
@@ -331,7 +331,7 @@ mod tests {
         transaction.push(Some(b"*1\r\n$4\r\nPING\r\n"), Fate::Queued);
         let last = |aborted: bool| {
             let mut script = Script::default();
-            let ids = ClientIds::default();
+            let ids = ClientIds::new(1);
             let last = Finals {
                 ids: &ids,
                 at: At::Next,
