@@ -56,11 +56,11 @@ impl Session {
             ids,
             at,
             state: &self.state,
-            transaction: self.intake.transaction.as_deref(),
+            transaction: self.requested.transaction(),
             watches: !self.state.touched
                 && !self.cutover.as_ref().is_some_and(|cutover| cutover.watches_too_many),
             aborted: self.pending.is_aborted(),
-            one_shot: self.intake.one_shot,
+            one_shot: self.requested.one_shot(),
             redirect: redirect.and_then(|seen| match at {
                 At::Present => ids.present(seen),
                 At::Next => ids.next(seen),
@@ -190,7 +190,7 @@ impl Session {
                 Some(marker) if self.is_marked_by(marker) => {}
                 // Anything else would be queued. What comes before the answer to this is all that
                 // was published before the gate was shut.
-                _ if self.intake.transaction.is_some() => {
+                _ if self.requested.transaction().is_some() => {
                     self.pending.push_own(Expected::Asked(Question::Barrier));
                     self.to_uplink.push(&encode::request(["MULTI"]));
                 }
@@ -310,7 +310,7 @@ impl Session {
             listens,
             marker,
             redirected,
-            complete: self.intake.transaction.is_none(),
+            complete: self.requested.transaction().is_none(),
             permit: None,
         }));
     }
@@ -332,7 +332,7 @@ impl Session {
     pub(super) fn begin_queue(&mut self, permit: OwnedSemaphorePermit) {
         let has_next = self.standby.as_ref().is_some_and(|standby| !standby.is_refused());
         let Some(cutover) = self.cutover.as_mut().filter(|_| has_next) else { return };
-        if self.intake.transaction.is_some() {
+        if self.requested.transaction().is_some() {
             cutover.attempt.begin(self.peer);
             (cutover.permit, cutover.stage) = (Some(permit), Stage::Queue);
         }
@@ -376,7 +376,7 @@ impl Session {
             cutover.attempt.watch(watching);
             return Stage::Done;
         }
-        if self.intake.transaction.is_some() || listens_only {
+        if self.requested.transaction().is_some() || listens_only {
             return Stage::Done;
         }
         cutover.unwatched = true;
@@ -438,7 +438,7 @@ impl Session {
     /// The next EXEC must fail, if this is so.
     pub(super) fn touch(&mut self, touched: bool) {
         self.state.touched |= touched;
-        self.intake.fails |= touched;
+        self.requested.fails |= touched;
     }
 
     /// The old uplink stays.

@@ -10,8 +10,8 @@ use super::outbox::Outbox;
 use super::protocol::effect::Effect;
 use super::protocol::pending::View;
 use super::protocol::replay;
+use super::protocol::requested::Silence;
 use super::protocol::state::INVALIDATIONS;
-use super::route::Silence;
 use super::standby::{Standby, StandbyLink};
 use super::{Link, Session, poll_read};
 use crate::changeover::{Attempt, Awaits, GiveUp, NOT_TAKEN, Order, Prospect, Running, facets};
@@ -70,7 +70,8 @@ impl Session {
     fn would_be_let_in(&self) -> bool {
         let listen = &self.generation.listen;
         let login = &listen.config.login;
-        let is_known = login.is_none() || !self.intake.authenticated || self.let_in_by == *login;
+        let is_known =
+            login.is_none() || !self.requested.is_authenticated() || self.let_in_by == *login;
         is_known && listen.takes(&Shown::on(&self.client))
     }
 
@@ -79,7 +80,7 @@ impl Session {
             return None;
         }
         let (command, since, awaits) =
-            match (self.intake.keeps_pass, self.pending.oldest_admitted()) {
+            match (self.requested.pinned_since, self.pending.oldest_admitted()) {
                 (Some(since), _) => ("multi".to_owned(), since, Awaits::Exec),
                 (None, Some((name, Some(sent)))) => (name.text(), sent, Awaits::Reply),
                 (None, Some((name, None))) => match self.intake.arriving {
@@ -121,7 +122,7 @@ impl Session {
             connected: self.is_connected(),
             closed_for: self.uncarried().filter(|_| self.is_connected()),
             waits: self.pending.is_blocked() && !self.can_be_interrupted(),
-            unknown: self.intake.unknown,
+            unknown: self.requested.unknown,
         }
     }
 
@@ -143,13 +144,13 @@ impl Session {
         self.note_target();
         let state = &self.state;
         let bits = [
-            (self.intake.transaction.is_some(), facets::TRANSACTION),
+            (self.requested.transaction().is_some(), facets::TRANSACTION),
             (state.watching(), facets::WATCHING),
             (self.blocked.is_some() || self.intake.resumed.is_some(), facets::BLOCKED),
             (state.subscribed(), facets::SUBSCRIBED),
             (state.tracking().is_some(), facets::TRACKING),
             (state.monitor, facets::MONITOR),
-            (self.intake.silence == Silence::Always, facets::SILENT),
+            (self.requested.silence() == Silence::Always, facets::SILENT),
             (self.needs_cutover(), facets::CUTOVER),
             (state.touched, facets::TOUCHED),
             (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
@@ -169,7 +170,7 @@ impl Session {
         if self.intake.is_incomplete() && (self.intake.stalled || self.passes.held() == 0) {
             return Some("a long request of which only a part has come");
         }
-        if self.is_pinned() && self.intake.keeps_pass.is_none() {
+        if self.is_pinned() && self.requested.pinned_since.is_none() {
             return Some(TOO_LARGE);
         }
         if self.standby.as_ref().is_some_and(|next| next.is_refused()) {
@@ -203,7 +204,7 @@ impl Session {
             self.earlier = Some(Box::new((Instant::now(), before)));
         }
         if self.generation.listen.config.login.is_none() {
-            self.intake.authenticate(true);
+            self.authenticate(true);
         }
         self.set_taps();
         if !replaced || matches!(self.uplink, Link::Lost) {
@@ -357,7 +358,7 @@ impl Session {
         for (counter, is_one) in [
             (&outcome.moved, true),
             (&outcome.made_ready, matches!(self.uplink, Link::Live(_))),
-            (&outcome.transactions, self.intake.transaction.is_some()),
+            (&outcome.transactions, self.requested.transaction().is_some()),
             (&outcome.watched, watching && !state.touched),
             (&outcome.touched, state.touched),
             (&outcome.blocked, self.is_interrupted()),

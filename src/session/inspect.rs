@@ -10,8 +10,9 @@ use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::pending::Audience;
 use super::protocol::queue::Awaited;
 use super::protocol::replay::OneShot;
+use super::protocol::requested::Silence;
 use super::protocol::transaction::Fate;
-use super::route::{NOT_YOURS, NotYet, OK, Silence, TOO_LONG, Verdict};
+use super::route::{NOT_YOURS, NotYet, OK, TOO_LONG, Verdict};
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
 use crate::command::{self, Brought, Channel, Class, Timeout, words};
@@ -24,13 +25,15 @@ impl Session {
     /// A request whose arguments matter is complete.
     pub(super) fn inspect(&mut self, class: Class, frame: &[u8]) -> Result<(), NotYet> {
         let args: Vec<&[u8]> = Args::new(frame).collect();
-        self.intake.unknown |= class == Class::Client
+        self.requested.unknown |= class == Class::Client
             && args
                 .get(1)
                 .is_some_and(|it| self.generation.uplink.commands.is_unknown_of_client(it));
         let taken: Result<(), GateShut> = match class {
             Class::Reset if args.len() == 1 => self.reset(frame),
-            _ if self.intake.transaction.is_some() => self.inspect_in_multi(class, frame, &args),
+            _ if self.requested.transaction().is_some() => {
+                self.inspect_in_multi(class, frame, &args)
+            }
             // What is answered here depends on what is outstanding, as on a subscription.
             Class::Auth | Class::Hello if self.pending.may_change_the_state() => {
                 self.intake.awaits_reply = true;
@@ -60,7 +63,6 @@ impl Session {
             }
             _ => self.forward(frame, Expected::of(class, &args, false)),
         };
-        self.intake.is_ordinary = self.is_ordinary();
         Ok(taken?)
     }
 
@@ -114,7 +116,7 @@ impl Session {
 
     /// Remembers what a request in a transaction means; false if that is too much.
     fn note_queued(&mut self, awaited: &Expected) -> bool {
-        let Some(transaction) = &mut self.intake.transaction else { return true };
+        let Some(transaction) = self.requested.transaction_mut() else { return true };
         if let Expected::Effect(effect) = awaited
             && let Effect::Select(db) = **effect
         {
@@ -151,7 +153,7 @@ impl Session {
         let args: Vec<&[u8]> = Args::new(frame).collect();
         let new_entries = !blocking::new_entries(&args).is_empty();
         // A request of the proxy's own ahead of it would use that up.
-        let alone = self.intake.one_shot.is_some() && new_entries;
+        let alone = self.requested.one_shot().is_some() && new_entries;
         self.use_up_one_shot(Class::Plain);
         let now = Instant::now();
         let resumed = self.intake.resumed.take();
@@ -248,7 +250,7 @@ impl Session {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
             Err(text) => self.refuse_login(text),
-            Ok(hello) if !hello.authenticated && !self.intake.authenticated => {
+            Ok(hello) if !hello.authenticated && !self.requested.is_authenticated() => {
                 self.answer(encode::error(auth::NOAUTH));
             }
             Ok(hello) => {
@@ -306,11 +308,6 @@ impl Session {
     /// RESET has logged the uplink connection out, and the client too.
     pub(super) fn was_reset(&mut self) {
         self.forget_mark();
-        self.intake.fails = false;
-        self.intake.transaction = None;
-        self.intake.one_shot = None;
-        self.intake.silence = Silence::No;
-        self.intake.unknown = false;
         let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
             self.to_uplink.push(&auth);
@@ -320,8 +317,9 @@ impl Session {
             self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
             self.pending.push_own(Expected::Asked(Question::Flags));
         }
-        self.intake.authenticate(generation.listen.config.login.is_none());
-        self.intake.is_ordinary = self.is_ordinary();
+        let authenticated = generation.listen.config.login.is_none();
+        self.requested.reset(authenticated);
+        self.intake.set_limits(authenticated);
         self.mark();
     }
 
@@ -341,7 +339,8 @@ impl Session {
         if let [_, caching, on] = args
             && caching.eq_ignore_ascii_case(b"CACHING")
         {
-            self.intake.one_shot = Some(OneShot::Caching(on.eq_ignore_ascii_case(b"YES")));
+            let yes = on.eq_ignore_ascii_case(b"YES");
+            self.requested.set_one_shot(Some(OneShot::Caching(yes)));
             self.expect(Expected::Caching);
         } else {
             let replaced = !self.shared.ids.are_the_uplinks();
@@ -357,19 +356,21 @@ impl Session {
     /// Whether the client may have the silence that it asked for.
     pub(super) fn learn_silence(&mut self, mode: Mode, reply: &[u8]) {
         if reply.starts_with(b"-") {
-            return match self.intake.silence {
+            return match self.requested.silence() {
                 Silence::No => self.send_local(reply),
-                Silence::Next => self.set_silence(Silence::No),
+                Silence::Next => self.requested.set_silence(Silence::No),
                 Silence::Always => {}
             };
         }
-        match (mode, self.intake.silence) {
+        match (mode, self.requested.silence()) {
             (Mode::On, _) => {
-                self.set_silence(Silence::No);
+                self.requested.set_silence(Silence::No);
                 self.send_local(OK);
             }
-            (Mode::Off, _) | (Mode::Skip, Silence::Always) => self.set_silence(Silence::Always),
-            (Mode::Skip, Silence::No | Silence::Next) => self.set_silence(Silence::Next),
+            (Mode::Off, _) | (Mode::Skip, Silence::Always) => {
+                self.requested.set_silence(Silence::Always)
+            }
+            (Mode::Skip, Silence::No | Silence::Next) => self.requested.set_silence(Silence::Next),
         }
         self.mark();
     }

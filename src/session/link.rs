@@ -116,7 +116,7 @@ impl Session {
 
     fn all_sent(&mut self) {
         self.pending.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
-        if self.intake.keeps_pass.is_some() {
+        if self.requested.pinned_since.is_some() {
             self.unpin();
         }
     }

@@ -56,6 +56,7 @@ use self::outbox::Outbox;
 use self::patience::Dispensable;
 use self::protocol::frame_filter::FrameFilter;
 use self::protocol::pending::{Pending, View};
+use self::protocol::requested::Requested;
 use self::protocol::state::State;
 use self::requests::Intake;
 use self::standby::Standby;
@@ -230,6 +231,7 @@ struct Session {
     /// When the present input was read.
     arrived: Instant,
     intake: Intake,
+    requested: Requested,
     pending: Pending,
     state: State,
     /// A command that waits for data.
@@ -275,12 +277,14 @@ impl Session {
     ) -> Self {
         let recorder = shared.metrics.recorder(shard);
         recorder.opened.add(1);
+        let authenticated = generation.listen.config.login.is_none();
         let mut session = Session {
             peer,
             client,
             uplink: Link::Absent,
             passes: shared.gate.passes(shard),
-            intake: Intake::new(generation.listen.config.login.is_none()),
+            intake: Intake::new(authenticated),
+            requested: Requested::new(authenticated),
             generation,
             let_in_by: None,
             earlier: None,
@@ -401,7 +405,7 @@ impl Session {
     fn forget_owed(&mut self) {
         self.pending.clear();
         self.blocked = None;
-        self.intake.keeps_pass = None;
+        self.requested.pinned_since = None;
         self.passes.leave(self.passes.held());
     }
 

@@ -67,9 +67,14 @@ impl Dispensable {
 }
 
 impl Session {
+    pub(super) fn authenticate(&mut self, authenticated: bool) {
+        self.requested.set_authenticated(authenticated);
+        self.intake.set_limits(authenticated);
+    }
+
     /// The client is a stranger no more; nobody may take its place once it knows that.
     pub(super) fn logged_in(&mut self) {
-        self.intake.authenticate(true);
+        self.authenticate(true);
         self.stranger = None;
     }
 
@@ -138,7 +143,7 @@ impl Session {
 
     /// The client has sent nothing for a while, in a transaction that only this uplink can finish.
     fn stall_transaction(&mut self) {
-        if self.intake.keeps_pass.take().is_some() {
+        if self.requested.pinned_since.take().is_some() {
             self.passes.leave(1);
         }
     }
@@ -160,7 +165,7 @@ impl Session {
         {
             return self.lose_client(io::ErrorKind::ConnectionAborted.into());
         }
-        if self.intake.keeps_pass.is_some()
+        if self.requested.pinned_since.is_some()
             && self.pending.is_empty()
             && !self.intake.is_incomplete()
             && self.poll_timer(self.arrived + STALLED, cx).is_ready()

@@ -7,7 +7,8 @@ use super::close::Reason;
 use super::protocol::expected::{Reply, Settled, Unblocking, is_published};
 use super::protocol::frame_filter::{Meaning, Seen};
 use super::protocol::pending::{Outcome, Timing, View};
-use super::route::{RESET, Silence};
+use super::protocol::requested::Silence;
+use super::route::RESET;
 use super::{Link, Session, poll_read, yield_turn};
 use crate::metrics::Recorder;
 use crate::resp::encode;
@@ -118,7 +119,7 @@ impl Session {
             self.leave(answered.requests);
             self.pending.trim();
         }
-        if self.intake.keeps_pass.is_some() {
+        if self.requested.pinned_since.is_some() {
             self.unpin();
         }
         let sent = self.to_client.send(&mut self.client, cx, tail);
@@ -144,8 +145,8 @@ impl Session {
 
     /// A transaction that was too large to be carried is over.
     pub(super) fn unpin(&mut self) {
-        if self.pending.is_empty() && self.intake.transaction.is_none() {
-            self.intake.keeps_pass = None;
+        if self.pending.is_empty() && self.requested.transaction().is_none() {
+            self.requested.pinned_since = None;
             self.passes.leave(1);
         }
     }
@@ -240,7 +241,7 @@ impl Session {
 
     fn view_of(&self, kind: u8) -> View {
         // A monitor's lines do not come in spite of CLIENT REPLY OFF.
-        if kind == b'+' && self.state.monitor && self.intake.silence == Silence::Always {
+        if kind == b'+' && self.state.monitor && self.requested.silence() == Silence::Always {
             return View::Undecided;
         }
         self.pending.view(kind, &self.state)
@@ -353,8 +354,8 @@ impl Session {
                             // It is in flight no more, and not answered either.
                             over = 0;
                             self.passes.leave(1);
-                            if !heard && self.intake.silence == Silence::No {
-                                self.set_silence(Silence::Next);
+                            if !heard && self.requested.silence() == Silence::No {
+                                self.requested.set_silence(Silence::Next);
                             }
                             self.interrupted(*blocked);
                             self.dismissed = why == Unblocking::RoleChange;
@@ -370,12 +371,12 @@ impl Session {
                 let reply = self.shared.ids.reply(place, &kept);
                 say(self, &reply);
             }
-            Settled::Unwatched => self.intake.fails = false,
-            Settled::NotCaching => self.intake.one_shot = None,
+            Settled::Unwatched => self.requested.fails = false,
+            Settled::NotCaching => self.requested.set_one_shot(None),
             Settled::Surprise => self.reconsider_transaction(),
             Settled::Reset => {
                 // It ends the silence that it was sent in, but not that of the next request alone.
-                if self.intake.silence == Silence::Always {
+                if self.requested.silence() == Silence::Always {
                     self.send_local(RESET);
                 }
                 self.was_reset();

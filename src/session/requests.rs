@@ -8,9 +8,8 @@ use std::time::Instant;
 use super::close::Reason;
 use super::parking::{Parked, Resumed, Waits};
 use super::patience::{Arriving, STRANGERS_PACE};
-use super::protocol::replay::OneShot;
 use super::protocol::transaction::Transaction;
-use super::route::{NotYet, Route, Silence};
+use super::route::{NotYet, Route};
 use super::tap::Secrecy;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
 use crate::command::{Brought, Class};
@@ -38,7 +37,6 @@ pub(super) struct Intake {
     pub(super) resumed: Option<Box<Resumed>>,
     /// Nothing more is taken in before all is answered.
     pub(super) awaits_reply: bool,
-    pub(super) authenticated: bool,
     /// What of the present request is for the log.
     pub(super) secrecy: Secrecy,
     /// Something was read.
@@ -55,21 +53,6 @@ pub(super) struct Intake {
     pub(super) failed_logins: u32,
     /// The pass of a request that goes up as it comes was given back, for its client sends no more.
     pub(super) stalled: bool,
-    /// After MULTI: what was queued.
-    pub(super) transaction: Option<Box<Transaction>>,
-    /// The next request is to be treated in a way of its own.
-    pub(super) one_shot: Option<OneShot>,
-    /// A watched key was touched before a handover: the next EXEC must fail. Other than in the
-    /// state, it is over when that is sent.
-    pub(super) fails: bool,
-    pub(super) silence: Silence,
-    /// Nothing of the above keeps a plain request from just being counted.
-    pub(super) is_ordinary: bool,
-    /// Since when one pass more is held, for a transaction that is too large to be carried.
-    pub(super) keeps_pass: Option<Instant>,
-    /// A command was used that the uplink says has to do with the connection, and that is not known
-    /// here: what it changed cannot be carried.
-    pub(super) unknown: bool,
     /// Requests admitted from the present input.
     pub(super) admitted: u32,
 }
@@ -93,7 +76,6 @@ impl Intake {
             parked: None,
             resumed: None,
             awaits_reply: false,
-            authenticated,
             secrecy: Secrecy::All,
             begun: false,
             arriving: None,
@@ -102,13 +84,6 @@ impl Intake {
             late_reply: None,
             failed_logins: 0,
             stalled: false,
-            transaction: None,
-            one_shot: None,
-            fails: false,
-            silence: Silence::No,
-            is_ordinary: authenticated,
-            keeps_pass: None,
-            unknown: false,
             admitted: 0,
         }
     }
@@ -142,20 +117,13 @@ impl Intake {
         Args::new(&self.held).nth(1).is_some_and(like)
     }
 
-    /// How much of the present request may be held.
-    fn room(&self) -> usize {
-        self.transaction.as_ref().map_or(0, |transaction| transaction.room()).max(MAX_HELD)
-    }
-
     /// The request that is held brings a script that has not come yet.
     fn awaits_script(&self, class: Class) -> bool {
         Brought::by(class, Args::new(&self.held)) == Some(Brought::Coming)
     }
 
-    pub(super) fn authenticate(&mut self, authenticated: bool) {
-        self.authenticated = authenticated;
+    pub(super) fn set_limits(&mut self, authenticated: bool) {
         self.scanner.set_limits(limits(authenticated));
-        self.is_ordinary = false;
     }
 }
 
@@ -197,7 +165,7 @@ impl Session {
                 continue;
             }
             let Some(most) = self.turn_up.read() else { return yield_turn(cx) };
-            let most = if self.intake.authenticated { most } else { STRANGERS_READ };
+            let most = if self.requested.is_authenticated() { most } else { STRANGERS_READ };
             match poll_read(&mut self.client, cx, &mut scratch[..most]) {
                 Poll::Pending => {
                     self.intake.is_dry = true;
@@ -210,7 +178,7 @@ impl Session {
                     if self.turn_up.matters(read) {
                         self.turn_up.took(self.arrived.elapsed());
                     }
-                    if !self.intake.authenticated {
+                    if !self.requested.is_authenticated() {
                         self.slow_down(STRANGERS_PACE);
                     }
                 }
@@ -401,7 +369,7 @@ impl Session {
                     held.extend_from_slice(&input[start..pos]);
                 }
                 let frame = if is_whole { &input[start..pos] } else { &held };
-                if class == Class::CallScript && self.intake.authenticated {
+                if class == Class::CallScript && self.requested.is_authenticated() {
                     self.note_call(frame);
                 }
                 self.unsubscribe_late();
@@ -490,12 +458,17 @@ impl Session {
         self.intake.held.extend_from_slice(input);
     }
 
+    /// How much of the present request may be held.
+    fn room(&self) -> usize {
+        self.requested.transaction().map_or(0, Transaction::room).max(MAX_HELD)
+    }
+
     /// A request that is too long to be held goes up from now on as it comes, unless the gate is shut.
     fn stream_long(&mut self) {
         let Route::Held(class, args) = self.intake.route else { return };
         // What is announced need not come: the uplink may refuse it at once.
         let announced = self.intake.held.len() as u64 + self.intake.scanner.bulk_left();
-        if announced <= self.intake.room() as u64 || self.intake.scanner.undecided() {
+        if announced <= self.room() as u64 || self.intake.scanner.undecided() {
             return;
         }
         if self.intake.awaits_script(class) && self.has_room_for_script(announced) {
@@ -547,17 +520,9 @@ impl Session {
     #[inline]
     fn is_fast(&self) -> bool {
         self.intake.admitted > 0
-            && self.intake.is_ordinary
+            && self.requested.is_ordinary()
             && self.intake.held.is_empty()
             && self.taps.is_none()
-    }
-
-    /// Plain requests change nothing, and nothing is to be done for them.
-    pub(super) fn is_ordinary(&self) -> bool {
-        self.intake.authenticated
-            && self.intake.silence == Silence::No
-            && self.intake.transaction.is_none()
-            && self.intake.one_shot.is_none()
     }
 
     /// An inline command goes up as an array, so that the uplink sees the words that were seen

@@ -8,6 +8,7 @@ use super::protocol::expected::{Expected, Names, Question};
 use super::protocol::fieldsets::Change;
 use super::protocol::pending::Audience;
 use super::protocol::replay::{self, OneShot};
+use super::protocol::requested::Silence;
 use super::protocol::transaction::{Fate, Transaction};
 use super::tap::Secrecy;
 use crate::changeover::Marker;
@@ -68,17 +69,6 @@ pub(super) enum Verdict {
     Http,
 }
 
-/// What the client asked for with CLIENT REPLY. The uplink answers all the same: so it is known what
-/// became of each request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
-    No,
-    /// No reply to the next request.
-    Next,
-    /// No replies.
-    Always,
-}
-
 /// The commands of [`Class::Replication`].
 fn unsupported(name: &[u8]) -> &'static str {
     match name {
@@ -99,8 +89,8 @@ impl Session {
         if let Some(route) = self.answered_here(class, args) {
             return Ok(route);
         }
-        self.intake.unknown |= matches!(class, Class::Unknown { .. });
-        if self.intake.transaction.is_some() {
+        self.requested.unknown |= matches!(class, Class::Unknown { .. });
+        if self.requested.transaction().is_some() {
             return self.head_in_multi(class, args);
         }
         let awaited = match class {
@@ -140,36 +130,35 @@ impl Session {
         match awaited {
             Expected::Multi => {
                 self.unsubscribe_mark();
-                self.intake.transaction = Some(Box::default());
+                self.requested.set_transaction(Some(Box::default()));
                 self.mark();
             }
-            _ if class == Class::Asking => self.intake.one_shot = Some(OneShot::Asking),
-            _ if class == Class::Unwatch => self.intake.fails = false,
+            _ if class == Class::Asking => self.requested.set_one_shot(Some(OneShot::Asking)),
+            _ if class == Class::Unwatch => self.requested.fails = false,
             _ => {}
         }
         self.expect(awaited);
-        self.intake.is_ordinary = self.is_ordinary();
         Ok(Route::Forward)
     }
 
     /// What becomes of a request of which the uplink hears nothing, whatever the connection's state is.
     fn answered_here(&mut self, class: Class, args: u32) -> Option<Route> {
-        let intake = &mut self.intake;
-        intake.secrecy = match class {
+        let authenticated = self.requested.is_authenticated();
+        self.intake.secrecy = match class {
             Class::Auth | Class::Hello | Class::Secret => Secrecy::Arguments,
             // Perhaps a password where a command should be.
-            _ if !intake.authenticated => Secrecy::All,
+            _ if !authenticated => Secrecy::All,
             _ => Secrecy::None,
         };
         let verdict = match class {
             Class::Http => Verdict::Http,
             Class::Quit => Verdict::Quit,
-            Class::Auth | Class::Hello if !intake.authenticated => {
+            Class::Auth | Class::Hello if !authenticated => {
                 return Some(Route::Held(class, args));
             }
-            _ if !intake.authenticated => Verdict::Refuse(auth::NOAUTH),
-            Class::Replication if intake.transaction.is_none() => {
-                Verdict::Refuse(unsupported(intake.scanner.name()))
+            _ if !authenticated => Verdict::Refuse(auth::NOAUTH),
+            Class::Replication if self.requested.transaction().is_none() => {
+                Verdict::Refuse(unsupported(self.intake.scanner.name()))
             }
             _ => return None,
         };
@@ -184,7 +173,7 @@ impl Session {
                 route => route,
             });
         }
-        let in_multi = self.intake.transaction.is_some();
+        let in_multi = self.requested.transaction().is_some();
         let refusal = match class {
             Class::Auth | Class::Hello if in_multi => Some(NOT_IN_MULTI),
             Class::Auth | Class::Hello | Class::Client => Some(TOO_LONG),
@@ -226,7 +215,6 @@ impl Session {
         };
         self.use_up_one_shot(class);
         self.expect(awaited);
-        self.intake.is_ordinary = self.is_ordinary();
         Ok(Route::Stream)
     }
 
@@ -245,20 +233,19 @@ impl Session {
         if let Some(text) = refusal {
             return Ok(Route::Discard(Verdict::RefuseInMulti(text)));
         }
-        if class == Class::Exec && self.intake.fails {
+        if class == Class::Exec && self.requested.fails {
             return Ok(Route::Discard(Verdict::Touched));
         }
         self.use_up_one_shot(class);
-        self.intake.fails = false;
-        self.intake.transaction = None;
+        self.requested.fails = false;
+        self.requested.set_transaction(None);
         self.expect(if class == Class::Discard { Expected::Discard } else { Expected::Exec });
-        self.intake.is_ordinary = self.is_ordinary();
         self.mark();
         Ok(Route::Forward)
     }
 
     pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
-        let Some(transaction) = &mut self.intake.transaction else { return };
+        let Some(transaction) = self.requested.transaction_mut() else { return };
         push(transaction);
         if transaction.pinned {
             self.keep_pass();
@@ -267,9 +254,9 @@ impl Session {
 
     /// Until a transaction that cannot be carried is executed, it is in flight.
     fn keep_pass(&mut self) {
-        if self.intake.keeps_pass.is_none() {
+        if self.requested.pinned_since.is_none() {
             self.passes.add(1);
-            self.intake.keeps_pass = Some(self.arrived);
+            self.requested.pinned_since = Some(self.arrived);
         }
     }
 
@@ -280,30 +267,30 @@ impl Session {
             // The reply to that tells.
             return;
         }
-        let before = self.intake.transaction.take();
-        self.intake.transaction = self.pending.will_be_queued().map(|count| match before {
+        let before = self.requested.set_transaction(None);
+        let open = self.pending.will_be_queued().map(|count| match before {
             Some(before) => before.since(count),
             None => Transaction::unknown(),
         });
+        self.requested.set_transaction(open);
         if self.is_pinned() {
             self.keep_pass();
         }
-        self.intake.is_ordinary = self.is_ordinary();
         self.mark();
     }
 
     /// The transaction can only be finished by the uplink that it was begun on. Of one that will be
     /// aborted, no more need be known.
     pub(super) fn is_pinned(&self) -> bool {
-        let transaction = self.intake.transaction.as_ref();
+        let transaction = self.requested.transaction();
         transaction.is_some_and(|transaction| transaction.pinned) && !self.pending.is_aborted()
     }
 
     /// What the next request alone was to have is over with it, or with its transaction.
     pub(super) fn use_up_one_shot(&mut self, class: Class) {
         let kept = matches!(class, Class::Client | Class::Asking | Class::Multi);
-        if self.intake.one_shot.is_some() && !kept {
-            self.intake.one_shot = None;
+        if self.requested.one_shot().is_some() && !kept {
+            self.requested.set_one_shot(None);
         }
     }
 
@@ -320,7 +307,7 @@ impl Session {
     /// One pass more, unless the gate is shut, or this session is to move first.
     pub(super) fn enter(&mut self) -> Result<(), GateShut> {
         // A transaction that only this uplink can finish passes the shut gate, which waits for it.
-        if self.intake.keeps_pass.is_some() {
+        if self.requested.pinned_since.is_some() {
             self.passes.add(1);
         } else {
             self.passes.enter()?;
@@ -353,19 +340,14 @@ impl Session {
     /// Whether the client hears the answer to a request; used up by asking, where that is so for one
     /// request only.
     pub(super) fn take_audience(&mut self) -> Audience {
-        match self.intake.silence {
+        match self.requested.silence() {
             Silence::No => Audience::Client,
             Silence::Always => Audience::Nobody,
             Silence::Next => {
-                self.set_silence(Silence::No);
+                self.requested.set_silence(Silence::No);
                 Audience::Nobody
             }
         }
-    }
-
-    pub(super) fn set_silence(&mut self, silence: Silence) {
-        self.intake.silence = silence;
-        self.intake.is_ordinary = self.is_ordinary();
     }
 
     /// The proxy's own reply, which keeps its place behind those owed by the uplink.
@@ -390,14 +372,13 @@ impl Session {
                 self.to_uplink.push(&refused);
             }
             Verdict::Touched => {
-                self.intake.transaction = None;
-                self.intake.fails = false;
+                self.requested.set_transaction(None);
+                self.requested.fails = false;
                 // Whoever may EXEC may not be allowed to DISCARD.
                 self.pending.push_own(Expected::Asked(Question::Barrier));
                 self.to_uplink.push(&replay::refused());
                 self.expect(Expected::Touched);
                 self.to_uplink.push(&encode::request(["EXEC"]));
-                self.intake.is_ordinary = self.is_ordinary();
                 self.mark();
             }
             Verdict::Refused => {}

@@ -146,7 +146,7 @@ impl Session {
     /// Nothing that the client has sent can be shifted or counted wrongly by it.
     fn may_subscribe_mark(&self) -> bool {
         self.pending.is_empty()
-            && self.intake.transaction.is_none()
+            && self.requested.transaction().is_none()
             && !self.intake.is_incomplete()
             && self.shards() == 0
     }
@@ -165,7 +165,7 @@ impl Session {
 
     /// Ends that. Not in the middle of a request, nor in a transaction, where it would be queued.
     pub(super) fn unsubscribe_mark(&mut self) {
-        let free = self.intake.transaction.is_none() && !self.intake.is_incomplete();
+        let free = self.requested.transaction().is_none() && !self.intake.is_incomplete();
         let Some(marker) = self.marker.take_if(|_| free) else { return };
         let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
         self.to_uplink.push(&marker.unsubscribe());

@@ -2,6 +2,7 @@
 //!
 //! - `state`: what the connection carries; `effect`: what a request changes of that
 //! - `tracking`, `fieldsets`: of that, what CLIENT TRACKING and HIMPORT ask for
+//! - `requested`: what the client has asked for, ahead of the replies
 //! - `transaction`: what the client has sent since MULTI; `queue`: what the server has queued
 //! - `pending`: the replies that are owed, in order; `expected`: what the next one means
 //! - `replay`: what a fresh uplink must be told
@@ -16,6 +17,7 @@ pub mod frame_filter;
 pub mod pending;
 pub mod queue;
 pub mod replay;
+pub mod requested;
 pub mod state;
 pub mod tracking;
 pub mod transaction;
