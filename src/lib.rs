@@ -18,12 +18,13 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`].
+//! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
 pub mod changeover;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod controller;

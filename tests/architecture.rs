@@ -64,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "session",
         &[
             "changeover",
+            "clock",
             "command",
             "config",
             "gate",
@@ -102,6 +103,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dial", &["config", "transport"]),
     ("tls", &["config"]),
     ("transport", &[]),
+    ("clock", &[]),
     ("gate", &[]),
     ("limits", &[]),
     ("metrics", &[]),

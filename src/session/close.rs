@@ -11,6 +11,10 @@ use crate::resp::{encode, reply, request};
 use crate::transport::Peer;
 use crate::uplink;
 
+/// How long a client may take to read its last replies; and how long one that will send no more is
+/// kept while nothing comes for it.
+pub(super) const LAST_REPLIES: Duration = Duration::from_secs(5);
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Reason {

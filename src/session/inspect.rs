@@ -1,20 +1,19 @@
 //! Requests whose arguments matter: they were held until their end.
 
-use std::time::Instant;
-
 use super::Session;
-use super::blocking::{self, Blocked};
+use super::blocking::Sending;
+use super::intake::{NotYet, Verdict};
 use super::protocol::auth;
 use super::protocol::effect::Effect;
 use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::pending::Audience;
 use super::protocol::queue::Awaited;
 use super::protocol::replay::OneShot;
-use super::protocol::requested::Silence;
 use super::protocol::transaction::Fate;
-use super::route::{NOT_YOURS, NotYet, OK, TOO_LONG, Verdict};
+use super::route::{NOT_YOURS, OK, TOO_LONG};
 use crate::changeover::Marker;
 use crate::changeover::client_ids::{self as ids, At};
+use crate::clock;
 use crate::command::{self, Brought, Channel, Class, Timeout, words};
 use crate::gate::GateShut;
 use crate::resp::{Args, encode};
@@ -82,7 +81,7 @@ impl Session {
         if let Some(awaited) = awaited {
             self.push_queued(|transaction| transaction.push(Some(frame), Fate::Refused));
             self.expect(awaited);
-            self.to_uplink.push(frame);
+            self.link.out.push(frame);
             return Ok(());
         }
         let awaited = Expected::of(class, args, true);
@@ -108,8 +107,8 @@ impl Session {
         }));
         match self.shared.ids.request(At::Present, if class == Class::Client { args } else { &[] })
         {
-            Some(request) => self.to_uplink.push(&request),
-            None => self.to_uplink.push(frame),
+            Some(request) => self.link.out.push(&request),
+            None => self.link.out.push(frame),
         }
         Ok(())
     }
@@ -129,7 +128,7 @@ impl Session {
         self.admit()?;
         self.use_up_one_shot(Class::Plain);
         self.expect(awaited);
-        self.to_uplink.push(frame);
+        self.link.out.push(frame);
         Ok(())
     }
 
@@ -150,46 +149,28 @@ impl Session {
     /// so it can be interrupted, and asked again elsewhere, and what comes after it stays behind.
     fn block(&mut self, frame: &[u8], timeout: Timeout) -> Result<(), GateShut> {
         self.admit()?;
-        let args: Vec<&[u8]> = Args::new(frame).collect();
-        let new_entries = !blocking::new_entries(&args).is_empty();
-        // A request of the proxy's own ahead of it would use that up.
-        let alone = self.requested.one_shot().is_some() && new_entries;
+        let one_shot = self.requested.one_shot().is_some();
         self.use_up_one_shot(Class::Plain);
-        let now = Instant::now();
-        let resumed = self.intake.resumed.take();
-        let left = resumed.as_ref().and_then(|resumed| resumed.until);
-        let shortened = left.map(|until| {
-            blocking::with_time_left(frame, timeout, until.saturating_duration_since(now))
-        });
-        let frame = match &shortened {
-            None => frame,
-            Some(Some(shortened)) => shortened,
-            Some(None) => {
+        match self.blocking.send(frame, timeout, one_shot, clock::now()) {
+            Sending::Waits(streams) => {
+                for (at, stream) in streams {
+                    self.pending.push_own(Expected::Asked(Question::Position(at)));
+                    self.link.out.push(&encode::request([b"XINFO", &b"STREAM"[..], &stream]));
+                }
+                self.expect(Expected::Blocking);
+                self.link.out.push(self.blocking.frame());
+                self.publish_facets();
+            }
+            Sending::Stays(frame) => {
+                self.expect(Expected::Waiting);
+                self.link.out.push(&frame);
+            }
+            Sending::TimedOut => {
                 // It was admitted, and is over.
                 self.take_back_admitted();
                 self.answer(self.timed_out().to_vec());
-                return Ok(());
             }
-        };
-        let waits = Blocked::new(frame, timeout, now).filter(|_| !alone);
-        let Some(mut blocked) = waits else {
-            self.expect(Expected::Waiting);
-            self.to_uplink.push(frame);
-            return Ok(());
-        };
-        if let Some(resumed) = resumed {
-            // The time between does not count.
-            blocked.since = resumed.since + (now - resumed.interrupted);
         }
-        let args: Vec<&[u8]> = Args::new(frame).collect();
-        for (at, stream) in blocking::new_entries(&args) {
-            self.pending.push_own(Expected::Asked(Question::Position(at)));
-            self.to_uplink.push(&encode::request([b"XINFO", &b"STREAM"[..], stream]));
-        }
-        self.expect(Expected::Blocking);
-        self.to_uplink.push(frame);
-        self.blocked = Some(Box::new(blocked));
-        self.mark();
         Ok(())
     }
 
@@ -207,7 +188,7 @@ impl Session {
         }
         self.use_up_one_shot(class);
         self.expect(Expected::of(class, args, false));
-        self.to_uplink.push(frame);
+        self.link.out.push(frame);
         Ok(())
     }
 
@@ -259,7 +240,7 @@ impl Session {
                 self.use_up_one_shot(Class::Hello);
                 let awaited = self.with_ids(args, Expected::Hello(hello.name));
                 self.expect(awaited);
-                self.to_uplink.push(&hello.request);
+                self.link.out.push(&hello.request);
                 if hello.authenticated {
                     self.let_in();
                 }
@@ -271,7 +252,7 @@ impl Session {
     /// The client has shown the password that is in force.
     fn let_in(&mut self) {
         self.logged_in();
-        self.let_in_by.clone_from(&self.generation.listen.config.login);
+        self.login.by.clone_from(&self.generation.listen.config.login);
     }
 
     /// After a switch, ids are not those of the uplink any more.
@@ -288,21 +269,8 @@ impl Session {
         self.admit()?;
         self.expect(Expected::Reset);
         self.intake.awaits_reply = true;
-        self.to_uplink.push(frame);
+        self.link.out.push(frame);
         Ok(())
-    }
-
-    /// Some versions keep these flags through RESET.
-    pub(super) fn learn_flags(&mut self, info: &[u8]) {
-        let flags = info.split(|byte| byte.is_ascii_whitespace());
-        let flags =
-            flags.filter_map(|word| word.strip_prefix(b"flags=")).next().unwrap_or_default();
-        for (flag, effect) in [(b'e', Effect::NoEvict(true)), (b'T', Effect::NoTouch(true))] {
-            if flags.contains(&flag) {
-                self.state.apply(effect);
-            }
-        }
-        self.mark();
     }
 
     /// RESET has logged the uplink connection out, and the client too.
@@ -310,17 +278,17 @@ impl Session {
         self.forget_mark();
         let generation = self.generation.clone();
         if let Some(auth) = generation.uplink.auth() {
-            self.to_uplink.push(&auth);
+            self.link.out.push(&auth);
             self.pending.push_own(Expected::Own);
         }
         if self.state.take_kept_flags() {
-            self.to_uplink.push(&encode::request(["CLIENT", "INFO"]));
+            self.link.out.push(&encode::request(["CLIENT", "INFO"]));
             self.pending.push_own(Expected::Asked(Question::Flags));
         }
         let authenticated = generation.listen.config.login.is_none();
         self.requested.reset(authenticated);
         self.intake.set_limits(authenticated);
-        self.mark();
+        self.publish_facets();
     }
 
     fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> Result<(), GateShut> {
@@ -332,7 +300,7 @@ impl Session {
                 b"client",
                 Audience::Client,
             );
-            self.to_uplink.push(&encode::request(["CLIENT", "REPLY", "ON"]));
+            self.link.out.push(&encode::request(["CLIENT", "REPLY", "ON"]));
             self.intake.awaits_reply = true;
             return Ok(());
         }
@@ -347,32 +315,10 @@ impl Session {
             self.expect(Expected::of(Class::Client, args, replaced));
         }
         match self.shared.ids.request(At::Present, args) {
-            Some(request) => self.to_uplink.push(&request),
-            None => self.to_uplink.push(frame),
+            Some(request) => self.link.out.push(&request),
+            None => self.link.out.push(frame),
         }
         Ok(())
-    }
-
-    /// Whether the client may have the silence that it asked for.
-    pub(super) fn learn_silence(&mut self, mode: Mode, reply: &[u8]) {
-        if reply.starts_with(b"-") {
-            return match self.requested.silence() {
-                Silence::No => self.send_local(reply),
-                Silence::Next => self.requested.set_silence(Silence::No),
-                Silence::Always => {}
-            };
-        }
-        match (mode, self.requested.silence()) {
-            (Mode::On, _) => {
-                self.requested.set_silence(Silence::No);
-                self.send_local(OK);
-            }
-            (Mode::Off, _) | (Mode::Skip, Silence::Always) => {
-                self.requested.set_silence(Silence::Always)
-            }
-            (Mode::Skip, Silence::No | Silence::Next) => self.requested.set_silence(Silence::Next),
-        }
-        self.mark();
     }
 }
 

@@ -1,123 +1,88 @@
-//! The connection to the uplink: dialled, written to, lost.
+//! The connection to the uplink: whether there is one, and what waits to be written to it.
 
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::pin::Pin;
 
-use super::close::Reason;
-use super::protocol::expected::{Expected, Question};
-use super::{Link, Session};
-use crate::resp::encode;
-use crate::uplink::{Fresh, Id};
+use super::outbox::Outbox;
+use crate::gate::Waiting;
+use crate::transport::Stream;
+use crate::uplink::{self, Fresh, Script};
 
-impl Session {
-    /// True when the uplink has just become usable.
-    pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
-        let Link::Dialling(dial) = &mut self.uplink else { return false };
-        match dial.as_mut().poll(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(fresh)) => {
-                self.connect(fresh);
-                self.send_up(cx, &[]);
-                true
-            }
-            Poll::Ready(Err(why)) => {
-                self.lose_uplink(why.into());
-                false
-            }
+pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Fresh, uplink::Error>> + Send>>;
+
+/// A session's connection to the uplink.
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    /// The connection's id, as the uplink counts.
+    pub(super) id: Option<u64>,
+    /// What it has yet to take.
+    pub(super) out: Outbox,
+    /// What the uplink answered to the question for the connection's id, if that was an error.
+    pub(super) refusal: Option<Box<[u8]>>,
+    /// The connection was exchanged since it was last looked at.
+    pub(super) was_exchanged: bool,
+}
+
+/// Whether there is a connection to the uplink.
+pub(super) enum LinkState {
+    /// There is none, and none is needed yet.
+    Absent(Absent),
+    Dialling(Dial),
+    Live(Stream),
+    /// It is lost, and the session ends.
+    Lost,
+}
+
+/// No connection, with what the next one needs.
+#[derive(Default)]
+pub(super) struct Absent {
+    /// What the next one is told first, where another one was lost or let go.
+    pub(super) restore: Option<Box<Script>>,
+    /// The connection is made once the gate opens, without waiting for a request.
+    pub(super) revive: Option<Waiting>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link {
+            state: LinkState::Absent(Absent::default()),
+            id: None,
+            out: Outbox::default(),
+            refusal: None,
+            was_exchanged: false,
         }
     }
+}
 
-    /// This is the uplink from now on.
-    pub(super) fn connect(&mut self, fresh: Fresh) {
-        let Fresh { stream, id, early } = fresh;
-        self.uplink = Link::Live(stream);
-        self.unread = early;
-        match id {
-            Id::Is(id) => self.is_known_as(id),
-            Id::Secret => self.uplink_id = None,
-            Id::Unasked => {
-                self.pending.push_ahead(Expected::Asked(Question::Id));
-                self.to_uplink.push_ahead(&encode::request(["CLIENT", "ID"]));
-            }
-        }
+impl Link {
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, LinkState::Live(_) | LinkState::Dialling(_))
     }
 
-    /// The uplink has told the connection's id.
-    pub(super) fn is_known_as(&mut self, id: u64) {
-        self.uplink_id = Some(id);
-        let id = self.shared.ids.connected(self.generation.uplink_since, self.id, id);
-        self.id = Some(id);
-        if self.state.touched {
-            self.shared.ids.touched(id, true);
-        }
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, LinkState::Live(_))
     }
 
-    pub(super) fn dial(&mut self) {
-        let (shared, generation) = (self.shared.clone(), self.generation.clone());
-        // Before the first one, there was nothing to be remembered.
-        let script = self.restore.take().map(|script| *script).unwrap_or_default();
-        let dial = async move { shared.dial(&generation, script).await };
-        self.uplink = Link::Dialling(Box::pin(dial));
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.state, LinkState::Absent(_))
     }
 
-    /// What is owed will not come. As with a Redis that died, the client is told nothing, unless there
-    /// are words for it.
-    pub(super) fn lose_uplink(&mut self, reason: Reason) {
-        self.uplink = Link::Lost;
-        self.to_uplink.clear();
-        if !self.pending.is_empty()
-            && !self.partial
-            && let Some(words) = self.last_words(&reason)
-        {
-            self.to_client.push(&words);
-        }
-        self.forget_owed();
-        // The first reason counts, but for a failed write, of which this is the cause.
-        if !matches!(self.ending, Some(Reason::ClientClosed | Reason::Quit | Reason::Protocol(_))) {
-            self.ending = Some(reason);
-        }
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.state, LinkState::Lost)
     }
 
-    /// What the uplink said before it closed is for the client: there are too many, say.
-    fn last_words(&mut self, reason: &Reason) -> Option<Vec<u8>> {
-        match (reason, self.refusal.take()) {
-            (Reason::UplinkClosed | Reason::UplinkLost(_), Some(line)) => {
-                Some([b"-", &line[..]].concat())
-            }
-            _ => reason.last_words(),
-        }
-    }
-
-    /// Writes to the uplink what waits and then `tail`; dials if there is none yet.
-    pub(super) fn send_up(&mut self, cx: &mut Context<'_>, tail: &[u8]) {
-        match &mut self.uplink {
-            Link::Absent => {
-                self.to_uplink.push(tail);
-                if self.to_uplink.len() > 0 {
-                    self.dial();
-                }
-            }
-            Link::Dialling(_) => self.to_uplink.push(tail),
-            Link::Live(stream) => match self.to_uplink.send(stream, cx, tail) {
-                Ok(()) if self.to_uplink.is_clear() => self.all_sent(),
-                Ok(()) => {}
-                Err(why) => {
-                    // Replies may still be on their way down, also to a request that was not
-                    // sent whole; reading them will find the end.
-                    self.to_uplink.clear();
-                    if !self.can_do_without_uplink() {
-                        self.ending.get_or_insert(Reason::UplinkLost(why));
-                    }
-                }
-            },
-            Link::Lost => {}
-        }
-    }
-
-    fn all_sent(&mut self) {
-        self.pending.sent(self.arrived, Instant::now(), self.intake.is_incomplete());
-        if self.requested.pinned_since.is_some() {
-            self.unpin();
-        }
+    /// Nothing that was said or is to be said to the present uplink counts any more. The next one is told
+    /// `restore` first, or what the one after the last was to be told, where there is none now.
+    pub(super) fn forget(&mut self, restore: Option<Script>) {
+        let before = match &mut self.state {
+            LinkState::Absent(absent) => absent.restore.take(),
+            _ => None,
+        };
+        let restore = match restore {
+            Some(script) => Some(Box::new(script)).filter(|script| !script.is_empty()),
+            None => before,
+        };
+        self.state = LinkState::Absent(Absent { restore, revive: None });
+        self.out = Outbox::default();
+        self.id = None;
     }
 }

@@ -1,38 +1,47 @@
 //! One client and its uplink: the loop that carries requests up and replies down.
 //!
-//! - `requests`: client -> uplink
-//! - `route`: what becomes of each request; `inspect`: by its arguments, too
+//! What a session is made of, each to be read alone:
+//!
+//! - `intake`: how far the client's requests were read; `reply_stream`: how far the uplink's replies were
+//! - `link`: the connection to the uplink; `outbox`: what one side has yet to take
+//! - `blocking`: a command that waits for data (pure)
+//! - `protocol`: what the connection carries and awaits (pure)
+//! - `handover`: the way to the next uplink
+//! - `login`: passwords that a client gave; `close`: why a session ended, and who is told
+//! - `tap`: `log_messages`; `turn`: how much is read before others have their turn; `timer`
+//!
+//! What it does:
+//!
+//! - `requests`: client -> uplink; `route`: what becomes of each request; `inspect`: by its arguments, too;
+//!   `parking`: input that waits
+//! - `connection`: to the uplink; dialled, written to, lost; `questions`: what it answers to the proxy itself
 //! - `replies`: uplink -> client
-//! - `protocol`: what one connection carries and awaits (pure)
-//! - `blocking`: commands that wait, and how to ask again (pure)
-//! - `link`: the connection to the uplink
-//! - `standby`: the next uplink, made ready while the present one serves
-//! - `handover`: the uplink is exchanged for that of a new generation
-//! - `cutover`: what of that can only be done while nothing is in flight
-//! - `parking`: requests that were read and must wait
-//! - `patience`: clients that let others wait
-//! - `close`: why it ended, and who is told
-//! - `tap`: `log_messages`
-//! - `turn`: how much of one side is read before others have their turn (pure)
+//! - `deadlines`: limits in time; `patience`: clients that let others wait
 //!
 //! A session without bytes in flight holds no buffers: both directions read into one buffer of
 //! the thread, write straight out of it, and copy only what the other side did not take.
 
 mod blocking;
 mod close;
-mod cutover;
+mod connection;
+mod deadlines;
+mod dispensable;
 mod handover;
 mod inspect;
+mod intake;
 mod link;
+mod login;
 mod outbox;
 mod parking;
 mod patience;
 mod protocol;
+mod questions;
 mod replies;
+mod reply_stream;
 mod requests;
 mod route;
-mod standby;
 mod tap;
+mod timer;
 mod turn;
 
 use std::cell::RefCell;
@@ -41,47 +50,41 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
-use self::blocking::Blocked;
-use self::close::Reason;
-use self::cutover::Cutover;
+use self::blocking::Blocking;
+use self::close::{LAST_REPLIES, Reason};
+use self::dispensable::Dispensable;
+use self::handover::phase::Handover;
+use self::intake::Intake;
+use self::link::Link;
+use self::login::LoginAttempts;
 use self::outbox::Outbox;
-use self::patience::Dispensable;
-use self::protocol::frame_filter::FrameFilter;
-use self::protocol::pending::{Pending, View};
+use self::protocol::pending::Pending;
 use self::protocol::requested::Requested;
 use self::protocol::state::State;
-use self::requests::Intake;
-use self::standby::Standby;
+use self::reply_stream::ReplyStream;
 use self::tap::Tap;
-use self::turn::Turn;
-use crate::changeover::{Marker, Order};
-use crate::config::Login;
-use crate::gate::{Passes, Waiting};
+use self::timer::Timer;
+use self::turn::{READ_BUFFER, Turn};
+use crate::changeover::Order;
+use crate::clock;
+use crate::gate::Passes;
 use crate::generation::Generation;
 use crate::metrics::{self, Recorder};
-use crate::resp::{encode, reply};
+use crate::resp::encode;
 use crate::roster::Member;
 use crate::shared::Shared;
 use crate::strangers::Stranger;
 use crate::transport::{Peer, Socket, Stream, close_gently};
-use crate::uplink::{self, Fresh, Script};
 
-/// What one read may bring. One buffer of this size exists for each thread.
-const READ_BUFFER: usize = 64 * 1024;
 /// What one read may bring of a client that has not logged in.
 const STRANGERS_READ: usize = 1024;
-/// How long a client may take to read its last replies; and how long one that will send no more is
-/// kept while nothing comes for it.
-const LAST_REPLIES: Duration = Duration::from_secs(5);
-
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
@@ -108,20 +111,7 @@ pub async fn run(
         Ok(client) => client,
         Err(reason) => return reason.log(peer),
     };
-    let (client, reason) = {
-        // The task's waker, which never changes.
-        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let member = shared.roster.enrol(shard, waker);
-        let mut session = Session::new(client, peer, &shared, generation, member, shard);
-        session.stranger = stranger.map(Dispensable::not_logged_in);
-        let reason =
-            poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
-        if let Some(id) = session.id {
-            shared.ids.forget(id);
-        }
-        shared.ids.redirected(session.target, None);
-        (session.client, reason)
-    };
+    let (client, reason) = serve(client, peer, generation, &shared, shard, stranger).await;
     reason.log(peer);
     let label = metrics::Reason { reason: reason.label() };
     debug_assert!(
@@ -133,6 +123,28 @@ pub async fn run(
     if reason.client_listens() {
         close_gently(client).await;
     }
+}
+
+/// Serves a client whose connection is ready; gives that back at the end.
+async fn serve(
+    client: Stream,
+    peer: Peer,
+    generation: Arc<Generation>,
+    shared: &Arc<Shared>,
+    shard: usize,
+    stranger: Option<Stranger>,
+) -> (Stream, Reason) {
+    // The task's waker, which never changes.
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let member = shared.roster.enrol(shard, waker);
+    let mut session = Session::new(client, peer, shared, generation, member, shard);
+    session.dispensable = stranger.map(Dispensable::not_logged_in);
+    let reason = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| session.poll(cx, scratch))).await;
+    if let Some(id) = session.id {
+        shared.ids.forget(id);
+    }
+    shared.ids.redirected(session.target, None);
+    (session.client, reason)
 }
 
 async fn sent_away(stranger: Option<&Stranger>) {
@@ -169,94 +181,43 @@ async fn handshake(
     })
 }
 
-type Dial = Pin<Box<dyn Future<Output = Result<Fresh, uplink::Error>> + Send>>;
-
-/// The connection to the uplink.
-enum Link {
-    /// Not needed yet.
-    Absent,
-    Dialling(Dial),
-    Live(Stream),
-    /// Lost; the session ends.
-    Lost,
-}
-
 struct Session {
     peer: Peer,
     client: Stream,
-    uplink: Link,
+    to_client: Outbox,
+    link: Link,
     shared: Arc<Shared>,
     generation: Arc<Generation>,
     /// The generation before, and until when, for requests that were running then.
     earlier: Option<Box<(Instant, Arc<Generation>)>>,
-    /// The password that the client has shown.
-    let_in_by: Option<Arc<Login>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
-    /// The id that the client has seen, or will; and that of the present uplink connection.
+    passes: Passes,
+    login: LoginAttempts,
+    /// The connection's id that the client has seen, or will see.
     id: Option<u64>,
-    uplink_id: Option<u64>,
     /// The id of the connection to which invalidations are redirected, as clients have seen it.
     target: Option<u64>,
-    /// For the next generation, made ready before it comes.
-    standby: Option<Box<Standby>>,
-    /// What is to be done while the gate is shut.
-    cutover: Option<Box<Cutover>>,
-    /// The old uplink has something to say yet before it is exchanged.
-    leaving: bool,
-    /// The uplink is about to close the connection, and the client stays.
-    dismissed: bool,
-    /// It has said all.
-    marked: bool,
-    /// What an uplink said, and was not looked at.
-    unread: Vec<u8>,
-    /// Frames that are not for the client.
-    filter: Option<Box<FrameFilter>>,
-    /// The proxy's own channel, while the present uplink sends what is published there.
-    marker: Option<Arc<Marker>>,
-    /// Somebody waits until the old uplink is let go.
-    settling: Option<OwnedSemaphorePermit>,
-    /// When it is let go, whatever it may have to say yet.
-    leave_by: Option<Instant>,
-    /// What the uplink must be told first, where another one was lost or let go.
-    restore: Option<Box<Script>>,
-    /// Waits until the gate opens, to dial without a request.
-    revive: Option<Waiting>,
-    /// The uplink is another one since it was last looked at.
-    exchanged: bool,
-    passes: Passes,
-    /// What may yet be read of the client and of the uplink in this turn.
-    turn_up: Turn,
-    turn_down: Turn,
-    /// When the present input was read.
-    arrived: Instant,
     intake: Intake,
+    /// What the client has asked for, ahead of the replies.
     requested: Requested,
+    blocking: Blocking,
     pending: Pending,
+    replies: ReplyStream,
+    /// What the connection carries, by the replies that have come.
     state: State,
-    /// A command that waits for data.
-    blocked: Option<Box<Blocked>>,
-    replies: reply::Scanner,
-    /// What becomes of the present reply.
-    view: View,
-    /// Of one that is kept; an error if that was too long.
-    kept: Option<Result<Vec<u8>, ()>>,
-    /// A part of the present reply went down.
-    partial: bool,
-    to_uplink: Outbox,
-    to_client: Outbox,
+    handover: Handover,
+    /// What may yet be read of the uplink in this turn.
+    turn_down: Turn,
     /// Set once no more requests are taken in.
     ending: Option<Reason>,
     /// When the last replies must have been read.
     read_by: Option<Instant>,
     /// The client will send no more; if nothing comes for it by then, it is given up.
     gone_by: Option<Instant>,
-    /// While the client has not logged in.
-    stranger: Option<Box<Dispensable>>,
-    /// What the uplink answered to the question for the connection's id, if that was an error.
-    refusal: Option<Box<[u8]>>,
-    /// Set for the oldest request, and looked at when it fires.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Set while the client makes room for others: it has not logged in, or has hung up.
+    dispensable: Option<Box<Dispensable>>,
+    timer: Timer,
     taps: Option<Box<Taps>>,
 }
 
@@ -281,51 +242,31 @@ impl Session {
         let mut session = Session {
             peer,
             client,
-            uplink: Link::Absent,
-            passes: shared.gate.passes(shard),
-            intake: Intake::new(authenticated),
-            requested: Requested::new(authenticated),
+            to_client: Outbox::default(),
+            link: Link::default(),
+            shared: shared.clone(),
             generation,
-            let_in_by: None,
             earlier: None,
             member,
             recorder,
+            passes: shared.gate.passes(shard),
+            login: LoginAttempts::default(),
             id: None,
-            uplink_id: None,
             target: None,
-            standby: None,
-            cutover: None,
-            leaving: false,
-            dismissed: false,
-            marked: false,
-            unread: Vec::new(),
-            filter: None,
-            marker: None,
-            settling: None,
-            leave_by: None,
-            restore: None,
-            revive: None,
-            exchanged: false,
-            turn_up: Turn::default(),
-            turn_down: Turn::default(),
-            arrived: Instant::now(),
+            intake: Intake::new(authenticated),
+            requested: Requested::new(authenticated),
+            blocking: Blocking::None,
             pending: Pending::default(),
+            replies: ReplyStream::default(),
             state: State::default(),
-            replies: reply::Scanner::default(),
-            blocked: None,
-            view: View::Shown,
-            kept: None,
-            partial: false,
-            to_uplink: Outbox::default(),
-            to_client: Outbox::default(),
+            handover: Handover::Idle,
+            turn_down: Turn::default(),
             ending: None,
             read_by: None,
             gone_by: None,
-            stranger: None,
-            refusal: None,
-            timer: None,
+            dispensable: None,
+            timer: Timer::default(),
             taps: None,
-            shared: shared.clone(),
         };
         session.set_taps();
         session
@@ -336,7 +277,7 @@ impl Session {
         match (self.generation.settings.log_messages, &self.taps) {
             (true, None) => {
                 let up = Tap::begin(self.intake.scanner.in_frame());
-                let down = Tap::begin(self.replies.in_frame());
+                let down = Tap::begin(self.replies.scanner.in_frame());
                 self.taps = Some(Box::new(Taps { up, down }));
             }
             (false, Some(_)) => self.taps = None,
@@ -345,7 +286,7 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
-        self.turn_up.begin();
+        self.intake.turn.begin();
         self.turn_down.begin();
         if self.member.has_news() {
             self.read_news();
@@ -355,7 +296,7 @@ impl Session {
             self.poll_requests(cx, scratch);
             // A link that has just come up may have something to read, and requests may have
             // waited for the client to take the proxy's own replies.
-            let exchanged = std::mem::take(&mut self.exchanged) | self.poll_leave(cx);
+            let exchanged = std::mem::take(&mut self.link.was_exchanged) | self.poll_leave(cx);
             if !exchanged
                 && !self.poll_dial(cx)
                 && !self.poll_flush(cx)
@@ -364,7 +305,7 @@ impl Session {
                 break;
             }
         }
-        self.poll_deadline(cx);
+        self.poll_deadlines(cx);
         self.poll_stranger(cx);
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
@@ -404,16 +345,16 @@ impl Session {
 
     fn forget_owed(&mut self) {
         self.pending.clear();
-        self.blocked = None;
+        self.blocking = Blocking::None;
         self.requested.pinned_since = None;
         self.passes.leave(self.passes.held());
     }
 
     /// The client has hung up, or will send no more; it may still read.
     fn is_leaving_us(&mut self) {
-        self.gone_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
+        self.gone_by.get_or_insert_with(|| clock::now() + LAST_REPLIES);
         let strangers = &self.shared.strangers;
-        self.stranger.get_or_insert_with(|| Dispensable::hung_up(strangers.enter()));
+        self.dispensable.get_or_insert_with(|| Dispensable::hung_up(strangers.enter()));
     }
 
     fn is_over(&self) -> bool {
@@ -423,66 +364,8 @@ impl Session {
             // A blocked client that is gone must not be served: what is popped would be lost.
             Some(Reason::ClientClosed) if self.pending.is_blocked() => true,
             Some(_) => {
-                self.pending.is_empty() && self.to_client.is_clear() && self.to_uplink.is_clear()
+                self.pending.is_empty() && self.to_client.is_clear() && self.link.out.is_clear()
             }
-        }
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) {
-        let oldest = self.pending.oldest();
-        // A request that runs keeps the limit that it began with.
-        let is_earlier =
-            |taken: Instant| oldest.is_some_and(|it| it.sent.is_none_or(|at| at < taken));
-        self.earlier.take_if(|earlier| !is_earlier(earlier.0));
-        let generation = self.earlier.as_ref().map_or(&self.generation, |earlier| &earlier.1);
-        let settings = &generation.settings;
-        let request = oldest.and_then(|oldest| {
-            let limit = match oldest.blocking {
-                true => settings.blocking_time_limit,
-                false => settings.read_time_limit,
-            }?;
-            // One that was interrupted has waited before.
-            let since = self
-                .blocked
-                .as_ref()
-                .filter(|_| oldest.blocking)
-                .map_or(oldest.sent?, |blocked| blocked.since);
-            Some((since + limit, limit))
-        });
-        if let Some((at, limit)) = request
-            && self.poll_timer(at, cx).is_ready()
-        {
-            self.lose_uplink(Reason::TimeLimit(limit));
-            self.poll_flush(cx);
-        }
-        if let Some(until) = self.intake.resumed.as_ref().and_then(|resumed| resumed.until)
-            && self.poll_timer(until, cx).is_ready()
-        {
-            self.end_interrupted(self.timed_out());
-            self.poll_flush(cx);
-        }
-        self.poll_patience(cx);
-        if self.ending.is_some() && self.pending.is_empty() && !self.to_client.is_clear() {
-            let at = *self.read_by.get_or_insert_with(|| Instant::now() + LAST_REPLIES);
-            if self.poll_timer(at, cx).is_ready() {
-                self.ending = Some(Reason::Unread);
-            }
-        }
-    }
-
-    /// Ready when it is `at` or later. The timer is left alone where it fires before that.
-    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let at = at.into();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= at {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
         }
     }
 }

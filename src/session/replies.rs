@@ -3,18 +3,19 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::blocking::Returned;
 use super::close::Reason;
-use super::protocol::expected::{Reply, Settled, Unblocking, is_published};
+use super::link::LinkState;
+use super::protocol::expected::{Reply, Settled, is_published};
 use super::protocol::frame_filter::{Meaning, Seen};
 use super::protocol::pending::{Outcome, Timing, View};
 use super::protocol::requested::Silence;
 use super::route::RESET;
-use super::{Link, Session, poll_read, yield_turn};
+use super::{Session, poll_read, yield_turn};
+use crate::clock;
 use crate::metrics::Recorder;
 use crate::resp::encode;
 use crate::resp::reply::{Step, short_reply};
-
-const LONG_REPLY: &str = "ERR redis-proxy: the reply is too long to replace the ids in it";
 
 /// The requests that one read of replies has answered.
 struct Answered {
@@ -23,11 +24,13 @@ struct Answered {
     requests: u32,
     /// The time, in nanoseconds, that the proxy took to send them up, all added.
     delays: u64,
+    /// The uplink is about to close the connection, and the client stays.
+    uplink_closes: bool,
 }
 
 impl Answered {
     fn begin() -> Self {
-        Answered { at: Instant::now(), requests: 0, delays: 0 }
+        Answered { at: clock::now(), requests: 0, delays: 0, uplink_closes: false }
     }
 
     #[inline]
@@ -43,11 +46,11 @@ impl Answered {
 
     /// Their replies were written. Each is taken to have been delayed by what all were on average.
     #[inline]
-    fn end(self, recorder: &Recorder) {
+    fn end(&self, recorder: &Recorder) {
         if self.requests > 0 {
             recorder.requests.add(u64::from(self.requests));
             let up = Duration::from_nanos(self.delays / u64::from(self.requests));
-            recorder.delays.observe(up + self.at.elapsed(), self.requests);
+            recorder.delays.observe(up + (clock::now() - self.at), self.requests);
         }
     }
 }
@@ -62,13 +65,13 @@ impl Session {
                     Poll::Ready(Err(why)) => return self.lose_client(why),
                 }
             }
-            if self.marked {
+            if self.replies.at_mark {
                 // What comes after the mark is taken from the next uplink.
                 return;
             }
-            let Link::Live(stream) = &mut self.uplink else { return };
-            if !self.unread.is_empty() {
-                let unread = std::mem::take(&mut self.unread);
+            let LinkState::Live(stream) = &mut self.link.state else { return };
+            if !self.replies.unread.is_empty() {
+                let unread = std::mem::take(&mut self.replies.unread);
                 self.on_replies(cx, &unread);
                 continue;
             }
@@ -78,10 +81,10 @@ impl Session {
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
                 Poll::Ready(Ok(read)) => {
                     self.recorder.down.add(read as u64);
-                    let begun = self.turn_down.matters(read).then(Instant::now);
+                    let begun = self.turn_down.matters(read).then(clock::now);
                     self.on_replies(cx, &scratch[..read]);
                     if let Some(begun) = begun {
-                        self.turn_down.took(begun.elapsed());
+                        self.turn_down.took(clock::now() - begun);
                     }
                 }
                 Poll::Ready(Err(why)) => return self.uplink_ends(Reason::UplinkLost(why)),
@@ -100,8 +103,9 @@ impl Session {
     /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
     /// nothing is owed waits for the next.
     pub(super) fn can_do_without_uplink(&self) -> bool {
-        let replaced = self.leaving || !self.shared.gate.is_open();
-        let safe = self.pending.is_for_the_proxy() && !self.partial && self.passes.held() == 0;
+        let replaced = self.handover.is_leaving() || !self.shared.gate.is_open();
+        let safe =
+            self.pending.is_for_the_proxy() && !self.replies.partial && self.passes.held() == 0;
         replaced && safe && self.ending.is_none() && self.uncarried().is_none()
     }
 
@@ -110,15 +114,11 @@ impl Session {
         // Something comes for a client that sends no more.
         self.gone_by = None;
         let (tail, fault) = self.settle(input, &mut answered);
-        if self.state.take_changed() {
-            self.mark();
-        }
-        // The pass goes back before the client is written to: one that does not read must not
+        // The passes go back before the client is written to: one that does not read must not
         // hold up a pause.
-        if answered.requests > 0 {
-            self.leave(answered.requests);
-            self.pending.trim();
-        }
+        let given_back = self.answered_before_its_end(answered.requests);
+        self.release(answered.requests - given_back);
+        self.pending.trim();
         if self.requested.pinned_since.is_some() {
             self.unpin();
         }
@@ -128,26 +128,26 @@ impl Session {
             self.lose_client(why);
         } else if let Some(reason) = fault {
             self.lose_uplink(reason);
-        } else if std::mem::take(&mut self.dismissed) {
+        } else if answered.uplink_closes {
             self.let_go();
         }
     }
 
-    /// Gives back the passes of requests that are over.
-    fn leave(&mut self, mut over: u32) {
-        // The uplink did not wait for the end of a request whose pass was given back before.
-        if self.intake.stalled && self.pending.is_empty() {
-            self.intake.stalled = false;
-            over -= 1;
+    /// How many of these requests have given back their pass before: the uplink did not wait for the end of
+    /// one that had stalled.
+    fn answered_before_its_end(&mut self, over: u32) -> u32 {
+        if over == 0 || !self.intake.stalled || !self.pending.is_empty() {
+            return 0;
         }
-        self.passes.leave(over);
+        self.intake.stalled = false;
+        1
     }
 
     /// A transaction that was too large to be carried is over.
     pub(super) fn unpin(&mut self) {
         if self.pending.is_empty() && self.requested.transaction().is_none() {
             self.requested.pinned_since = None;
-            self.passes.leave(1);
+            self.release(1);
         }
     }
 
@@ -162,7 +162,7 @@ impl Session {
         // Before this, everything was dealt with.
         let mut from = 0;
         while pos < input.len() {
-            if !self.replies.in_frame() && self.taps.is_none() {
+            if !self.replies.scanner.in_frame() && self.taps.is_none() {
                 let timing = self.pending.timing();
                 let (plain, over) = self.settle_plain(input, &mut pos);
                 if plain > 0 {
@@ -172,14 +172,14 @@ impl Session {
                 }
             }
             let start = pos;
-            if !self.replies.in_frame() {
+            if !self.replies.scanner.in_frame() {
                 self.reply_begins(input[pos]);
-                if self.view != View::Shown {
+                if self.replies.view != View::Shown {
                     self.to_client.push(&input[from..start]);
                     from = start;
                 }
             }
-            let step = self.replies.next(input, &mut pos);
+            let step = self.replies.scanner.next(input, &mut pos);
             if let Some(taps) = &mut self.taps {
                 taps.down.feed(&input[start..pos]);
             }
@@ -188,20 +188,20 @@ impl Session {
                 Ok(Step::More) => None,
                 Err(why) => return (&input[from..start], Some(why.into())),
             };
-            if self.filter.is_some() && self.swallows(&input[start..pos], kind.is_some()) {
+            if self.replies.filter.is_some() && self.swallows(&input[start..pos], kind.is_some()) {
                 from = pos;
-                if self.marked {
-                    self.unread = input[pos..].to_vec();
+                if self.replies.at_mark {
+                    self.replies.unread = input[pos..].to_vec();
                     break;
                 }
                 self.send_locals(input, &mut from, pos);
                 continue;
             }
-            match self.view {
-                View::Kept => self.keep(&input[start..pos]),
+            match self.replies.view {
+                View::Kept => self.replies.keep(&input[start..pos]),
                 View::Undecided => {
-                    self.keep(&input[start..pos]);
-                    if kind.is_some() || self.replies.has_first_text() {
+                    self.replies.keep(&input[start..pos]);
+                    if kind.is_some() || self.replies.scanner.has_first_text() {
                         self.decide();
                         // What was kept is dealt with.
                         from = pos;
@@ -216,25 +216,26 @@ impl Session {
             }
             self.send_locals(input, &mut from, pos);
         }
-        if self.marked {
+        if self.replies.at_mark {
             return (&[], None);
         }
-        let hidden = self.view != View::Shown && self.replies.in_frame();
-        self.partial = (self.replies.in_frame() && !hidden) || self.pending.is_unfolding();
+        let hidden = self.replies.view != View::Shown && self.replies.scanner.in_frame();
+        self.replies.partial =
+            (self.replies.scanner.in_frame() && !hidden) || self.pending.is_unfolding();
         (if hidden { &[] } else { &input[from..] }, None)
     }
 
     /// Decides, by its first byte, what becomes of the next reply.
     fn reply_begins(&mut self, kind: u8) {
-        self.partial = false;
-        self.view = self.view_of(kind);
+        self.replies.partial = false;
+        self.replies.view = self.view_of(kind);
         let looks_into = self.pending.looks_into(&self.state);
-        self.replies.set_peek(looks_into);
-        self.replies.set_unfolds(looks_into && self.pending.unfolds());
-        if let Some(swallow) = &mut self.filter {
+        self.replies.scanner.set_peek(looks_into);
+        self.replies.scanner.set_unfolds(looks_into && self.pending.unfolds());
+        if let Some(swallow) = &mut self.replies.filter {
             swallow.begin();
-            if swallow.is_matching() && self.view == View::Shown {
-                self.view = View::Hidden;
+            if swallow.is_matching() && self.replies.view == View::Shown {
+                self.replies.view = View::Hidden;
             }
         }
     }
@@ -250,24 +251,24 @@ impl Session {
     /// The first text of the present frame is here, or all of the frame: it goes down in spite of the
     /// client's silence, or not.
     fn decide(&mut self) {
-        let kept = self.take_kept().unwrap_or_default();
-        let published = kept.starts_with(b"*") && is_published(self.replies.first_text());
+        let kept = self.replies.take_kept().unwrap_or_default();
+        let published = kept.starts_with(b"*") && is_published(self.replies.scanner.first_text());
         let heard = published
             || (kept.starts_with(b"+") && self.pending.is_heard() && !self.is_monitors_line());
-        self.view = if heard { View::Shown } else { View::Hidden };
+        self.replies.view = if heard { View::Shown } else { View::Hidden };
         if heard {
             self.to_client.push(&kept);
         }
     }
 
     fn is_monitors_line(&self) -> bool {
-        self.replies.first_text().first().is_some_and(u8::is_ascii_digit)
+        self.replies.scanner.first_text().first().is_some_and(u8::is_ascii_digit)
     }
 
     /// More of the present frame, which may be one that is not for the client. True if it is, or
     /// may be.
     fn swallows(&mut self, bytes: &[u8], ends: bool) -> bool {
-        let Some(swallow) = &mut self.filter else { return false };
+        let Some(swallow) = &mut self.replies.filter else { return false };
         if !swallow.is_matching() {
             return swallow.drops || swallow.is_foreign();
         }
@@ -278,38 +279,23 @@ impl Session {
             Seen::Other(held) => {
                 // It is looked at as if it began only now.
                 let kind = *held.first().unwrap_or(&bytes[0]);
-                self.view = self.view_of(kind);
-                match self.view {
+                self.replies.view = self.view_of(kind);
+                match self.replies.view {
                     View::Shown => self.to_client.push(&held),
-                    View::Kept | View::Undecided => self.keep(&held),
+                    View::Kept | View::Undecided => self.replies.keep(&held),
                     View::Hidden => {}
                 }
                 false
             }
             Seen::Frame(meaning) => {
                 if swallow.is_over() {
-                    self.filter = None;
+                    self.replies.filter = None;
                 }
-                self.marked |= meaning == Meaning::Mark && !drops;
-                self.mark();
+                self.replies.at_mark |= meaning == Meaning::Mark && !drops;
+                self.publish_facets();
                 true
             }
         }
-    }
-
-    /// Keeps some of a reply that the client gets, if at all, in another form.
-    fn keep(&mut self, bytes: &[u8]) {
-        /// The ids of some 50,000 clients.
-        const MOST: usize = 16 * 1024 * 1024;
-        let kept = self.kept.get_or_insert_with(|| Ok(Vec::new()));
-        match kept {
-            Ok(kept) if kept.len() + bytes.len() <= MOST => kept.extend_from_slice(bytes),
-            _ => *kept = Err(()),
-        }
-    }
-
-    fn take_kept(&mut self) -> Option<Vec<u8>> {
-        Some(self.kept.take()?.unwrap_or_else(|()| encode::error(LONG_REPLY)))
     }
 
     /// A reply is complete.
@@ -322,18 +308,18 @@ impl Session {
     ) -> Result<(), Reason> {
         let reply = Reply {
             kind,
-            text: self.replies.first_text(),
-            number: self.replies.last_number(),
-            null: self.replies.was_null(),
+            text: self.replies.scanner.first_text(),
+            number: self.replies.scanner.last_number(),
+            null: self.replies.scanner.was_null(),
         };
         let timing = self.pending.timing();
-        let unblocking = self.blocked.as_ref().and_then(|_| reply.unblocked());
+        let reply_unblocks = reply.unblocked();
         let heard = self.pending.is_heard();
         let Outcome { settled, mut over } = self.pending.settle(reply, &mut self.state);
-        if self.view != View::Shown {
+        if self.replies.view != View::Shown {
             *from = pos;
         }
-        let kept = self.take_kept();
+        let kept = self.replies.take_kept();
         // What is kept goes down in another form, if the client is to hear it.
         let say = |session: &mut Session, reply: &[u8]| {
             if heard {
@@ -345,26 +331,25 @@ impl Session {
             Settled::Answered | Settled::Unasked | Settled::Own => {}
             Settled::Asked(question) => self.hear(question, &kept.unwrap_or_default()),
             Settled::Returned => {
-                let blocked = self.blocked.take();
-                match (blocked, unblocking, kept) {
-                    (Some(blocked), Some(why), Some(kept)) => {
-                        if why == Unblocking::Asked && blocked.ticket.is_none() {
+                let returned = self.blocking.returned(reply_unblocks, clock::now());
+                self.publish_facets();
+                match returned {
+                    Returned::Answered => {
+                        if let Some(kept) = kept {
                             say(self, &kept);
-                        } else {
-                            // It is in flight no more, and not answered either.
-                            over = 0;
-                            self.passes.leave(1);
-                            if !heard && self.requested.silence() == Silence::No {
-                                self.requested.set_silence(Silence::Next);
-                            }
-                            self.interrupted(*blocked);
-                            self.dismissed = why == Unblocking::RoleChange;
                         }
                     }
-                    (_, _, Some(kept)) => say(self, &kept),
-                    (_, _, None) => {}
+                    Returned::Interrupted { frame, closing } => {
+                        // It is in flight no more, and not answered either.
+                        over = 0;
+                        self.release(1);
+                        if !heard && self.requested.silence() == Silence::No {
+                            self.requested.set_silence(Silence::Next);
+                        }
+                        self.park_ahead(&frame);
+                        answered.uplink_closes = closing;
+                    }
                 }
-                self.mark();
             }
             Settled::Ids(place) => {
                 let kept = kept.unwrap_or_default();
@@ -429,7 +414,7 @@ impl Session {
 
     fn log_reply(&mut self) {
         if let Some(taps) = &mut self.taps {
-            let hidden = self.view == View::Hidden && self.pending.is_heard();
+            let hidden = self.replies.view == View::Hidden && self.pending.is_heard();
             taps.down.reply(self.peer, hidden || self.pending.is_secret());
         }
     }

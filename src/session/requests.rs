@@ -3,59 +3,22 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
+use super::blocking::UNBLOCKED;
 use super::close::Reason;
-use super::parking::{Parked, Resumed, Waits};
-use super::patience::{Arriving, STRANGERS_PACE};
+use super::intake::{NotYet, Parked, Route, Waits};
+use super::patience::STRANGERS_PACE;
 use super::protocol::transaction::Transaction;
-use super::route::{NotYet, Route};
-use super::tap::Secrecy;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
-use crate::command::{Brought, Class};
-use crate::resp::request::{self, Limits, Scanner, Step};
+use crate::clock;
+use crate::command::Class;
+use crate::resp::request::{self, Step};
 use crate::resp::{Args, encode, inline};
-use crate::scripts::Coming;
 
 /// The longest request that is held until its end. A longer one goes up as it comes.
 const MAX_HELD: usize = 64 * 1024;
 /// Replies of the proxy's own that may wait for a client to read before no more is taken in.
 const MAX_WAITING: usize = 64 * 1024;
-
-/// How far the client's requests were read, and what they change.
-pub(super) struct Intake {
-    pub(super) scanner: Scanner,
-    /// What becomes of the present request.
-    pub(super) route: Route,
-    /// The beginning of a request of which nothing has gone up.
-    held: Vec<u8>,
-    /// Room for a long script in it, and in what it becomes.
-    long_script: Option<Coming>,
-    /// Where no more could be taken in.
-    pub(super) parked: Option<Box<Parked>>,
-    /// What is parked begins with a blocking command that was interrupted.
-    pub(super) resumed: Option<Box<Resumed>>,
-    /// Nothing more is taken in before all is answered.
-    pub(super) awaits_reply: bool,
-    /// What of the present request is for the log.
-    pub(super) secrecy: Secrecy,
-    /// Something was read.
-    begun: bool,
-    /// The request of which only a part has come.
-    pub(super) arriving: Option<Arriving>,
-    /// The client has sent no more than was read.
-    is_dry: bool,
-    /// It is not read before this.
-    pub(super) slowed_until: Option<Instant>,
-    /// What it is told then.
-    pub(super) late_reply: Option<Vec<u8>>,
-    /// How often it gave a wrong password.
-    pub(super) failed_logins: u32,
-    /// The pass of a request that goes up as it comes was given back, for its client sends no more.
-    pub(super) stalled: bool,
-    /// Requests admitted from the present input.
-    pub(super) admitted: u32,
-}
 
 /// Whether a client is read.
 enum Intaking {
@@ -66,76 +29,11 @@ enum Intaking {
     Full,
 }
 
-impl Intake {
-    pub(super) fn new(authenticated: bool) -> Self {
-        Intake {
-            scanner: Scanner::new(limits(authenticated)),
-            route: Route::None,
-            held: Vec::new(),
-            long_script: None,
-            parked: None,
-            resumed: None,
-            awaits_reply: false,
-            secrecy: Secrecy::All,
-            begun: false,
-            arriving: None,
-            is_dry: false,
-            slowed_until: None,
-            late_reply: None,
-            failed_logins: 0,
-            stalled: false,
-            admitted: 0,
-        }
-    }
-
-    /// Some of a request has gone up, and its end was not read yet.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.route == Route::Stream && self.scanner.in_frame()
-    }
-
-    /// So many bytes have come at `now`; `was_arriving` says whether they go on with a request that had
-    /// begun before.
-    fn note_arriving(&mut self, was_arriving: bool, bytes: usize, now: Instant) {
-        if !self.scanner.in_frame() {
-            self.arriving = None;
-            return;
-        }
-        // One that begins behind another does not begin with the input.
-        let before = self.arriving.filter(|_| was_arriving && self.scanner.frame_start() == 0);
-        let mut arriving = before.unwrap_or(Arriving { since: now, bytes: 0 });
-        arriving.bytes += bytes as u64;
-        self.arriving = Some(arriving);
-    }
-
-    /// Since when the client owes the rest of a request is for the caller to know.
-    pub(super) fn awaits_rest(&self) -> bool {
-        self.is_dry && self.scanner.in_frame() && self.parked.is_none()
-    }
-
-    /// Whether the first argument of the request that is held is like this.
-    pub(super) fn begins_with(&self, like: fn(&[u8]) -> bool) -> bool {
-        Args::new(&self.held).nth(1).is_some_and(like)
-    }
-
-    /// The request that is held brings a script that has not come yet.
-    fn awaits_script(&self, class: Class) -> bool {
-        Brought::by(class, Args::new(&self.held)) == Some(Brought::Coming)
-    }
-
-    pub(super) fn set_limits(&mut self, authenticated: bool) {
-        self.scanner.set_limits(limits(authenticated));
-    }
-}
-
-fn limits(authenticated: bool) -> Limits {
-    if authenticated { Limits::FULL } else { Limits::UNAUTHENTICATED }
-}
-
 impl Session {
     pub(super) fn poll_requests(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
         self.intake.is_dry = false;
         loop {
-            if !self.to_uplink.is_clear() {
+            if !self.link.out.is_clear() {
                 self.send_up(cx, &[]);
             }
             self.give_back_room();
@@ -164,7 +62,7 @@ impl Session {
                 self.resume(cx);
                 continue;
             }
-            let Some(most) = self.turn_up.read() else { return yield_turn(cx) };
+            let Some(most) = self.intake.turn.read() else { return yield_turn(cx) };
             let most = if self.requested.is_authenticated() { most } else { STRANGERS_READ };
             match poll_read(&mut self.client, cx, &mut scratch[..most]) {
                 Poll::Pending => {
@@ -175,8 +73,8 @@ impl Session {
                 Poll::Ready(Ok(read)) => {
                     self.recorder.up.add(read as u64);
                     self.on_input(cx, &scratch[..read]);
-                    if self.turn_up.matters(read) {
-                        self.turn_up.took(self.arrived.elapsed());
+                    if self.intake.turn.matters(read) {
+                        self.intake.turn.took(clock::now() - self.intake.arrived);
                     }
                     if !self.requested.is_authenticated() {
                         self.slow_down(STRANGERS_PACE);
@@ -188,17 +86,15 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
-        if !self.to_uplink.is_clear()
-            || self.pending.is_full()
-            || self.to_client.len() > MAX_WAITING
+        if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_WAITING
         {
             return Intaking::Full;
         }
         self.intake.awaits_reply &= !self.pending.is_empty();
-        if self.blocked.is_some()
+        if self.blocking.is_at_uplink()
             || self.intake.awaits_reply
-            || self.leaving
-            || self.cutover.is_some()
+            || self.handover.is_leaving()
+            || self.handover.cutover().is_some()
         {
             return Intaking::Waits;
         }
@@ -215,26 +111,28 @@ impl Session {
     pub(super) fn drop_incomplete(&mut self) {
         // Unless the uplink did not wait for its end to answer.
         if self.intake.is_incomplete() && self.pending.take_back() && !self.intake.stalled {
-            self.passes.leave(self.passes.held().min(1));
+            self.release(self.passes.held().min(1));
         }
         self.intake.stalled = false;
         self.intake.route = Route::None;
         self.intake.parked = None;
-        self.intake.resumed = None;
+        self.blocking.end_at_gate();
     }
 
     fn resume(&mut self, cx: &mut Context<'_>) {
-        self.refuse_interrupted();
+        if self.blocking.is_refused() {
+            self.end_interrupted(&encode::error(UNBLOCKED));
+        }
         let Some(parked) = self.intake.parked.take() else { return };
         let Parked { waits, since, input } = *parked;
         if matches!(waits, Waits::Gate(_)) {
-            self.recorder.parked.observe(since.elapsed(), 1);
+            self.recorder.parked.observe(clock::now() - since, 1);
         }
         self.on_input(cx, &input);
     }
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {
-        self.arrived = Instant::now();
+        self.intake.arrived = clock::now();
         // What was read before is on its way: a client that has sent all it has is not given up.
         self.gone_by = None;
         if !self.intake.begun {
@@ -251,7 +149,7 @@ impl Session {
         }
         let was_arriving = self.intake.scanner.in_frame();
         let taken = self.take_in(input);
-        self.intake.note_arriving(was_arriving, input.len(), self.arrived);
+        self.intake.note_arriving(was_arriving, input.len(), self.intake.arrived);
         let admitted = std::mem::take(&mut self.intake.admitted);
         if admitted > 1 {
             self.passes.add(admitted - 1);
@@ -259,7 +157,7 @@ impl Session {
         match taken {
             Ok(tail) => {
                 let tail = &input[tail];
-                if !tail.is_empty() || !self.to_uplink.is_clear() {
+                if !tail.is_empty() || !self.link.out.is_clear() {
                     self.send_up(cx, tail);
                 }
             }
@@ -305,7 +203,7 @@ impl Session {
             let step = match step {
                 Ok(step) => step,
                 Err(why) => {
-                    self.to_uplink.push(&input[from..start]);
+                    self.link.out.push(&input[from..start]);
                     self.disown_half();
                     return Err(why);
                 }
@@ -323,13 +221,13 @@ impl Session {
                     }
                 }
                 Step::Empty => {
-                    self.to_uplink.push(&input[from..start]);
+                    self.link.out.push(&input[from..start]);
                     self.intake.held.clear();
                     self.pass_over();
                     from = pos;
                 }
                 Step::Inline => {
-                    self.to_uplink.push(&input[from..start]);
+                    self.link.out.push(&input[from..start]);
                     from = pos;
                     self.take_line(&input[start..pos])?;
                     if let Some(parked) = &mut self.intake.parked {
@@ -361,7 +259,7 @@ impl Session {
                 self.discarded(verdict);
             }
             Route::Held(class, args) => {
-                self.to_uplink.push(&input[*from..start]);
+                self.link.out.push(&input[*from..start]);
                 *from = start;
                 let mut held = std::mem::take(&mut self.intake.held);
                 let is_whole = held.is_empty();
@@ -400,7 +298,7 @@ impl Session {
     fn whole(&mut self, route: Route, frame: &[u8]) -> Result<(), NotYet> {
         match route {
             Route::None | Route::Stream => {}
-            Route::Forward => self.to_uplink.push(frame),
+            Route::Forward => self.link.out.push(frame),
             Route::Held(class, _) => self.inspect(class, frame)?,
             Route::Discard(verdict) => self.discarded(verdict),
         }
@@ -409,8 +307,8 @@ impl Session {
 
     /// Whether more may be taken in; what was read already waits if not.
     fn goes_on(&mut self, input: &[u8]) -> bool {
-        let is_late = self.intake.late_reply.is_some();
-        if self.blocked.is_some() || self.intake.awaits_reply || is_late {
+        let is_late = self.login.late_reply.is_some();
+        if self.blocking.is_at_uplink() || self.intake.awaits_reply || is_late {
             self.park_behind(input);
             return false;
         }
@@ -436,7 +334,7 @@ impl Session {
             }
             Route::None | Route::Held(..) => {}
         }
-        self.to_uplink.push(&input[from..start]);
+        self.link.out.push(&input[from..start]);
         self.hold(&input[start..]);
         self.stream_long();
         end..end
@@ -482,7 +380,7 @@ impl Session {
                 let held = std::mem::take(&mut self.intake.held);
                 if route == Route::Stream {
                     self.note_brought(class, Args::new(&held));
-                    self.to_uplink.push(&held);
+                    self.link.out.push(&held);
                 }
             }
         }
@@ -504,7 +402,7 @@ impl Session {
         if intake.long_script.is_some()
             && intake.held.is_empty()
             && intake.parked.is_none()
-            && self.to_uplink.is_clear()
+            && self.link.out.is_clear()
         {
             intake.long_script = None;
         }
@@ -538,7 +436,7 @@ impl Session {
         }
         let frame = encode::request(args);
         let tail = self.take_in(&frame)?;
-        self.to_uplink.push(&frame[tail]);
+        self.link.out.push(&frame[tail]);
         Ok(())
     }
 

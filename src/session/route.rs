@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::close::Reason;
+use super::intake::{Route, Verdict};
 use super::protocol::auth;
 use super::protocol::effect::Effect;
 use super::protocol::expected::{Expected, Names, Question};
@@ -21,53 +22,6 @@ pub(super) const RESET: &[u8] = b"+RESET\r\n";
 pub(super) const TOO_LONG: &str = "ERR redis-proxy: request too long";
 pub(super) const NOT_YOURS: &str = "ERR redis-proxy: this channel is the proxy's own";
 const NOT_IN_MULTI: &str = "ERR Command not allowed inside a transaction";
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// Not known yet.
-    None,
-    /// It is held until its end, with its class and the number of its arguments. As an answer to what
-    /// becomes of a whole request: its arguments matter.
-    Held(Class, u32),
-    /// It is here, and goes up.
-    Forward,
-    /// It goes up as it comes.
-    Stream,
-    /// It is passed over, and at its end this happens.
-    Discard(Verdict),
-}
-
-/// Why a request is not taken in yet. It is parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotYet {
-    /// The gate is shut, or the session is to move first.
-    GateShut,
-    /// What becomes of it depends on replies that are still owed.
-    RepliesOwed,
-}
-
-impl From<GateShut> for NotYet {
-    fn from(GateShut: GateShut) -> Self {
-        NotYet::GateShut
-    }
-}
-
-/// What happens at the end of a request that does not go up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// An error reply.
-    Refuse(&'static str),
-    /// As an error while queueing, which makes EXEC fail: the uplink is made to see one.
-    RefuseInMulti(&'static str),
-    /// EXEC of a transaction that must fail.
-    Touched,
-    /// It was refused before.
-    Refused,
-    Quit,
-    /// Closed without a word.
-    Http,
-}
 
 /// The commands of [`Class::Replication`].
 fn unsupported(name: &[u8]) -> &'static str {
@@ -131,7 +85,7 @@ impl Session {
             Expected::Multi => {
                 self.unsubscribe_mark();
                 self.requested.set_transaction(Some(Box::default()));
-                self.mark();
+                self.publish_facets();
             }
             _ if class == Class::Asking => self.requested.set_one_shot(Some(OneShot::Asking)),
             _ if class == Class::Unwatch => self.requested.fails = false,
@@ -240,7 +194,7 @@ impl Session {
         self.requested.fails = false;
         self.requested.set_transaction(None);
         self.expect(if class == Class::Discard { Expected::Discard } else { Expected::Exec });
-        self.mark();
+        self.publish_facets();
         Ok(Route::Forward)
     }
 
@@ -256,7 +210,7 @@ impl Session {
     fn keep_pass(&mut self) {
         if self.requested.pinned_since.is_none() {
             self.passes.add(1);
-            self.requested.pinned_since = Some(self.arrived);
+            self.requested.pinned_since = Some(self.intake.arrived);
         }
     }
 
@@ -276,7 +230,7 @@ impl Session {
         if self.is_pinned() {
             self.keep_pass();
         }
-        self.mark();
+        self.publish_facets();
     }
 
     /// The transaction can only be finished by the uplink that it was begun on. Of one that will be
@@ -314,8 +268,8 @@ impl Session {
         }
         if self.member.has_news() {
             self.read_news();
-            if self.ending.is_some() || self.leaving {
-                self.passes.leave(self.passes.held().min(1));
+            if self.ending.is_some() || self.handover.is_leaving() {
+                self.release(self.passes.held().min(1));
                 return Err(GateShut);
             }
         }
@@ -327,7 +281,7 @@ impl Session {
         self.intake.admitted -= 1;
         // The others were not counted at the gate yet.
         if self.intake.admitted == 0 {
-            self.passes.leave(1);
+            self.release(1);
         }
     }
 
@@ -355,7 +309,7 @@ impl Session {
         if self.take_audience() == Audience::Nobody {
             return;
         }
-        if self.pending.is_empty() && !self.replies.in_frame() {
+        if self.pending.is_empty() && !self.replies.scanner.in_frame() {
             self.send_local(&reply);
         } else {
             self.pending.push_own(Expected::Local(reply.into_boxed_slice()));
@@ -369,17 +323,17 @@ impl Session {
                 let refused = replay::refused();
                 self.push_queued(|transaction| transaction.push(Some(&refused), Fate::Queued));
                 self.expect(Expected::Instead(text));
-                self.to_uplink.push(&refused);
+                self.link.out.push(&refused);
             }
             Verdict::Touched => {
                 self.requested.set_transaction(None);
                 self.requested.fails = false;
                 // Whoever may EXEC may not be allowed to DISCARD.
                 self.pending.push_own(Expected::Asked(Question::Barrier));
-                self.to_uplink.push(&replay::refused());
+                self.link.out.push(&replay::refused());
                 self.expect(Expected::Touched);
-                self.to_uplink.push(&encode::request(["EXEC"]));
-                self.mark();
+                self.link.out.push(&encode::request(["EXEC"]));
+                self.publish_facets();
             }
             Verdict::Refused => {}
             Verdict::Http => self.end(Reason::SpeaksHttp),

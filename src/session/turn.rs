@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::READ_BUFFER;
-
+/// What one read may bring. One buffer of this size exists for each thread.
+pub(super) const READ_BUFFER: usize = 64 * 1024;
 /// Reads in one turn.
 const READS: u32 = 4;
 /// What was read is to be dealt with in this time. Of a side that needs more of it, less is read at once.

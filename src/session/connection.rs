@@ -1,0 +1,128 @@
+//! The connection to the uplink: dialled, written to, lost.
+
+use std::task::{Context, Poll};
+
+use super::Session;
+use super::close::Reason;
+use super::link::LinkState;
+use super::protocol::expected::{Expected, Question};
+use crate::clock;
+use crate::resp::encode;
+use crate::uplink::{Fresh, Id};
+
+impl Session {
+    /// True when the uplink has just become usable.
+    pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
+        let LinkState::Dialling(dial) = &mut self.link.state else { return false };
+        match dial.as_mut().poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(fresh)) => {
+                self.connect(fresh);
+                self.send_up(cx, &[]);
+                true
+            }
+            Poll::Ready(Err(why)) => {
+                self.lose_uplink(why.into());
+                false
+            }
+        }
+    }
+
+    /// This is the uplink from now on.
+    pub(super) fn connect(&mut self, fresh: Fresh) {
+        let Fresh { stream, id, early } = fresh;
+        self.link.state = LinkState::Live(stream);
+        self.replies.unread = early;
+        match id {
+            Id::Is(id) => self.is_known_as(id),
+            Id::Secret => self.link.id = None,
+            Id::Unasked => {
+                self.pending.push_ahead(Expected::Asked(Question::Id));
+                self.link.out.push_ahead(&encode::request(["CLIENT", "ID"]));
+            }
+        }
+    }
+
+    /// The uplink has told the connection's id.
+    pub(super) fn is_known_as(&mut self, id: u64) {
+        self.link.id = Some(id);
+        let id = self.shared.ids.connected(self.generation.uplink_since, self.id, id);
+        self.id = Some(id);
+        if self.state.touched {
+            self.shared.ids.touched(id, true);
+        }
+    }
+
+    pub(super) fn dial(&mut self) {
+        // Before the first one, there was nothing to be remembered.
+        let restore = match &mut self.link.state {
+            LinkState::Absent(absent) => absent.restore.take(),
+            _ => None,
+        };
+        let script = restore.map(|script| *script).unwrap_or_default();
+        let (shared, generation) = (self.shared.clone(), self.generation.clone());
+        let dial = async move { shared.dial(&generation, script).await };
+        self.link.state = LinkState::Dialling(Box::pin(dial));
+    }
+
+    /// What is owed will not come. As with a Redis that died, the client is told nothing, unless there
+    /// are words for it.
+    pub(super) fn lose_uplink(&mut self, reason: Reason) {
+        self.link.state = LinkState::Lost;
+        self.link.out.clear();
+        if !self.pending.is_empty()
+            && !self.replies.partial
+            && let Some(words) = self.last_words(&reason)
+        {
+            self.to_client.push(&words);
+        }
+        self.forget_owed();
+        // The first reason counts, but for a failed write, of which this is the cause.
+        if !matches!(self.ending, Some(Reason::ClientClosed | Reason::Quit | Reason::Protocol(_))) {
+            self.ending = Some(reason);
+        }
+    }
+
+    /// What the uplink said before it closed is for the client: there are too many, say.
+    fn last_words(&mut self, reason: &Reason) -> Option<Vec<u8>> {
+        match (reason, self.link.refusal.take()) {
+            (Reason::UplinkClosed | Reason::UplinkLost(_), Some(line)) => {
+                Some([b"-", &line[..]].concat())
+            }
+            _ => reason.last_words(),
+        }
+    }
+
+    /// Writes to the uplink what waits and then `tail`; dials if there is none yet.
+    pub(super) fn send_up(&mut self, cx: &mut Context<'_>, tail: &[u8]) {
+        match &mut self.link.state {
+            LinkState::Absent(_) => {
+                self.link.out.push(tail);
+                if self.link.out.len() > 0 {
+                    self.dial();
+                }
+            }
+            LinkState::Dialling(_) => self.link.out.push(tail),
+            LinkState::Live(stream) => match self.link.out.send(stream, cx, tail) {
+                Ok(()) if self.link.out.is_clear() => self.all_sent(),
+                Ok(()) => {}
+                Err(why) => {
+                    // Replies may still be on their way down, also to a request that was not
+                    // sent whole; reading them will find the end.
+                    self.link.out.clear();
+                    if !self.can_do_without_uplink() {
+                        self.ending.get_or_insert(Reason::UplinkLost(why));
+                    }
+                }
+            },
+            LinkState::Lost => {}
+        }
+    }
+
+    fn all_sent(&mut self) {
+        self.pending.sent(self.intake.arrived, clock::now(), self.intake.is_incomplete());
+        if self.requested.pinned_since.is_some() {
+            self.unpin();
+        }
+    }
+}

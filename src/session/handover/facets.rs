@@ -1,0 +1,71 @@
+//! What a session is like, for those who look for such sessions.
+
+use crate::changeover::{NOT_TAKEN, facets};
+use crate::session::Session;
+use crate::session::protocol::requested::Silence;
+
+/// Only the uplink that has queued it can execute it.
+const TOO_LARGE: &str = "a transaction that is too large to be carried";
+
+impl Session {
+    /// The connection to which this one redirects its invalidations has to drop its cache at a handover.
+    fn note_target(&mut self) {
+        let target = self.state.tracking().and_then(|tracking| tracking.redirect);
+        if target != self.target {
+            self.shared.ids.redirected(self.target, target);
+            self.target = target;
+        }
+    }
+
+    /// Tells those who look for such sessions what this one is like.
+    pub(in crate::session) fn publish_facets(&mut self) {
+        self.note_target();
+        let state = &self.state;
+        let bits = [
+            (self.requested.transaction().is_some(), facets::TRANSACTION),
+            (state.watching(), facets::WATCHING),
+            (!self.blocking.is_none(), facets::BLOCKED),
+            (state.subscribed(), facets::SUBSCRIBED),
+            (state.tracking().is_some(), facets::TRACKING),
+            (state.monitor, facets::MONITOR),
+            (self.requested.silence() == Silence::Always, facets::SILENT),
+            (self.needs_cutover(), facets::CUTOVER),
+            (state.touched, facets::TOUCHED),
+            (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
+        ];
+        let set = bits.iter().filter(|(is, _)| *is);
+        let before = self.member.set_facets(set.fold(0, |facets, (_, bit)| facets | bit));
+        if (before & facets::TOUCHED > 0) != state.touched
+            && let Some(id) = self.id
+        {
+            self.shared.ids.touched(id, state.touched);
+        }
+    }
+
+    /// What a handover would lose.
+    pub(in crate::session) fn uncarried(&self) -> Option<&'static str> {
+        // Also one that the uplink answered before its end: nobody may hear of the rest.
+        if self.intake.is_incomplete() && (self.intake.stalled || self.passes.held() == 0) {
+            return Some("a long request of which only a part has come");
+        }
+        if self.is_pinned() && self.requested.pinned_since.is_none() {
+            return Some(TOO_LARGE);
+        }
+        if self.is_refused() {
+            return Some(NOT_TAKEN);
+        }
+        self.state.uncarried()
+    }
+
+    /// Gives back passes of requests that are over. Whoever finds the gate quiet sees what the session is like
+    /// now.
+    #[inline]
+    pub(in crate::session) fn release(&mut self, over: u32) {
+        if self.state.take_changed() {
+            self.publish_facets();
+        }
+        if over > 0 {
+            self.passes.leave(over);
+        }
+    }
+}
