@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::Address;
+#[cfg(test)]
+use crate::transport::memory;
 use crate::transport::{Socket, Stream, set_patience, set_tcp_options};
 
 /// Why there is no connection.
@@ -78,6 +80,11 @@ pub async fn connect(
     tls: Option<&Tls>,
     time_limit: Duration,
 ) -> Result<Stream, Error> {
+    #[cfg(test)]
+    if let Some(dialled) = memory::dial(&addr.to_string()) {
+        let failed = |why| Error::Connect { at: addr.to_string(), why };
+        return dialled.map(Stream::Memory).map_err(failed);
+    }
     let socket = socket(addr, time_limit).await?;
     let Some(Tls { config, name }) = tls else { return Ok(Stream::Plain(socket)) };
     let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);

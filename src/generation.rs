@@ -75,6 +75,8 @@ impl Shown {
     pub fn on(stream: &Stream) -> Self {
         match stream {
             Stream::Plain(_) | Stream::TlsClient(_) => Shown::Nothing,
+            #[cfg(test)]
+            Stream::Memory(_) => Shown::Nothing,
             Stream::TlsServer(stream) => {
                 let certs = stream.get_ref().1.peer_certificates().unwrap_or_default();
                 Shown::Certificates(certs.iter().map(|cert| cert.clone().into_owned()).collect())

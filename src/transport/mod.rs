@@ -1,5 +1,8 @@
 //! Byte streams: what can be dialled or accepted, plain or TLS, behind one static type.
 
+#[cfg(test)]
+pub mod memory;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -38,6 +41,9 @@ pub enum Stream {
     TlsServer(Box<server::TlsStream<Socket>>),
     /// An uplink behind TLS.
     TlsClient(Box<client::TlsStream<Socket>>),
+    /// For tests: no socket at all.
+    #[cfg(test)]
+    Memory(memory::End),
 }
 
 /// Who is on the other side.
@@ -211,6 +217,8 @@ impl Stream {
             Stream::Plain(socket) => socket.poll_hangup(cx),
             Stream::TlsServer(stream) => stream.get_mut().0.poll_hangup(cx),
             Stream::TlsClient(stream) => stream.get_mut().0.poll_hangup(cx),
+            #[cfg(test)]
+            Stream::Memory(end) => end.poll_hangup(cx),
         }
     }
 }
@@ -226,6 +234,8 @@ impl AsyncRead for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            #[cfg(test)]
+            Stream::Memory(end) => Pin::new(end).poll_read(cx, buf),
         }
     }
 }
@@ -241,6 +251,8 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            #[cfg(test)]
+            Stream::Memory(end) => Pin::new(end).poll_write(cx, buf),
         }
     }
 
@@ -250,6 +262,8 @@ impl AsyncWrite for Stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            #[cfg(test)]
+            Stream::Memory(end) => Pin::new(end).poll_flush(cx),
         }
     }
 
@@ -258,6 +272,8 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            #[cfg(test)]
+            Stream::Memory(end) => Pin::new(end).poll_shutdown(cx),
         }
     }
 }
