@@ -166,6 +166,27 @@ pub async fn load(
     })
 }
 
+#[cfg(test)]
+impl Generation {
+    /// What this valid configuration says. The uplink is another one with each number, and nobody has looked
+    /// whether it serves.
+    pub fn unverified(draft: Draft, number: u64) -> Self {
+        let uplink = draft.uplink.expect("an uplink");
+        let limit = draft.settings.connect_time_limit;
+        Generation {
+            number,
+            uplink_since: number,
+            uplink: Dialler::new(uplink, limit).expect("no TLS"),
+            listen: Endpoint::new("listen", draft.listen.expect("a listener")).expect("no TLS"),
+            listen_raw: None,
+            admin: None,
+            settings: draft.settings,
+            shown: draft.shown,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// What clients need to be let in under `before`, and no more.
 fn withdrawn(before: &Generation, listen: &Endpoint, raw: Option<&Endpoint>) -> Vec<String> {
     let asks_for_certificates =

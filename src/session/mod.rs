@@ -386,3 +386,6 @@ fn poll_read(
     ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
 }
+
+#[cfg(test)]
+mod tests;

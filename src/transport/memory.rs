@@ -57,7 +57,7 @@ impl End {
         }
         let len = bytes.len().min(pipe.room - pipe.bytes.len());
         pipe.bytes.extend(&bytes[..len]);
-        if let Some(reader) = pipe.reader.take() {
+        if let Some(reader) = pipe.reader.take_if(|_| len > 0) {
             reader.wake();
         }
         Ok(len)
@@ -69,7 +69,8 @@ impl End {
         if pipe.bytes.is_empty() && pipe.is_closed {
             return None;
         }
-        if let Some(writer) = pipe.writer.take() {
+        let has_room = !pipe.bytes.is_empty();
+        if let Some(writer) = pipe.writer.take_if(|_| has_room) {
             writer.wake();
         }
         Some(pipe.bytes.drain(..).collect())

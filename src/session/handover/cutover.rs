@@ -167,7 +167,11 @@ impl Session {
                 if let Some(id) = self.id {
                     self.shared.ids.unprepared(id);
                 }
-                let script = self.whole_script(At::Next, mark(false));
+                let mut script = self.whole_script(At::Next, mark(false));
+                if script.is_empty() {
+                    // Its id must be known before a transaction is begun, and it may be refused (`maxclients`).
+                    script.ask("PING", &[], Answer::Pong);
+                }
                 let dial = async move { shared.dial(&generation, script).await };
                 (StandbyLink::Busy(Box::pin(dial)), None, None)
             }
