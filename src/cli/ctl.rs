@@ -1,4 +1,4 @@
-//! `redis-proxy ctl`: what can be asked of a running proxy, and how to reach it.
+//! `redis-proxy ctl`: the commands for a running proxy, and how to reach it.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,15 @@ use clap::{Args, Subcommand};
 
 use crate::config::Address;
 
-/// The environment variable with the password. There is no option: whoever lists the processes
-/// would see it.
+/// The environment variable with the password. No option takes the password: a list of processes
+/// would show it.
 pub const PASSWORD: &str = "REDIS_PROXY_PASS";
 
 const AFTER_HELP: &str = "\
-The address, TLS and the password are found in the admin block of the configuration file (-f), but
-for what options and the environment say; options go first. With an address from there, the file
-need not exist. Without --cacert, the proxy must show the very certificate that admin.certfile is.
+The address, TLS and the password come from the admin block of the configuration file (-f). Options
+win over the environment, and the environment wins over the file. With --addr or REDIS_PROXY_ADDR,
+the file need not exist. Without --cacert, the proxy must present exactly the certificate that comes
+first in admin.certfile.
 
 Environment:
   REDIS_PROXY_ADDR  as --addr
@@ -22,26 +23,27 @@ Environment:
 Exit codes:
   0   done
   64  wrong usage
-  69  the admin API cannot be reached, or was lost
+  69  the admin API cannot be reached, or the connection was lost
   75  not now: in conflict with what is running, over its time limit, or rolled back; clients are
       where they were
   77  no or wrong password
-  78  a configuration is refused, the proxy's or the one to reach it by; or a switch by its preflight
+  78  refused: the configuration that a reload reads, a switch by its preflight, or a file or field
+      that ctl needs to reach the proxy
   1   anything else";
 
-/// How to reach the proxy, and what to ask for.
+/// How to reach the proxy, and the command for it.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Ctl {
-    /// Print the API's answer instead, as one JSON document
+    /// Print the API's answer as one JSON document, and no progress
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// How to reach it.
+    /// How to reach the admin API.
     #[command(flatten)]
     pub connection: Connection,
 
-    /// What to ask for.
+    /// The command.
     #[command(subcommand)]
     pub action: Action,
 }
@@ -64,28 +66,28 @@ pub struct Connection {
     #[arg(long, global = true)]
     pub tls: bool,
 
-    /// The authorities (PEM) of which one must vouch for the proxy's certificate
+    /// The CA certificates (PEM) to verify the proxy's certificate with
     #[arg(long, value_name = "FILE", global = true)]
     pub cacert: Option<PathBuf>,
 
-    /// The certificate (PEM) to show, where admin.cacertfile asks for one
+    /// The client certificate (PEM) to present, where admin.cacertfile asks for one
     #[arg(long, value_name = "FILE", requires = "key", global = true)]
     pub cert: Option<PathBuf>,
 
-    /// Its key
+    /// The key (PEM) of the client certificate
     #[arg(long, value_name = "FILE", requires = "cert", global = true)]
     pub key: Option<PathBuf>,
 
-    /// The name to verify and to send, instead of the host in the address
+    /// The name to verify and to send as SNI, instead of the host in the address
     #[arg(long, value_name = "NAME", global = true)]
     pub servername: Option<String>,
 
-    /// A file with the password in its first line
+    /// A file whose first line is the password
     #[arg(long, value_name = "FILE", global = true)]
     pub pass_file: Option<PathBuf>,
 }
 
-/// What a running proxy can be asked for.
+/// The commands for a running proxy.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Hold new requests
@@ -94,31 +96,31 @@ pub enum Action {
     Unpause,
     /// Put the configuration file in force
     Reload(Reload),
-    /// Replace the Redis behind: copy the data, then move all clients
+    /// Replace the uplink: copy its data to the new Redis, then move all clients
     ///
-    /// Shows how far it is until it has ended. It goes on if this is interrupted; `cancel-switch`
-    /// cancels it.
+    /// Shows the progress until the switch has ended. The switch goes on if this command is
+    /// interrupted; `cancel-switch` cancels it.
     Switch(Switch),
-    /// Cancel the switch that is running, and wait until it is rolled back
+    /// Cancel the running switch, and wait until it is rolled back
     CancelSwitch,
-    /// Say what the proxy is doing
+    /// Show what the proxy is doing
     Status,
     /// Close every connection made through listen_raw
     TerminateRawConnections,
     /// Close the clients that would not be let in any more
     ///
-    /// Clients stay when a reload withdraws the password or the authority by which they were let in.
+    /// A reload that withdraws a password or a CA closes no client: those that it had let in stay.
     CloseUnauthorizedClients,
 }
 
 /// `ctl pause`
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// Wait until no request runs any more
+    /// Wait until no request is running any more
     #[arg(long)]
     pub wait: bool,
 
-    /// End this pause by itself after so many milliseconds
+    /// The pause ends by itself after N milliseconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub ttl_ms: Option<u64>,
 }
@@ -126,11 +128,12 @@ pub struct Pause {
 /// `ctl reload`
 #[derive(Debug, Args)]
 pub struct Reload {
-    /// Say what a reload would do, and change nothing
+    /// Only say what a reload would do; change nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Close clients that hold it up for longer than the limit; take a replica for the uplink
+    /// Close clients that hold the reload up for longer than the limit, and accept a replica that is
+    /// cut off from its master
     #[arg(long)]
     pub force: bool,
 }
@@ -138,7 +141,7 @@ pub struct Reload {
 /// `ctl switch`
 #[derive(Debug, Args)]
 pub struct Switch {
-    /// How long all of it may take, in milliseconds
+    /// How long everything up to the promotion may take, in milliseconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_ms: Option<u64>,
 
@@ -150,27 +153,28 @@ pub struct Switch {
     #[arg(long)]
     pub prepared: bool,
 
-    /// Where the new Redis is to replicate from, instead of the uplink's address
+    /// The address that the new Redis replicates from, instead of the uplink's address
     #[arg(long, value_name = "HOST:PORT", value_parser = Address::server)]
     pub replicate_from: Option<Address>,
 
-    /// Do not fence off the old Redis afterwards
+    /// Leave the old Redis as it is afterwards: do not fence it
     #[arg(long)]
     pub no_fence: bool,
 
-    /// Set at the new Redis what clients feel of the old one's settings
+    /// Copy to the new Redis those settings of the old one that clients notice
     #[arg(long, value_name = "copy", value_parser = ["copy"])]
     pub settings: Option<String>,
 
-    /// Erase what the new Redis has, and go on where the checks warn of users, replicas or an address
+    /// Erase the new Redis's data if it has any, and go on despite failed checks of users, replicas
+    /// or an address
     #[arg(long)]
     pub force: bool,
 
-    /// Close clients that hold up everybody for longer than the limit
+    /// Close clients that hold up everybody else for longer than the limit
     #[arg(long)]
     pub force_clients: bool,
 
-    /// Make the checks, and change nothing
+    /// Only make the checks; change nothing
     #[arg(long)]
     pub dry_run: bool,
 }

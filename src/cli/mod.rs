@@ -13,7 +13,7 @@ pub use self::ctl::{Action, Connection, Ctl, PASSWORD, Pause, Reload, Switch};
 pub use self::pages::{completions, man, man_to};
 use crate::log::Format;
 
-/// As a file's name.
+/// The file name that stands for standard input.
 pub const STANDARD_INPUT: &str = "-";
 
 /// A Redis proxy that lets you replace the Redis behind a running system without a client
@@ -23,7 +23,7 @@ pub const STANDARD_INPUT: &str = "-";
 #[derive(Debug, Parser)]
 #[command(name = "redis-proxy", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// The configuration file; `-` is standard input
+    /// The configuration file; `-` is standard input, and then a reload is refused
     #[arg(
         short = 'f',
         long = "file",
@@ -33,11 +33,11 @@ pub struct Cli {
     )]
     pub file: PathBuf,
 
-    /// Verify what a start would verify, the connection to the uplink included, and exit
+    /// Verify what a start would verify, connecting to the uplink included, and exit
     #[arg(long)]
     pub check: bool,
 
-    /// How log lines look; they go to standard error, filtered by RUST_LOG
+    /// The format of log lines, which go to standard error, filtered by RUST_LOG
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,
 
@@ -53,27 +53,27 @@ Exit codes:
   78  the configuration is refused
   1   anything else";
 
-/// What there is besides running the proxy.
+/// The commands besides running the proxy.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Ask the running proxy for something, through its admin API
-    // Boxed, for it is larger than all else.
+    /// Control a running proxy through its admin API
+    // Boxed, because it is larger than the others.
     Ctl(Box<Ctl>),
-    /// Print a script that completes this command line in a shell
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print the manual page
     Man {
-        /// Write it here, and one of each command, a file for each
+        /// Write the page to this directory, with one page for each command
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
 }
 
 impl Cli {
-    /// From the process's arguments and environment.
+    /// Reads the process's arguments and environment.
     pub fn read() -> Result<Self, clap::Error> {
         let cli = Cli::try_parse()?;
         if cli.check && cli.command.is_some() {
@@ -83,7 +83,7 @@ impl Cli {
         Ok(cli)
     }
 
-    /// What a reload reads; standard input is read once.
+    /// The file that a reload reads; none for standard input, which can be read only once.
     pub fn file_to_read_again(&self) -> Option<PathBuf> {
         Some(self.file.clone()).filter(|file| file.as_os_str() != STANDARD_INPUT)
     }

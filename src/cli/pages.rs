@@ -1,4 +1,4 @@
-//! Shell completions and manual pages, out of the definition of the command line.
+//! Shell completions and manual pages, made from the definition of the command line.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::Cli;
 
-/// A script that completes the command line.
+/// The completion script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     let mut command = Cli::command();
@@ -18,12 +18,12 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
-/// The main page.
+/// Writes the main manual page.
 pub fn man(to: &mut dyn Write) -> io::Result<()> {
     Man::new(Cli::command().disable_help_subcommand(true)).render(to)
 }
 
-/// The main page and one of each command, a file for each.
+/// Writes the main manual page and one page for each command, each to a file of its own.
 pub fn man_to(dir: &Path) -> io::Result<()> {
     clap_mangen::generate_to(Cli::command(), dir)
 }
