@@ -20,33 +20,41 @@ use crate::shared::Shared;
 /// How long clients may be held.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// Moves all sessions to this generation, whose uplink is the server of this number. False if it was given up.
+/// Moves all sessions to this generation, whose uplink is the server of this number; with a channel of the
+/// proxy's own, or without. False if it was given up.
 pub async fn change(
     shared: Arc<Shared>,
     world: Rc<RefCell<World>>,
     next: Arc<Generation>,
     to: usize,
+    has_channel: bool,
     seed: u64,
 ) -> bool {
     let mut random = Random::new(seed);
     let from = 1 - to;
     let since = next.uplink_since;
-    let marker = Marker::new().filter(|_| !random.one_in(4));
+    let marker = Marker::new().filter(|_| has_channel);
     let attempt = Attempt::new(next, marker.clone(), true, false);
     let failed = || attempt.has_failed();
+    let note = |what: &str| world.borrow_mut().events.push(what.to_owned());
+    note("the other server is connected to");
     let roster = &shared.roster;
     roster.tell_each(2, failed, |permit| Order::Prepare(attempt.clone(), permit)).await;
     if failed() || random.one_in(6) {
+        note("the handover is abandoned");
         abandon(&shared).await;
         return false;
     }
+    note("the gate is shut");
     let hold = shared.gate.pause();
     let deadline = Instant::now() + LIMIT;
     if timeout_at(deadline, quiesce(&shared, &world, from, hold.quiesced())).await.is_err() {
         drop(hold);
+        note("the handover is abandoned");
         abandon(&shared).await;
         return false;
     }
+    note("nothing is in flight");
     for redirects in [0, facets::REDIRECTS] {
         let last =
             |bits: u32| bits & (facets::CUTOVER | facets::REDIRECTS) == facets::CUTOVER | redirects;
@@ -63,16 +71,19 @@ pub async fn change(
         attempt.published();
         world.borrow_mut().publish_frame(&marker.publish());
     }
+    note("the rest is told");
     let open = |bits: u32| bits & facets::TRANSACTION > 0;
     roster.tell_some(open, 2, failed, Order::Queue).await;
     if let Some(why) = attempt.fault() {
         panic!("a session could not be handed over: {why}");
     }
     if random.one_in(4) {
+        note("the handover is abandoned");
         abandon(&shared).await;
         drop(hold);
         return false;
     }
+    note("the uplink is exchanged");
     shared.ids.exchange(since);
     shared.exchange(&attempt);
     roster.announce();

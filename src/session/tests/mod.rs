@@ -102,6 +102,9 @@ struct Schedule {
     at: usize,
     pause: Option<Hold>,
     published: u64,
+    /// The servers let the proxy have a channel of its own. Otherwise, subscribers miss what is published while
+    /// the gate is shut.
+    has_channel: bool,
 }
 
 fn generation(number: u64, server: usize) -> Arc<Generation> {
@@ -115,6 +118,7 @@ fn generation(number: u64, server: usize) -> Arc<Generation> {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let has_channel = !random.one_in(4);
         let world = Rc::<RefCell<World>>::default();
         for server in 0..2 {
             let there = world.clone();
@@ -155,6 +159,7 @@ impl Schedule {
             at: 0,
             pause: None,
             published: 0,
+            has_channel,
         }
     }
 
@@ -193,7 +198,7 @@ impl Schedule {
         let (shared, world) = (self.shared.clone(), self.world.clone());
         let next = generation(self.generations, to);
         let seed = self.random.below(1 << 30) as u64;
-        self.change = Some(Task::new(change(shared, world, next, to, seed)));
+        self.change = Some(Task::new(change(shared, world, next, to, self.has_channel, seed)));
     }
 
     fn poll_change(&mut self) -> bool {
@@ -330,7 +335,9 @@ impl Schedule {
             if client.session.is_over() && !hung_up {
                 return Err(format!("client {number} was closed"));
             }
-            if let Some(fault) = client.program.fault(&client.received, &left, hung_up) {
+            if let Some(fault) =
+                client.program.fault(&client.received, &left, hung_up, !self.has_channel)
+            {
                 return Err(format!("client {number}: {fault}"));
             }
         }
@@ -349,7 +356,11 @@ fn run(seed: u64) -> Result<(), String> {
         for _ in 0..STEPS {
             schedule.step().await;
         }
-        schedule.finish().await
+        let result = schedule.finish().await;
+        if result.is_err() {
+            schedule.world.borrow().events.iter().for_each(|event| eprintln!("{event}"));
+        }
+        result
     })
 }
 

@@ -69,6 +69,8 @@ pub struct Server {
 pub struct World {
     pub data: Data,
     pub servers: [Server; 2],
+    /// What has happened, to be read after a fault.
+    pub events: Vec<String>,
 }
 
 impl Server {
@@ -100,6 +102,8 @@ impl World {
         let bytes: Vec<u8> = conn.input.drain(..len).collect();
         let request: Request = Args::new(&bytes).map(<[u8]>::to_vec).collect();
         let reply = self.request(at, id, &request);
+        let words: Vec<_> = request.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        self.events.push(format!("{at}/{id}: {} -> {}", words.join(" "), reply.escape_ascii()));
         self.say(at, id, &reply);
         true
     }
@@ -169,6 +173,8 @@ impl World {
         kind: &[u8],
         of: fn(&Conn) -> &BTreeSet<Vec<u8>>,
     ) {
+        let (name, text) = (String::from_utf8_lossy(channel), String::from_utf8_lossy(payload));
+        self.events.push(format!("{text} is published to {name}"));
         for conn in self.servers.iter_mut().flat_map(|server| server.conns.values_mut()) {
             if of(conn).contains(channel) {
                 let frame = push(conn.resp3, &[kind, channel, payload], None);
