@@ -6,12 +6,8 @@
 //!
 //! The gate knows no IO, no configuration and no RESP.
 
+mod atomic;
 mod shard;
-
-/// What `shard` is made of; loom's own in `tests/loom`.
-mod atomic {
-    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-}
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
