@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::address::Address;
+use super::fields::{address, path};
 use super::raw::{RawListen, RawUplink};
-use super::{Address, address, path};
 
 /// A block that has a fault. Nothing of it is used; what it names is verified all the same.
 #[derive(Debug)]
