@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Error, Id};
+use super::error::Error;
 use crate::resp::encode;
 
 /// What a server refuses for a reason that other clients may meet as well.
@@ -51,6 +51,17 @@ struct Wanted {
     request: String,
     /// An error must not repeat its arguments.
     secret: bool,
+}
+
+/// What the server calls a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// This.
+    Is(u64),
+    /// It would not tell.
+    Secret,
+    /// It was not asked.
+    Unasked,
 }
 
 /// A frame that came, as far as it matters.
