@@ -14,7 +14,7 @@ use hyper::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::{Error, File};
+use super::error::Error;
 use crate::cli::{Connection, PASSWORD};
 use crate::config::{self, Address, Fault, Listen};
 use crate::dial::{self, Tls};
@@ -24,9 +24,18 @@ use crate::transport::Stream;
 /// For a connection, with TLS.
 const CONNECTING: Duration = Duration::from_secs(5);
 
+/// The configuration file, as far as it could be read.
+#[derive(Debug)]
+pub struct File<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it says.
+    pub text: io::Result<String>,
+}
+
 /// A way to the admin API.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Endpoint {
     addr: Address,
     tls: Option<Tls>,
     /// With the password; marked as sensitive.
@@ -43,7 +52,7 @@ struct Hint {
     identity: &'static str,
 }
 
-impl Place {
+impl Endpoint {
     /// Loads what there is to load; connects nowhere.
     pub(super) fn find(connection: &Connection, file: File<'_>) -> Result<Self, Error> {
         let given = connection.addr.as_deref().filter(|addr| !addr.is_empty()).map(given_address);
@@ -56,7 +65,7 @@ impl Place {
             Some(pass) => Some(basic(&pass)?),
             None => None,
         };
-        Ok(Place { addr, tls, authorization, hint })
+        Ok(Endpoint { addr, tls, authorization, hint })
     }
 
     /// For the Host header. Where neither a password nor TLS tells this program from a browser on an

@@ -1,7 +1,7 @@
 //! What is new in a switch since the last look. Pure.
 
 use super::api::{Stage, Switching};
-use super::render::{bytes, time};
+use super::units::{bytes, time};
 
 /// How far the stages were told of.
 #[derive(Debug, Default)]

@@ -1,32 +1,10 @@
 //! What the API says, in plain words. Pure.
 
-use indicatif::HumanBytes;
 use serde_json::Value;
 
 use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Record, Reload};
 use super::progress::detail;
-
-/// As many as people read.
-pub(super) fn bytes(count: u64) -> String {
-    HumanBytes(count).to_string()
-}
-
-/// A time, to a tenth or so.
-pub(super) fn time(ms: f64) -> String {
-    match ms / 1000.0 {
-        seconds if seconds < 0.001 => format!("{ms:.2} ms"),
-        seconds if seconds < 1.0 => format!("{ms:.1} ms"),
-        seconds if seconds < 60.0 => format!("{seconds:.1} s"),
-        seconds => {
-            let minutes = seconds as u64 / 60;
-            match minutes {
-                0..60 => format!("{minutes} min {} s", seconds as u64 % 60),
-                60..1440 => format!("{} h {} min", minutes / 60, minutes % 60),
-                _ => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
-            }
-        }
-    }
-}
+use super::units::{bytes, count, seconds, time};
 
 /// What the API's answers call its parameters and commands, and what those are for `ctl`. A name that
 /// begins another one comes after it.
@@ -73,15 +51,6 @@ pub(super) fn in_options(text: &str) -> String {
         }
     }
     said
-}
-
-fn seconds(seconds: f64) -> String {
-    time(seconds * 1000.0)
-}
-
-fn count(number: u64, one: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {one}{plural}")
 }
 
 /// What the proxy is doing; `now` is in seconds since 1970.
@@ -292,20 +261,6 @@ pub(super) fn table(it: &Preflight) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn times_have_the_unit_that_people_would_use() {
-        for (ms, text) in [
-            (0.04, "0.04 ms"),
-            (3.456, "3.5 ms"),
-            (1234.0, "1.2 s"),
-            (61_000.0, "1 min 1 s"),
-            (3_660_000.0, "1 h 1 min"),
-            (90_000_000.0, "1 d 1 h"),
-        ] {
-            assert_eq!(time(ms), text);
-        }
-    }
 
     #[test]
     fn parameters_of_the_api_are_told_as_options() {
