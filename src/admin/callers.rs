@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+/// For a caller to send its request's head, counted from its last answer; and its body.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The callers that are connected now.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Desk;
+use super::desk::Desk;
 use super::probe::Look;
 
 /// For `/info.json`.
