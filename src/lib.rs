@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`].
+//! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`], [`log`],
+//! [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -35,6 +36,7 @@ pub mod gate;
 pub mod generation;
 pub mod limits;
 pub mod listener;
+pub mod lock;
 pub mod log;
 pub mod metrics;
 pub mod notify;

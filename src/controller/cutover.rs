@@ -7,12 +7,14 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::error::{Error, refused};
 use super::following::Following;
 use super::interrupting::LOOK;
 use super::links::Links;
+use super::outcome::Done;
 use super::panics::{Panicked, caught, caught_now, point};
-use super::reload::Done;
-use super::{Controller, Error, NAMED, WOKEN, named};
+use super::sessions::{NAMED, WOKEN, named};
+use super::state::Controller;
 use crate::changeover::{Attempt, GiveUp, OldUplink, Order, Running, facets};
 use crate::config::Fault;
 use crate::gate::Hold;
@@ -131,10 +133,6 @@ fn not_for_all(attempt: &Attempt, why: &str) -> Fault {
     ))
 }
 
-pub(super) fn refused(fault: Fault) -> Error {
-    Error::Refused(vec![fault])
-}
-
 /// Each session needs one more while it is moved.
 pub(super) fn few_descriptors(sessions: usize) -> Option<Fault> {
     let needed = sessions + limits::SPARE;
@@ -194,11 +192,6 @@ impl Controller {
             Some(why) => Err(refused(not_for_all(&attempt, &why))),
             None => Ok(attempt),
         }
-    }
-
-    pub(super) async fn abandon(&self) {
-        self.shared.ids.abandon();
-        self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
     }
 
     /// What the clients feel: running requests end, those with more than a database are told

@@ -3,14 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::cutover::{Moment, few_descriptors, given_up_for, held_up, refused};
+use super::cutover::{Moment, few_descriptors, given_up_for, held_up};
+use super::error::{Error, refused};
 use super::links::Links;
-use super::reload::HeldUp;
-use super::{ASKING, Controller, Error, WOKEN};
-use crate::changeover::{Order, Prospect, facets};
+use super::outcome::{Closed, HeldUp};
+use super::sessions::Carried;
+use super::state::Controller;
 use crate::config::Fault;
 use crate::generation::Readiness;
 
@@ -53,45 +52,7 @@ pub struct Prediction {
     warnings: Vec<String>,
 }
 
-/// How many sessions have what.
-#[derive(Debug, Default, Serialize)]
-pub struct Carried {
-    /// Open transactions.
-    pub transactions: usize,
-    watching: usize,
-    /// Commands that wait for data.
-    pub blocked: usize,
-    /// Subscriptions.
-    pub subscribed: usize,
-    /// Client-side caching.
-    pub tracking: usize,
-    monitors: usize,
-    silent: usize,
-}
-
-/// A client that a reload closes, or has closed.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Closed {
-    pub(super) client: String,
-    pub(super) reason: &'static str,
-}
-
 impl Controller {
-    /// How many sessions have what, now.
-    pub fn carried(&self) -> Carried {
-        let all = self.shared.roster.facets();
-        let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
-        Carried {
-            transactions: count(facets::TRANSACTION),
-            watching: count(facets::WATCHING),
-            blocked: count(facets::BLOCKED),
-            subscribed: count(facets::SUBSCRIBED),
-            tracking: count(facets::TRACKING),
-            monitors: count(facets::MONITOR),
-            silent: count(facets::SILENT),
-        }
-    }
-
     /// Verifies the configuration file as a reload would, and says what that would do. Nothing is
     /// changed. With `force`, clients that would hold it up would be closed.
     pub async fn predict(&self, force: bool) -> Result<Prediction, Error> {
@@ -170,28 +131,5 @@ impl Controller {
                 Some(held_up("reload", Moment::Ahead, limit, &before, &links, &in_the_way));
         }
         Ok(prediction)
-    }
-
-    pub(super) async fn prospects(&self) -> Vec<Prospect> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let order = |permit| Order::Predict(tell.clone(), permit);
-        let asking = self.shared.roster.tell_each(WOKEN, || false, order);
-        // A busy worker must not hold up the answer.
-        let _ = timeout(ASKING, asking).await;
-        let mut prospects = Vec::new();
-        while let Ok(prospect) = told.try_recv() {
-            prospects.push(prospect);
-        }
-        prospects
-    }
-}
-
-impl Closed {
-    fn of(prospect: &Prospect) -> Option<Closed> {
-        prospect.closed_for.map(|reason| Closed::named(prospect, reason))
-    }
-
-    fn named(prospect: &Prospect, reason: &'static str) -> Closed {
-        Closed { client: prospect.client.to_string(), reason }
     }
 }

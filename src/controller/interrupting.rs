@@ -5,13 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{ASKING, Controller, WOKEN};
-use crate::changeover::{Interrupt, Order, facets};
+use super::sessions::ASKING;
+use super::state::Controller;
+use crate::changeover::{Interrupt, facets};
 use crate::generation::MAY_NOT_UNBLOCK;
 use crate::uplink::{Fresh, Script, unblock};
 
@@ -32,21 +32,6 @@ pub(super) async fn interrupt(link: &mut Fresh, mut commands: Vec<Interrupt>) ->
 }
 
 impl Controller {
-    /// The commands that wait for data, and that nobody else is about to interrupt.
-    pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & facets::BLOCKED > 0;
-        let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_some(blocked, WOKEN, || false, order);
-        // A busy worker has until the next time.
-        let _ = timeout_at(deadline, asking).await;
-        let mut commands = Vec::new();
-        while let Ok(command) = told.try_recv() {
-            commands.push(command);
-        }
-        commands
-    }
-
     /// For an operator's pause, until it is complete or released.
     pub(super) async fn interrupt_for_pause(self: Arc<Self>, released: CancellationToken) {
         let mut link = None;

@@ -16,15 +16,18 @@
 //! A panic is a failure like others: before the promotion, all is undone; after it, each of the other
 //! steps is carried out, and the answer warns of what panicked.
 
+mod changes;
 mod clock;
 mod facts;
 mod felt;
 mod fence;
 mod glob;
 mod identity;
+mod options;
+mod plan;
 mod preflight;
-mod progress;
-mod replication;
+pub(super) mod progress;
+pub(super) mod replication;
 mod report;
 mod run;
 mod source;
@@ -33,56 +36,20 @@ mod user;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use self::changes::Progress;
+pub use self::options::Options;
+use self::plan::plan;
 pub use self::progress::{Record, Switching};
-pub(super) use self::replication::Pair;
 pub use self::report::Report;
-use self::run::{Progress, Run};
+use self::run::Run;
+use super::error::Error;
+use super::outcome::{By, milliseconds};
 use super::panics::broken_off;
-use super::reload::milliseconds;
-use super::{By, Change, Controller, Error, lock, remember};
-use crate::config::{Address, Fault};
+use super::state::{Change, Controller, remember};
+use crate::config::Fault;
+use crate::lock::lock;
 use crate::metrics::Outcome;
-
-/// The whole, if nothing else is said.
-const TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// How to switch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// For everything up to the promotion.
-    pub timeout: Duration,
-    /// For which clients may be held; `None`: `pause_time_limit_ms`.
-    pub pause_limit: Option<Duration>,
-    /// The new uplink is a replica already.
-    pub prepared: bool,
-    /// How the new uplink reaches the present one, where that is not its address.
-    pub replicate_from: Option<Address>,
-    /// The present uplink becomes a replica of the new one.
-    pub fence: bool,
-    /// What clients feel of the present uplink's settings is set at the new one.
-    pub copy_settings: bool,
-    /// What the new uplink has may be erased, and what is doubtful may be done.
-    pub force: bool,
-    /// Clients that hold everybody up for longer than the limit are closed.
-    pub force_clients: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            timeout: TIMEOUT,
-            pause_limit: None,
-            prepared: false,
-            replicate_from: None,
-            fence: true,
-            copy_settings: false,
-            force: false,
-            force_clients: false,
-        }
-    }
-}
 
 /// A switch that was not done.
 #[derive(Debug)]
@@ -102,22 +69,9 @@ impl From<Error> for NotDone {
 }
 
 impl Controller {
-    /// The switch that is running.
-    pub fn switching(&self) -> Option<Arc<Switching>> {
-        match &*lock(&self.change) {
-            Some(Change::Switch(switching)) => Some(switching.clone()),
-            Some(Change::Reload(_)) | None => None,
-        }
-    }
-
-    /// The last switches, the newest first.
-    pub fn switches(&self) -> Vec<Record> {
-        lock(&self.switches).iter().cloned().collect()
-    }
-
     /// Looks for what could go wrong with a switch. Nothing is changed.
     pub async fn check_switch(&self, options: &Options) -> Result<Report, Error> {
-        run::plan(self, options).await.map(|plan| plan.report)
+        plan(self, options).await.map(|plan| plan.report)
     }
 
     /// Moves the data and the clients to the uplink in the configuration file. Goes on if the

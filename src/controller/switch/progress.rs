@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::super::error::Error;
+use super::super::outcome::{By, Moved, milliseconds};
 use super::super::panics::point;
-use super::super::reload::{Moved, milliseconds};
-use super::super::{By, Error, lock};
+use crate::lock::lock;
 use crate::log;
 
 /// Measures of the lag that are shown; with more, every second one is dropped.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::report::Report;
 use super::super::user::{Account, Lacks};
-use super::Subject;
+use super::subject::Subject;
 
 const NAME: &str = "users";
 /// Commands or patterns that an answer names.

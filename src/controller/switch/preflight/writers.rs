@@ -4,7 +4,7 @@ use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::fence::READ_ONLY;
 use super::super::report::Report;
-use super::Subject;
+use super::subject::Subject;
 
 /// Of a new server whose writes by others cannot be prevented.
 pub(in super::super) const NEW_TAKES_WRITES: &str = "the new uplink takes other clients' writes although it is a replica: what they write there, the \
