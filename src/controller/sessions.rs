@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::time::{Instant, timeout_at};
 
 use super::state::Controller;
 use crate::changeover::{Interrupt, Order, Prospect, Running, facets};
@@ -48,57 +49,47 @@ impl Controller {
         }
     }
 
-    /// Which requests keep the gate from being quiet, the oldest first.
-    pub(crate) async fn running(&self) -> Vec<Running> {
+    /// Tells those sessions whose facets are wanted to answer, and gives what was answered by the
+    /// deadline: a busy worker must not hold up the others.
+    async fn collect<T>(
+        &self,
+        wanted: impl Fn(u32) -> bool,
+        deadline: Instant,
+        order: impl Fn(UnboundedSender<T>, OwnedSemaphorePermit) -> Order,
+    ) -> Vec<T> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let ask = self.shared.roster.tell_each(
-            WOKEN,
-            || false,
-            |permit| Order::Report(tell.clone(), permit),
-        );
-        // A busy worker must not hold up the answer.
-        let _ = timeout(ASKING, ask).await;
-        let mut running = Vec::new();
-        while let Ok(request) = told.try_recv() {
-            running.push(request);
-        }
+        let order = |permit| order(tell.clone(), permit);
+        let asking = self.shared.roster.tell_some(wanted, WOKEN, || false, order);
+        let _ = timeout_at(deadline, asking).await;
+        std::iter::from_fn(|| told.try_recv().ok()).collect()
+    }
+
+    /// Which requests keep the gate from being quiet, the oldest first.
+    pub(super) async fn running(&self) -> Vec<Running> {
+        let mut running = self.collect(|_| true, Instant::now() + ASKING, Order::Report).await;
         running.sort_by_key(|request| request.since);
         running
     }
 
+    /// What a handover would make of each session.
     pub(super) async fn prospects(&self) -> Vec<Prospect> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let order = |permit| Order::Predict(tell.clone(), permit);
-        let asking = self.shared.roster.tell_each(WOKEN, || false, order);
-        // A busy worker must not hold up the answer.
-        let _ = timeout(ASKING, asking).await;
-        let mut prospects = Vec::new();
-        while let Ok(prospect) = told.try_recv() {
-            prospects.push(prospect);
-        }
-        prospects
+        self.collect(|_| true, Instant::now() + ASKING, Order::Predict).await
     }
 
-    /// The commands that wait for data, and that nobody else is about to interrupt.
+    /// The commands that wait for data, and that nobody else is about to interrupt. A session that does
+    /// not answer by the deadline is asked the next time.
     pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & facets::BLOCKED > 0;
-        let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_some(blocked, WOKEN, || false, order);
-        // A busy worker has until the next time.
-        let _ = timeout_at(deadline, asking).await;
-        let mut commands = Vec::new();
-        while let Ok(command) = told.try_recv() {
-            commands.push(command);
-        }
-        commands
+        let is_blocked = |bits: u32| bits & facets::BLOCKED > 0;
+        self.collect(is_blocked, deadline, Order::Interrupt).await
     }
 
+    /// Has all sessions let go of what they have made ready, and keep the present uplink.
     pub(super) async fn abandon(&self) {
         self.shared.ids.abandon();
         self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
     }
 
+    /// Has all sessions take the generation in force, if they have not yet.
     pub(super) async fn tell_settle(&self) {
         self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
     }
