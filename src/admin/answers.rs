@@ -19,7 +19,7 @@ use super::routes::{self, Asset, Command, Refusal, Route};
 use super::{body, host};
 use crate::changeover::Order;
 use crate::config::{Fault, Listen};
-use crate::controller::{By, Error, NotDone, NotReloaded, Report, State};
+use crate::controller::{By, Error, NotReloaded, NotSwitched, Report, State};
 use crate::log;
 use crate::metrics::as_plain_text;
 use crate::transport::Peer;
@@ -236,7 +236,7 @@ fn not_reloaded(why: NotReloaded) -> Refusal {
     refusal
 }
 
-fn not_switched(why: NotDone) -> Refusal {
+fn not_switched(why: NotSwitched) -> Refusal {
     let mut refusal = not_carried_out(why.error);
     refusal.more.extend(why.report.map(|report| ("preflight", json!(report))));
     refusal.more.extend(why.record.map(|record| ("switch", json!(record))));

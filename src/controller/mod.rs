@@ -29,7 +29,7 @@ mod verify;
 
 pub use self::dry_run::Prediction;
 pub use self::error::Error;
-pub use self::outcome::{By, NotReloaded, Record, Reloading, Stage};
+pub use self::outcome::{By, NotReloaded, ReloadRecord, ReloadStage, Reloading};
 pub use self::sessions::Carried;
 pub use self::state::{Controller, Paused, State};
-pub use self::switch::{NotDone, Options, Record as SwitchRecord, Report, Switching};
+pub use self::switch::{NotSwitched, Report, SwitchOptions, SwitchRecord, Switching};

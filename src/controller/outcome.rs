@@ -27,7 +27,7 @@ pub enum By {
 /// How far a reload has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
+pub enum ReloadStage {
     /// The file is read and verified.
     Verifying,
     /// Connections to the new uplink are made.
@@ -38,7 +38,7 @@ pub enum Stage {
     Settling,
 }
 
-impl Stage {
+impl ReloadStage {
     pub(super) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -50,14 +50,14 @@ pub struct Reloading {
     /// Who asked for it.
     pub by: By,
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: ReloadStage,
     /// When it began.
     pub since: Instant,
 }
 
 /// A reload that has ended.
 #[derive(Debug, Clone, Serialize)]
-pub struct Record {
+pub struct ReloadRecord {
     at_unix_seconds: f64,
     by: By,
     pub(super) result: &'static str,
@@ -111,7 +111,7 @@ pub struct NotReloaded {
     /// Why.
     pub error: Error,
     /// What became of it, if it began.
-    pub record: Option<Box<Record>>,
+    pub record: Option<Box<ReloadRecord>>,
 }
 
 impl From<Error> for NotReloaded {
@@ -120,7 +120,7 @@ impl From<Error> for NotReloaded {
     }
 }
 
-impl Record {
+impl ReloadRecord {
     /// Of a reload that ends now; `before` was in force when it began, and `generation` is.
     pub(super) fn of(
         by: By,
@@ -141,7 +141,7 @@ impl Record {
             Err(_) if !done.held_up_by.is_empty() => ("cancelled", Vec::new()),
             Err(why) => ("cancelled", vec![why.to_string()]),
         };
-        Record {
+        ReloadRecord {
             at_unix_seconds: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),

@@ -10,7 +10,7 @@ use super::cutover::Cutover;
 use super::error::{Error, refused, stopping};
 use super::following::Following;
 use super::links::Links;
-use super::outcome::{By, Done, NotReloaded, Record, Reloading, Stage};
+use super::outcome::{By, Done, NotReloaded, ReloadRecord, ReloadStage, Reloading};
 use super::panics::{Panicked, broken_off, caught, caught_now, point};
 use super::state::{Change, Controller, remember};
 use crate::config::Fault;
@@ -25,9 +25,9 @@ impl Controller {
     /// Puts the configuration file in force. Goes on if the caller does not wait for it. With `force`,
     /// clients that hold it up are closed, and what speaks against the new uplink is a warning, where
     /// it is for an operator to know better.
-    pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<Record, NotReloaded> {
+    pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
         self.not_stopping()?;
-        let reloading = Reloading { by, stage: Stage::Verifying, since: Instant::now() };
+        let reloading = Reloading { by, stage: ReloadStage::Verifying, since: Instant::now() };
         let busy = self.begin(Change::Reload(reloading))?;
         let running = tokio::spawn(async move { busy.0.run(by, force).await });
         running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
@@ -49,7 +49,7 @@ impl Controller {
         }
     }
 
-    async fn run(&self, by: By, force: bool) -> Result<Record, NotReloaded> {
+    async fn run(&self, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
         let begun = Instant::now();
         let before = self.shared.current.number();
         notify::reloading();
@@ -84,7 +84,7 @@ impl Controller {
         }
         let replaced = generation.uplink_since != before.uplink_since;
         let exchanged = if replaced {
-            self.stage(Stage::Preparing);
+            self.stage(ReloadStage::Preparing);
             let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
             done.warnings.extend(links.warning().cloned());
             let mut following = Following::of(by, &before, &generation, &links).await?;
@@ -95,7 +95,7 @@ impl Controller {
                 self.abandon().await;
                 return Err(why);
             }
-            self.stage(Stage::Pausing);
+            self.stage(ReloadStage::Pausing);
             let limit = before.settings.pause_time_limit;
             let swap =
                 Cutover { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
@@ -110,7 +110,7 @@ impl Controller {
         };
         done.warnings.extend(generation.warnings.iter().cloned());
         // The generation is in force: whatever panics, the rest is done.
-        let staged = caught_now(|| self.stage(Stage::Settling));
+        let staged = caught_now(|| self.stage(ReloadStage::Settling));
         let settled = self.settle("reload", &generation, sockets).await;
         exchanged.and(staged).and(settled).map_err(|why| {
             Error::Failed(format!("{why}; generation {} is in force", generation.number))
@@ -136,7 +136,7 @@ impl Controller {
         injected.and(allowed).and(opened).and(told)
     }
 
-    fn stage(&self, stage: Stage) {
+    fn stage(&self, stage: ReloadStage) {
         if let Some(Change::Reload(reloading)) = &mut *lock(&self.change) {
             reloading.stage = stage;
         }
@@ -150,9 +150,9 @@ impl Controller {
         before: u64,
         done: Done,
         result: &Result<(), Error>,
-    ) -> Record {
+    ) -> ReloadRecord {
         let generation = self.shared.current.load();
-        let record = Record::of(by, duration, &generation, before, done, result);
+        let record = ReloadRecord::of(by, duration, &generation, before, done, result);
         let outcome = Outcome { result: record.result };
         self.shared.metrics.reloads.get_or_create(&outcome).inc();
         record.log(result);

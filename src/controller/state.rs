@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, stopping};
-use super::outcome::{Record, Reloading};
-use super::switch::progress::{Record as SwitchRecord, Switching};
+use super::outcome::{ReloadRecord, Reloading};
+use super::switch::progress::{SwitchRecord, Switching};
 use crate::config;
 use crate::gate::Hold;
 use crate::lock::lock;
@@ -97,7 +97,7 @@ pub struct Controller {
     pub(super) change: Mutex<Option<Change>>,
     /// A SIGHUP came during a reload.
     pub(super) again: AtomicBool,
-    pub(super) history: Mutex<VecDeque<Record>>,
+    pub(super) history: Mutex<VecDeque<ReloadRecord>>,
     pub(super) switches: Mutex<VecDeque<SwitchRecord>>,
     /// Where a switch did not come to: what is there is old.
     pub(super) not_reached: Mutex<Option<config::Uplink>>,
@@ -195,7 +195,7 @@ impl Controller {
     }
 
     /// The last reloads, the newest first.
-    pub fn history(&self) -> Vec<Record> {
+    pub fn history(&self) -> Vec<ReloadRecord> {
         lock(&self.history).iter().cloned().collect()
     }
 

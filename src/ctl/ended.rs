@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::api::{Preflight, Record};
+use super::api::{Preflight, SwitchRecord};
 use super::http::Answer;
 use super::render;
 use crate::cli::PASSWORD;
@@ -34,7 +34,7 @@ impl Ended {
     /// The answer to a switch, or to its rehearsal.
     pub(super) fn of_switch(answer: Answer) -> Self {
         let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
-        let record = answer.json.get("switch").and_then(Record::of);
+        let record = answer.json.get("switch").and_then(SwitchRecord::of);
         lines.extend(record.iter().flat_map(render::summary));
         let mut errors = errors(&answer);
         if record.is_some_and(|record| !record.faults.is_empty()) {

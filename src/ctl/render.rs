@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Record, Reload};
+use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Reload, SwitchRecord};
 use super::progress::detail;
 use super::units::{bytes, count, seconds, time};
 
@@ -105,7 +105,7 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
         }
         None => lines.push("last reload: none".to_owned()),
     }
-    match info.switches.first().and_then(Record::of) {
+    match info.switches.first().and_then(SwitchRecord::of) {
         Some(it) => {
             let (at, by) = (ago(it.at_unix_seconds), &it.by);
             lines.push(format!("last switch, {at} ago by {by}: {}", result(&it)));
@@ -209,7 +209,7 @@ fn uncertain(it: &Closed) -> String {
     format!("  uncertain: {}: {}", it.client, it.reason)
 }
 
-fn result(it: &Record) -> String {
+fn result(it: &SwitchRecord) -> String {
     let (from, to, took) = (&it.from, &it.to, time(it.duration_ms));
     match it.result.as_str() {
         "done" => format!("done in {took}: {from} -> {to}"),
@@ -219,7 +219,7 @@ fn result(it: &Record) -> String {
 }
 
 /// What a switch did; why it failed is left to whoever tells of the error.
-pub(super) fn summary(it: &Record) -> Vec<String> {
+pub(super) fn summary(it: &SwitchRecord) -> Vec<String> {
     let mut lines = vec![format!("switch {}", result(it))];
     lines.extend(it.sync_bytes.map(|copied| format!("data copied: {}", bytes(copied))));
     lines.extend(it.held_ms.map(|ms| format!("clients were held for {}", time(ms))));
@@ -236,7 +236,7 @@ pub(super) fn summary(it: &Record) -> Vec<String> {
     lines
 }
 
-fn to_be_minded(it: &Record) -> Vec<String> {
+fn to_be_minded(it: &SwitchRecord) -> Vec<String> {
     let lists = [("warning", &it.warnings), ("fault", &it.faults), ("not undone", &it.not_undone)];
     let named = |(what, list): (&str, &Vec<String>)| -> Vec<String> {
         list.iter().map(|text| format!("{what}: {text}")).collect()
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_summary_says_everything_that_matters() {
-        let record = Record::of(&json!({
+        let record = SwitchRecord::of(&json!({
             "result": "done", "from": "a:1", "to": "b:2", "duration_ms": 2000, "held_ms": 3.5,
             "sync_bytes": 2048, "lag_ms": null, "fenced": true, "warnings": ["mind the gap"],
             "sessions_moved": 7, "sessions_closed": 1,
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_summary_of_a_failure_says_where_clients_are() {
-        let record = Record::of(&json!({
+        let record = SwitchRecord::of(&json!({
             "result": "rolled back", "from": "a:1", "to": "b:2", "duration_ms": 50,
             "reason": "left to others", "faults": ["no disk"], "not_undone": ["b:2 is a replica"],
         }));

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::api::{Info, Record};
+use super::api::{Info, SwitchRecord};
 use super::display::Display;
 use super::ended::Ended;
 use super::endpoint::Endpoint;
@@ -73,7 +73,7 @@ pub(super) async fn run(
             },
         }
     };
-    let record = ended.as_ref().ok().and_then(|answer| Record::of(&answer.json["switch"]));
+    let record = ended.as_ref().ok().and_then(|answer| SwitchRecord::of(&answer.json["switch"]));
     watch.display.end(record.as_ref());
     ended.map(Ended::of_switch)
 }
@@ -156,7 +156,7 @@ impl Watch {
 
 /// What the API would have answered.
 fn answer(record: Value) -> Answer {
-    let read = Record::of(&record).unwrap_or_default();
+    let read = SwitchRecord::of(&record).unwrap_or_default();
     let (status, error) = match read.result.as_str() {
         "done" => (StatusCode::OK, None),
         "refused" => (StatusCode::BAD_REQUEST, Some(read.reason)),

@@ -12,7 +12,7 @@ use super::undo::{Undo, undo};
 
 /// What a switch has done so far.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct SwitchProgress {
     pub(super) done: Done,
     /// To the new server.
     pub(super) undo_new: Vec<Undo>,
@@ -23,7 +23,7 @@ pub(super) struct Progress {
     pub(super) fenced: bool,
 }
 
-impl Progress {
+impl SwitchProgress {
     /// If a part panicked that comes after the promotion, the answer warns of it, and says what
     /// remains to be done.
     pub(super) fn note<T>(&mut self, result: Result<T, Panicked>, remains: &str) {

@@ -37,12 +37,12 @@ mod watch;
 
 use std::sync::Arc;
 
-use self::changes::Progress;
-pub use self::options::Options;
+use self::changes::SwitchProgress;
+pub use self::options::SwitchOptions;
 use self::plan::plan;
-pub use self::progress::{Record, Switching};
+pub use self::progress::{SwitchRecord, Switching};
 pub use self::report::Report;
-use self::run::Run;
+use self::run::SwitchRun;
 use super::error::Error;
 use super::outcome::{By, milliseconds};
 use super::panics::broken_off;
@@ -53,30 +53,34 @@ use crate::metrics::Outcome;
 
 /// A switch that was not done.
 #[derive(Debug)]
-pub struct NotDone {
+pub struct NotSwitched {
     /// Why.
     pub error: Error,
     /// What became of it, if it began.
-    pub record: Option<Box<Record>>,
+    pub record: Option<Box<SwitchRecord>>,
     /// What was found, if it came to that.
     pub report: Option<Report>,
 }
 
-impl From<Error> for NotDone {
+impl From<Error> for NotSwitched {
     fn from(error: Error) -> Self {
-        NotDone { error, record: None, report: None }
+        NotSwitched { error, record: None, report: None }
     }
 }
 
 impl Controller {
     /// Looks for what could go wrong with a switch. Nothing is changed.
-    pub async fn check_switch(&self, options: &Options) -> Result<Report, Error> {
+    pub async fn check_switch(&self, options: &SwitchOptions) -> Result<Report, Error> {
         plan(self, options).await.map(|plan| plan.report)
     }
 
     /// Moves the data and the clients to the uplink in the configuration file. Goes on if the
     /// caller does not wait for it.
-    pub async fn switch(self: Arc<Self>, options: Options, by: By) -> Result<Record, NotDone> {
+    pub async fn switch(
+        self: Arc<Self>,
+        options: SwitchOptions,
+        by: By,
+    ) -> Result<SwitchRecord, NotSwitched> {
         let from = self.shared.current.load().uplink.config.addr.to_string();
         let switching = Arc::new(Switching::new(by, from));
         let busy = self.begin(Change::Switch(switching.clone()))?;
@@ -105,27 +109,31 @@ impl Controller {
         }
     }
 
-    async fn run_switch(&self, options: Options, switching: &Switching) -> Result<Record, NotDone> {
-        let mut run = Run::new(self, &options, switching);
+    async fn run_switch(
+        &self,
+        options: SwitchOptions,
+        switching: &Switching,
+    ) -> Result<SwitchRecord, NotSwitched> {
+        let mut run = SwitchRun::new(self, &options, switching);
         let (result, report) = run.execute().await;
         let label = match &result {
             Ok(()) => "done",
             Err(Error::Refused(_)) => "refused",
             Err(_) => "rolled back",
         };
-        let record = self.record_switch(Record::of(switching, label), run.progress, &result);
+        let record = self.record_switch(SwitchRecord::of(switching, label), run.progress, &result);
         match result {
             Ok(()) => Ok(record),
-            Err(error) => Err(NotDone { error, record: Some(Box::new(record)), report }),
+            Err(error) => Err(NotSwitched { error, record: Some(Box::new(record)), report }),
         }
     }
 
     fn record_switch(
         &self,
-        mut record: Record,
-        progress: Progress,
+        mut record: SwitchRecord,
+        progress: SwitchProgress,
         result: &Result<(), Error>,
-    ) -> Record {
+    ) -> SwitchRecord {
         record.generation = self.shared.current.load().number;
         record.held_ms = progress.done.pause.map(milliseconds);
         (record.fenced, record.warnings) = (progress.fenced, progress.warnings);

@@ -9,7 +9,7 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How to switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct SwitchOptions {
     /// For everything up to the promotion.
     pub timeout: Duration,
     /// For which clients may be held; `None`: `pause_time_limit_ms`.
@@ -28,9 +28,9 @@ pub struct Options {
     pub force_clients: bool,
 }
 
-impl Default for Options {
+impl Default for SwitchOptions {
     fn default() -> Self {
-        Options {
+        SwitchOptions {
             timeout: TIMEOUT,
             pause_limit: None,
             prepared: false,

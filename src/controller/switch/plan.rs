@@ -11,7 +11,7 @@ use super::super::sessions::named;
 use super::super::state::Controller;
 use super::facts::{self, Facts};
 use super::identity::Identity;
-use super::options::Options;
+use super::options::SwitchOptions;
 use super::preflight::{self, Subject};
 use super::replication::Pair;
 use super::report::Report;
@@ -36,7 +36,7 @@ pub(super) struct Plan {
 }
 
 /// Everything that can be found wrong before anything is done.
-pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<Plan, Error> {
+pub(super) async fn plan(controller: &Controller, options: &SwitchOptions) -> Result<Plan, Error> {
     let before = controller.shared.current.load();
     let (generation, sockets) = controller.verify(&before, Readiness::Reachable).await?;
     if generation.uplink_since == before.uplink_since {

@@ -12,11 +12,11 @@ use super::super::links::Links;
 use super::super::panics::{caught, caught_now, point};
 use super::super::server::Replication;
 use super::super::state::Controller;
-use super::changes::Progress;
-use super::options::Options;
+use super::changes::SwitchProgress;
+use super::options::SwitchOptions;
 use super::plan::{Plan, plan};
 use super::preflight;
-use super::progress::{Stage, Switching};
+use super::progress::{SwitchStage, Switching};
 use super::replication::{CaughtUp, Pair};
 use super::report::Report;
 use super::source::Source;
@@ -36,12 +36,12 @@ const FENCED_WITHIN: Duration = Duration::from_secs(10);
 const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A switch on its way.
-pub(super) struct Run<'a> {
+pub(super) struct SwitchRun<'a> {
     controller: &'a Controller,
-    options: &'a Options,
+    options: &'a SwitchOptions,
     switching: &'a Switching,
     revocable: Revocable<'a>,
-    pub(super) progress: Progress,
+    pub(super) progress: SwitchProgress,
 }
 
 /// What can be called off.
@@ -82,15 +82,15 @@ impl Revocable<'_> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> SwitchRun<'a> {
     pub(super) fn new(
         controller: &'a Controller,
-        options: &'a Options,
+        options: &'a SwitchOptions,
         switching: &'a Switching,
     ) -> Self {
         let until = switching.since + options.timeout.min(FOR_EVER);
         let revocable = Revocable { controller, switching, until };
-        Run { controller, options, switching, revocable, progress: Progress::default() }
+        SwitchRun { controller, options, switching, revocable, progress: SwitchProgress::default() }
     }
 
     /// Either the clients use the new uplink afterwards, or everything is as it was. With the
@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         let swap = Cutover { by: "switch", limit, force, before, sockets, attempt };
         let revocable = self.revocable;
         let holding = async {
-            switching.stage(Stage::Paused, "running requests end");
+            switching.stage(SwitchStage::Paused, "running requests end");
             controller.hold(&swap, &mut links, &mut self.progress.done).await
         };
         let held = step(switching, revocable.run(holding)).await;
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         self.progress.note(queued, "open transactions are begun again with their next requests");
         let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
         self.progress.note(exchanged, "");
-        let resumed = || switching.stage(Stage::Resumed, "clients take the new uplink");
+        let resumed = || switching.stage(SwitchStage::Resumed, "clients take the new uplink");
         self.progress.note(caught_now(resumed), "");
         if self.options.fence && !is_fenced_first {
             self.fence(pair, &ways, &copied.old).await;
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
 
     async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
         let fencing = "the old uplink becomes a replica of the new one";
-        let staged = caught_now(|| self.switching.stage(Stage::Fencing, fencing));
+        let staged = caught_now(|| self.switching.stage(SwitchStage::Fencing, fencing));
         self.progress.note(staged, "");
         let remains = format!("make {} a replica of {}", pair.old.addr(), pair.new.addr());
         let fenced = caught(self.progress.fence(pair, ways, copied)).await;
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
         limit: Duration,
     ) -> Result<Ready, Error> {
         let switching = self.switching;
-        switching.stage(Stage::Replicating, "the new uplink is made a replica");
+        switching.stage(SwitchStage::Replicating, "the new uplink is made a replica");
         let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
         let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
         closed.map_err(|why| failed(pair, why))?;
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
         if pair.new_takes_writes().await {
             self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
         }
-        switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
+        switching.stage(SwitchStage::Ready, "each client's connection to the new uplink is made");
         let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
         let mut links = Links::open(&before, &generation, false).await.map_err(refused)?;
         if links.old_is_lost() {
@@ -271,12 +271,13 @@ impl<'a> Run<'a> {
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
-        self.switching.stage(Stage::CatchingUp, "the new uplink applies what was written last");
+        self.switching
+            .stage(SwitchStage::CatchingUp, "the new uplink applies what was written last");
         let copied = self.revocable.run(self.copy_the_rest(swap, links, held, pair)).await?;
         if !self.switching.commit() {
             return Err(called_off());
         }
-        self.switching.stage(Stage::Promoting, "the new uplink becomes a master");
+        self.switching.stage(SwitchStage::Promoting, "the new uplink becomes a master");
         let addr = pair.new.addr();
         let promoted = timeout_at(copied.deadline, pair.promote(&copied.old)).await;
         promoted

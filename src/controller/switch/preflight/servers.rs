@@ -191,7 +191,7 @@ mod tests {
 
     use super::super::super::super::server::Info;
     use super::super::super::clock::Clock;
-    use super::super::super::options::Options;
+    use super::super::super::options::SwitchOptions;
     use super::*;
 
     /// Lines of INFO, parted by blanks.
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn found(check: fn(&mut Report, &Subject<'_>), old: &Facts, new: &Facts) -> Value {
-        let options = Options::default();
+        let options = SwitchOptions::default();
         let mut report = Report::default();
         let subject = Subject {
             options: &options,

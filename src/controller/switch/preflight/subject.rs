@@ -3,12 +3,12 @@
 use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::identity::Identity;
-use super::super::options::Options;
+use super::super::options::SwitchOptions;
 use super::super::source::Source;
 
 /// Both servers, and what is wanted.
 pub(in super::super) struct Subject<'a> {
-    pub(in super::super) options: &'a Options,
+    pub(in super::super) options: &'a SwitchOptions,
     pub(in super::super) old: &'a Facts,
     pub(in super::super) new: &'a Facts,
     /// Where the new server replicates from.
