@@ -106,17 +106,20 @@ impl<'a> SwitchRun<'a> {
             Err(why) => return (Err(why), None),
         };
         self.switching.target(plan.pair.new.addr());
-        *lock(&self.controller.not_reached) = Some(plan.generation.uplink.config.clone());
+        let (result, report) = self.carry_out(&mut plan).await;
+        let not_reached = result.is_err().then(|| plan.generation.uplink.config.clone());
+        *lock(&self.controller.not_reached) = not_reached;
+        (result, report)
+    }
+
+    async fn carry_out(&mut self, plan: &mut Plan) -> (Result<(), Error>, Option<Report>) {
         let failures = plan.report.failures();
         if !failures.is_empty() {
             let faults = failures.into_iter().map(Fault::new).collect();
-            return (Err(Error::Refused(faults)), Some(plan.report));
+            return (Err(Error::Refused(faults)), Some(std::mem::take(&mut plan.report)));
         }
         self.progress.warnings = plan.report.warnings();
-        let Err(why) = self.run_stages(&mut plan).await else {
-            *lock(&self.controller.not_reached) = None;
-            return (Ok(()), None);
-        };
+        let Err(why) = self.run_stages(plan).await else { return (Ok(()), None) };
         let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
         self.progress.note(staged, "");
