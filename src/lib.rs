@@ -19,6 +19,7 @@
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
 //! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`], [`log`],
+//! [`redact`].
 //! [`random`], [`exit`].
 
 pub mod admin;
@@ -43,6 +44,7 @@ pub mod notify;
 pub mod random;
 pub mod raw;
 pub mod reception;
+pub mod redact;
 pub mod resp;
 pub mod roster;
 pub mod scripts;

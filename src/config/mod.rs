@@ -24,8 +24,7 @@ pub use self::faulty::{Faulty, Files};
 use self::fields::{address, given, login, path, secret};
 use self::raw::{Raw, RawListen, RawUplink};
 use self::read::Read;
-
-const REMOVED: &str = "[removed]";
+use crate::redact::REMOVED;
 
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]

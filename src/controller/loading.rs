@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
 use crate::generation::Generation;
+use crate::redact::without_arguments;
 use crate::resp::encode;
 use crate::shared::Shared;
 use crate::uplink::{Fresh, Script};
@@ -145,7 +146,7 @@ impl Loading {
     fn note(&mut self, answer: &[u8]) {
         let Some(error) = answer.strip_prefix(b"-") else { return };
         let error = String::from_utf8_lossy(error);
-        let error = error.split(", with args").next().unwrap_or_default().trim_end();
+        let error = without_arguments(&error);
         // It would have been refused where it came from, too.
         if error.starts_with("ERR ") && !error.starts_with("ERR unknown command") {
             debug!(error, "a script that is none");

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
 use crate::generation::Generation;
+use crate::redact;
 use crate::resp::{Args, encode};
 use crate::uplink::{self, Fresh, Script};
 
@@ -118,13 +119,11 @@ impl Server {
     fn accepted(&self, words: &[&str], answer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let Some(error) = answer.strip_prefix(b"-") else { return Ok(answer) };
         let text = String::from_utf8_lossy(error);
-        // Whoever does not know the command repeats its arguments, which may be a password.
-        let text = text.split(", with args").next().unwrap_or_default().trim_end();
-        // So may whoever does not like a setting's value.
+        let text = redact::without_arguments(&text);
+        // A server that does not like a setting's value repeats it.
         let own =
             self.generation.uplink.config.login.iter().map(|login| login.pass.expose_secret());
-        let secrets = own.chain(words.iter().skip(3).copied()).filter(|word| !word.is_empty());
-        let answer = secrets.fold(text.to_owned(), |text, word| text.replace(word, "[removed]"));
+        let answer = redact::without(text, own.chain(words.iter().skip(3).copied()));
         let request = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
         Err(Error::Refused { request, answer })
     }

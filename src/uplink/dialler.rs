@@ -14,6 +14,7 @@ use super::script::{Answer, Script};
 use crate::command::{Commands, Listed, STATEFUL};
 use crate::config::{Address, Fault, Uplink};
 use crate::dial;
+use crate::redact;
 use crate::resp::{Args, encode};
 use crate::tls;
 use crate::transport::Stream;
@@ -97,7 +98,7 @@ impl Dialler {
     /// A server that knows no AUTH repeats its arguments.
     fn refused(&self, answer: &str) -> Error {
         let secrets = self.config.login.iter().map(|login| login.pass.expose_secret());
-        Error::Login(secrets.fold(answer.to_owned(), |text, pass| text.replace(pass, "[removed]")))
+        Error::Login(redact::without(answer, secrets))
     }
 
     /// Connects with TLS, but leaves AUTH to the client.

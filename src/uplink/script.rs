@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::error::Error;
+use crate::redact::without_arguments;
 use crate::resp::encode;
 
 /// What a server refuses for a reason that other clients may meet as well.
@@ -174,8 +175,10 @@ impl Script {
         };
         let line = String::from_utf8_lossy(heard.line);
         let whole = line.strip_prefix('-');
-        let cut = whole.and_then(|error| error.split(", with args").next());
-        let error = if secret && answer != Answer::Login { cut } else { whole };
+        let error = match secret && answer != Answer::Login {
+            true => whole.map(without_arguments),
+            false => whole,
+        };
         if let Some(error) = error {
             self.last_error = Some(error.to_owned());
         }
