@@ -18,8 +18,8 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`], [`log`],
-//! [`redact`].
+//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
+//! [`log`], [`redact`].
 //! [`random`], [`exit`].
 
 pub mod admin;
@@ -30,6 +30,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod controller;
+pub mod crowd;
 pub mod ctl;
 pub mod dial;
 pub mod exit;
