@@ -154,6 +154,7 @@ const PURE: &[&str] = &[
     "command/learnt.rs",
     "command/table.rs",
     "command/words.rs",
+    "controller/server/info.rs",
     "ctl/api.rs",
     "ctl/progress.rs",
     "ctl/render.rs",

@@ -232,7 +232,7 @@ impl Controller {
 
     /// The running requests that would hold everybody up in vain.
     pub(super) async fn in_the_way(&self, limit: Duration, links: &Links) -> Vec<Running> {
-        let (silent, may_unblock) = (links.old_is_silent(), links.may_unblock);
+        let (silent, may_unblock) = (links.old_is_silent(), links.rights.may_unblock);
         let mut running = self.running().await;
         running.retain(|it| silent || it.is_slow(limit, may_unblock));
         running
@@ -253,7 +253,7 @@ impl Controller {
         if swap.force {
             let which = match links.old_is_silent() {
                 true => GiveUp::Running,
-                false => GiveUp::Slow { limit: swap.limit, may_unblock: links.may_unblock },
+                false => GiveUp::Slow { limit: swap.limit, may_unblock: links.rights.may_unblock },
             };
             self.give_up(swap, which, links).await;
             return Ok(());
@@ -348,7 +348,7 @@ impl Controller {
     }
 
     async fn interrupt(&self, links: &mut Links, deadline: Instant) {
-        if !links.may_unblock {
+        if !links.rights.may_unblock {
             return;
         }
         let commands = self.blocked(deadline).await;
@@ -367,7 +367,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let (attempt, deadline) = (&swap.attempt, held.deadline);
         let addr = &attempt.generation().uplink.config.addr;
-        let old = match links.may_list {
+        let old = match links.rights.may_list {
             _ if links.old_is_gone() => OldUplink::Gone,
             true => OldUplink::AskedForAll,
             false => OldUplink::AskedBySessions,

@@ -100,10 +100,11 @@ impl Controller {
                 deepest.client, deepest.db, prediction.uplink
             ))));
         }
-        if !links.may_unblock {
+        if !links.rights.may_unblock {
             prediction.waited_for = prediction.carrying.blocked.max(prediction.waited_for);
         }
-        (prediction.may_unblock, prediction.may_list) = (links.may_unblock, links.may_list);
+        (prediction.may_unblock, prediction.may_list) =
+            (links.rights.may_unblock, links.rights.may_list);
         (prediction.exact_messages, prediction.replica) =
             (links.has_exact_messages(), links.is_replica());
         prediction.warnings.extend(links.warning().cloned());

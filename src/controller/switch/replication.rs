@@ -152,7 +152,7 @@ impl Pair {
         let info = self.new.info().await?;
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
-        let login = self.old.generation.uplink.config.login.clone();
+        let login = self.old.generation().uplink.config.login.clone();
         let wanted = (source.host.clone(), source.port);
         // A password is not for another master: neither the new one on the way there, nor the other
         // way round on the way back. What is noted first is undone last.

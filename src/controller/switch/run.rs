@@ -249,7 +249,7 @@ impl<'a> SwitchRun<'a> {
             self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
         }
         switching.stage(SwitchStage::Ready, "each client's connection to the new uplink is made");
-        let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
+        let (before, generation) = (pair.old.generation().clone(), pair.new.generation().clone());
         let mut links = Links::open(&before, &generation, false).await.map_err(refused)?;
         if links.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
