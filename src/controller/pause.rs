@@ -18,9 +18,9 @@ impl Controller {
     pub fn pause(self: &Arc<Self>, ttl: Option<Duration>) -> Result<(), Error> {
         // One too long to be a time is for ever.
         let until = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
-        let mut pause = lock(&self.pause);
+        let mut inner = lock(&self.inner);
         self.not_stopping()?;
-        match &mut *pause {
+        match &mut inner.pause {
             Some(pause) => pause.until = pause.until.zip(until).map(|(one, other)| one.max(other)),
             none => {
                 let released = CancellationToken::new();
@@ -34,7 +34,7 @@ impl Controller {
                 }
             }
         }
-        drop(pause);
+        drop(inner);
         self.changed.notify_one();
         Ok(())
     }
@@ -44,7 +44,7 @@ impl Controller {
         self.pause(ttl)?;
         let limit = self.shared.current.load().settings.pause_time_limit;
         let released_meanwhile = || Error::Conflict("the pause was released meanwhile".to_owned());
-        let (quiesced, released) = match &*lock(&self.pause) {
+        let (quiesced, released) = match &lock(&self.inner).pause {
             Some(pause) => (pause.hold.quiesced_by(Instant::now() + limit), pause.released.clone()),
             None => return Err(released_meanwhile()),
         };
@@ -67,7 +67,7 @@ impl Controller {
     /// Ends the operator's pause. There need not be one.
     pub fn unpause(&self) -> Result<(), Error> {
         self.not_stopping()?;
-        if let Some(pause) = lock(&self.pause).take() {
+        if let Some(pause) = lock(&self.inner).pause.take() {
             self.release(pause, "unpaused by an operator");
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Controller {
                 () = released.cancelled() => return,
                 () = sleep_until(until) => {}
             }
-            let mut pause = lock(&self.pause);
+            let pause = &mut lock(&self.inner).pause;
             // Another pause can only begin after this one was released.
             match pause.as_ref().and_then(|pause| pause.until) {
                 _ if released.is_cancelled() => return,

@@ -1,7 +1,6 @@
 //! A reload: verify, bind, prepare, pause, swap, resume, settle. Up to the swap it changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -75,7 +74,7 @@ impl Controller {
         let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
         // A signal may be about something else, as a renewed certificate.
         let uplink = &generation.uplink.config;
-        if by == By::Signal && lock(&self.not_reached).as_ref() == Some(uplink) {
+        if by == By::Signal && lock(&self.inner).not_reached.as_ref() == Some(uplink) {
             return Err(refused(Fault::new(format!(
                 "uplink: {}: a switch to it was not done, so what it has is old; put the present \
                  uplink back into the file, or switch again (cmd=reload takes it as it is)",
@@ -100,7 +99,7 @@ impl Controller {
             let swap =
                 Cutover { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
             let exchanged = self.swap(&swap, &mut links, &mut following, done).await?;
-            *lock(&self.not_reached) = None;
+            lock(&self.inner).not_reached = None;
             exchanged
         } else {
             self.reception.retire(&sockets, &before);
@@ -137,7 +136,7 @@ impl Controller {
     }
 
     fn stage(&self, stage: ReloadStage) {
-        if let Some(Change::Reload(reloading)) = &mut *lock(&self.change) {
+        if let Some(Change::Reload(reloading)) = &mut lock(&self.inner).change {
             reloading.stage = stage;
         }
         point(&format!("reload:{}", stage.name()));
@@ -156,7 +155,7 @@ impl Controller {
         let outcome = Outcome { result: record.result };
         self.shared.metrics.reloads.get_or_create(&outcome).inc();
         record.log(result);
-        remember(&self.history, record.clone());
+        remember(&mut lock(&self.inner).reloads, record.clone());
         record
     }
 
@@ -165,7 +164,7 @@ impl Controller {
         if self.not_stopping().is_err() {
             return;
         }
-        self.again.store(true, Ordering::SeqCst);
+        lock(&self.inner).again = true;
         tokio::spawn({
             let controller = self.clone();
             async move { controller.reload_again().await }
@@ -174,7 +173,11 @@ impl Controller {
 
     /// Reloads if a SIGHUP asked for it, unless a reload is running: that comes here when it ends.
     pub(super) async fn reload_again(self: Arc<Self>) {
-        if lock(&self.change).is_none() && self.again.swap(false, Ordering::SeqCst) {
+        let begins = {
+            let mut inner = lock(&self.inner);
+            inner.change.is_none() && std::mem::take(&mut inner.again)
+        };
+        if begins {
             // What comes of it is in the log, and in the status for systemd.
             let _ = self.reload(By::Signal, false).await;
         }

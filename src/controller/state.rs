@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub(super) struct Busy(pub(super) Arc<Controller>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *lock(&self.0.change) = None;
+        lock(&self.0.inner).change = None;
         if self.0.not_stopping().is_ok() {
             notify::ready(&self.0.status());
         }
@@ -92,16 +91,24 @@ pub struct Controller {
     pub(super) reception: Arc<Reception>,
     /// The configuration; `None` if it came from standard input.
     pub(super) file: Option<PathBuf>,
-    pub(super) pause: Mutex<Option<Pause>>,
-    /// One at a time.
-    pub(super) change: Mutex<Option<Change>>,
-    /// A SIGHUP came during a reload.
-    pub(super) again: AtomicBool,
-    pub(super) history: Mutex<VecDeque<ReloadRecord>>,
-    pub(super) switches: Mutex<VecDeque<SwitchRecord>>,
-    /// Where a switch did not come to: what is there is old.
-    pub(super) not_reached: Mutex<Option<config::Uplink>>,
+    pub(super) inner: Mutex<Inner>,
     pub(super) changed: Notify,
+}
+
+/// What changes.
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) pause: Option<Pause>,
+    /// One at a time.
+    pub(super) change: Option<Change>,
+    /// A SIGHUP came during a reload.
+    pub(super) again: bool,
+    /// The last reloads, the newest first.
+    pub(super) reloads: VecDeque<ReloadRecord>,
+    /// The last switches, the newest first.
+    pub(super) switches: VecDeque<SwitchRecord>,
+    /// Where a switch did not come to: what is there is old.
+    pub(super) not_reached: Option<config::Uplink>,
 }
 
 impl fmt::Debug for Controller {
@@ -121,12 +128,7 @@ impl Controller {
             shared,
             reception,
             file,
-            pause: Mutex::default(),
-            change: Mutex::default(),
-            again: AtomicBool::new(false),
-            history: Mutex::default(),
-            switches: Mutex::default(),
-            not_reached: Mutex::default(),
+            inner: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -146,7 +148,7 @@ impl Controller {
 
     /// The operator's pause, if there is one.
     pub fn paused(&self) -> Option<Paused> {
-        lock(&self.pause).as_ref().map(|pause| Paused {
+        lock(&self.inner).pause.as_ref().map(|pause| Paused {
             since: pause.since.elapsed(),
             ends_in: pause.until.map(|until| until.saturating_duration_since(Instant::now())),
         })
@@ -172,7 +174,7 @@ impl Controller {
             }
             _ => "Running".to_owned(),
         };
-        let failed = match lock(&self.history).front() {
+        let failed = match lock(&self.inner).reloads.front() {
             Some(record) if !record.error.is_empty() => {
                 format!("; the last reload failed: {}", record.error)
             }
@@ -188,7 +190,7 @@ impl Controller {
 
     /// The reload that is running.
     pub fn reloading(&self) -> Option<Reloading> {
-        match &*lock(&self.change) {
+        match &lock(&self.inner).change {
             Some(Change::Reload(reloading)) => Some(*reloading),
             Some(Change::Switch(_)) | None => None,
         }
@@ -196,12 +198,12 @@ impl Controller {
 
     /// The last reloads, the newest first.
     pub fn history(&self) -> Vec<ReloadRecord> {
-        lock(&self.history).iter().cloned().collect()
+        lock(&self.inner).reloads.iter().cloned().collect()
     }
 
     /// The switch that is running.
     pub fn switching(&self) -> Option<Arc<Switching>> {
-        match &*lock(&self.change) {
+        match &lock(&self.inner).change {
             Some(Change::Switch(switching)) => Some(switching.clone()),
             Some(Change::Reload(_)) | None => None,
         }
@@ -209,16 +211,16 @@ impl Controller {
 
     /// The last switches, the newest first.
     pub fn switches(&self) -> Vec<SwitchRecord> {
-        lock(&self.switches).iter().cloned().collect()
+        lock(&self.inner).switches.iter().cloned().collect()
     }
 
     /// Nothing else replaces the generation until this is dropped.
     pub(super) fn begin(self: &Arc<Self>, next: Change) -> Result<Busy, Error> {
         self.not_stopping()?;
-        let mut change = lock(&self.change);
-        let running = match &*change {
+        let mut inner = lock(&self.inner);
+        let running = match &inner.change {
             None => {
-                *change = Some(next);
+                inner.change = Some(next);
                 return Ok(Busy(self.clone()));
             }
             Some(Change::Reload(_)) => "a reload",
@@ -247,9 +249,8 @@ impl Controller {
     }
 }
 
-/// The newest first.
-pub(super) fn remember<T>(history: &Mutex<VecDeque<T>>, record: T) {
-    let mut history = lock(history);
+/// Adds the newest, and forgets the oldest.
+pub(super) fn remember<T>(history: &mut VecDeque<T>, record: T) {
     history.push_front(record);
     history.truncate(REMEMBERED);
 }

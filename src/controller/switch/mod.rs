@@ -101,7 +101,7 @@ impl Controller {
         };
         switching.cancel()?;
         switching.ended.cancelled().await;
-        match lock(&self.switches).front().map(|record| record.not_undone.join("; ")) {
+        match lock(&self.inner).switches.front().map(|record| record.not_undone.join("; ")) {
             Some(left) if !left.is_empty() => {
                 Err(Error::RolledBack(format!("cancelled, but not undone: {left}")))
             }
@@ -148,7 +148,7 @@ impl Controller {
         let outcome = Outcome { result: record.result };
         self.shared.metrics.switches.get_or_create(&outcome).inc();
         record.log();
-        remember(&self.switches, record.clone());
+        remember(&mut lock(&self.inner).switches, record.clone());
         record
     }
 }

@@ -108,7 +108,7 @@ impl<'a> SwitchRun<'a> {
         self.switching.target(plan.pair.new.addr());
         let (result, report) = self.carry_out(&mut plan).await;
         let not_reached = result.is_err().then(|| plan.generation.uplink.config.clone());
-        *lock(&self.controller.not_reached) = not_reached;
+        lock(&self.controller.inner).not_reached = not_reached;
         (result, report)
     }
 
