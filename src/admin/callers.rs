@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::crowd::{Crowd, Guest};
 
-/// For a caller to send its request's head, counted from its last answer; and its body.
+/// How long a caller may take to send its request's head, counted from its last answer, and its body.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The callers that are connected now.
@@ -38,7 +38,7 @@ pub(super) struct Caller(Guest<Standing>);
 pub(super) struct Commanding<'a>(&'a Caller);
 
 impl Callers {
-    /// For so many.
+    /// Room for so many callers.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Callers { most, crowd: Arc::default() })
     }

@@ -75,7 +75,7 @@ impl Admin {
     pub async fn close(self) {
         self.closed.cancel();
         self.tasks.close();
-        // Whoever does not read its answer is cut off.
+        // A caller that does not read its answer is cut off.
         let _ = timeout(Duration::from_secs(1), self.tasks.wait()).await;
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Refusal {
     pub(super) faults: Vec<String>,
     /// What else there is to be told, by its name.
     pub(super) more: Vec<(&'static str, Value)>,
-    /// For the `Allow` header.
+    /// The value of the `Allow` header.
     pub(super) allow: Option<&'static str>,
 }
 

@@ -27,9 +27,9 @@ struct Learnt {
 /// `container|subcommand`.
 #[derive(Debug, Default, Clone)]
 pub struct Listed<'a> {
-    /// Those of the category `blocking`.
+    /// Commands of the category `blocking`.
     pub blocking: Vec<&'a [u8]>,
-    /// Those of [`STATEFUL`].
+    /// Commands of the categories [`STATEFUL`].
     pub stateful: Vec<&'a [u8]>,
 }
 

@@ -25,8 +25,8 @@ pub enum Brought<'a> {
 }
 
 impl<'a> Brought<'a> {
-    /// By a request of this class, of which these arguments have come, the name included; `None` if it
-    /// brings no script.
+    /// The script that a request of this class brings, of which these arguments have come, the name
+    /// included; `None` if it brings none.
     pub fn by(class: Class, args: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut args = args.into_iter().skip(1);
         match class {

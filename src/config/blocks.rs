@@ -35,7 +35,7 @@ pub struct UplinkTls {
 pub struct Listen {
     /// Where.
     pub addr: Address,
-    /// What clients must know. Whoever was let in by it keeps it.
+    /// What clients must know. A client that was let in by it keeps it.
     pub login: Option<Arc<Login>>,
     /// TLS termination.
     pub tls: Option<ListenTls>,
@@ -68,7 +68,8 @@ pub struct Login {
     pub pass: SecretString,
 }
 
-/// For a reload to see what changed; what clients send is compared in constant time elsewhere.
+/// Logins are compared for a reload to see what changed; what clients send is compared in constant time
+/// elsewhere.
 impl PartialEq for Login {
     fn eq(&self, other: &Self) -> bool {
         self.user == other.user && self.pass.expose_secret() == other.pass.expose_secret()

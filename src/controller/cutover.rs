@@ -27,11 +27,11 @@ use crate::transport::Peer;
 const CONNECTS: u32 = 8;
 /// Sessions that tell the new uplink the rest at once.
 const FINISHED: u32 = 256;
-/// For how long it is believed that the new uplink lives.
+/// How long an answer of the new uplink shows that it lives.
 const FRESH: Duration = Duration::from_millis(100);
-/// For how long running requests are waited for at an uplink that does not answer.
+/// How long running requests are waited for at an uplink that does not answer.
 const SILENT: Duration = Duration::from_millis(100);
-/// For how long it is waited that clients are closed.
+/// How long clients that are given up may take to be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 const NOT_CAUGHT_UP: &str =
@@ -39,7 +39,7 @@ const NOT_CAUGHT_UP: &str =
 
 /// What is exchanged.
 pub(super) struct Cutover<'a> {
-    /// By a reload, or by a switch.
+    /// What exchanges it: a reload, or a switch.
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
@@ -117,7 +117,7 @@ pub(super) fn held_up(
     late(by, &what, &format!("; still running: {}{why}", named(running)))
 }
 
-/// For a client that is closed so that the others need not wait.
+/// The reason to close a client so that the others need not wait.
 pub(super) fn given_up_for(links: &Links) -> &'static str {
     match links.old_is_silent() {
         true => "a request that the old uplink did not answer",
@@ -397,7 +397,7 @@ impl Controller {
         Ok(())
     }
 
-    /// And open transactions. A replica would not queue what writes.
+    /// Begins open transactions again at the new uplink. A replica would not queue what writes.
     pub(super) async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) -> Result<(), Error> {
         let open = |bits: u32| bits & facets::TRANSACTION > 0;
         self.tell_last(swap, deadline, open, Order::Queue).await

@@ -39,7 +39,7 @@ pub struct Prediction {
     waited_for: usize,
     /// The present uplink's user may use CLIENT UNBLOCK.
     may_unblock: bool,
-    /// And CLIENT LIST.
+    /// The present uplink's user may use CLIENT LIST.
     may_list: bool,
     /// No message would be lost or doubled for subscribers, whoever publishes.
     exact_messages: bool,

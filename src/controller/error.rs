@@ -27,12 +27,12 @@ pub(super) fn joined(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Nothing begins any more.
+/// The error of what comes while the process stops.
 pub(super) fn stopping() -> Error {
     Error::Conflict("the proxy is stopping".to_owned())
 }
 
-/// One fault refuses all of it.
+/// The error of what is refused for one fault.
 pub(super) fn refused(fault: Fault) -> Error {
     Error::Refused(vec![fault])
 }

@@ -36,7 +36,8 @@ pub(super) async fn interrupt(
 }
 
 impl Controller {
-    /// For an operator's pause, until it is complete or released.
+    /// Has commands that wait for data interrupted for an operator's pause, until that is complete or
+    /// released.
     pub(super) async fn interrupt_for_pause(self: Arc<Self>, released: CancellationToken) {
         let mut connection = None;
         let mut look = LOOK;

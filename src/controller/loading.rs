@@ -21,7 +21,7 @@ const BATCH: usize = 200;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How often the scripts that came during the loading are loaded before the pause, too.
 const ROUNDS: usize = 10;
-/// For how long clients are held for the scripts that came last.
+/// How long clients are held for the scripts that came last.
 const IN_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log tells how far it is.
 const TOLD: Duration = Duration::from_secs(5);

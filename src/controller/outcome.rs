@@ -81,7 +81,7 @@ pub struct ReloadRecord {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Moved {
     pub(super) sessions_moved: u64,
-    /// And what they carried.
+    /// What the sessions that were moved carried.
     handed_over: HandedOver,
     pub(super) sessions_closed: u64,
     /// Some of these, and why.
@@ -121,7 +121,7 @@ impl From<Error> for NotReloaded {
 }
 
 impl ReloadRecord {
-    /// Of a reload that ends now; `before` was in force when it began, and `generation` is.
+    /// The record of a reload that ends now; `before` was in force when it began, and `generation` is.
     pub(super) fn of(
         by: By,
         duration: Duration,

@@ -79,9 +79,9 @@ pub(super) struct Pause {
 /// How long the present pause has been on, and how long it will be, if that is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Paused {
-    /// So far.
+    /// How long it has been on.
     pub since: Duration,
-    /// From now on.
+    /// How long it will be on from now.
     pub ends_in: Option<Duration>,
 }
 
@@ -95,11 +95,11 @@ pub struct Controller {
     pub(super) changed: Notify,
 }
 
-/// What changes.
+/// What the controller knows.
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) pause: Option<Pause>,
-    /// One at a time.
+    /// The reload or switch that is running: one at a time.
     pub(super) change: Option<Change>,
     /// A SIGHUP came during a reload.
     pub(super) again: bool,
@@ -118,7 +118,7 @@ impl fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Of this process.
+    /// The owner for this process.
     pub fn new(
         shared: Arc<Shared>,
         reception: Arc<Reception>,

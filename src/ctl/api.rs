@@ -196,7 +196,7 @@ impl Info {
 }
 
 impl SwitchRecord {
-    /// Nothing, if it means nothing.
+    /// Reads a record; `None` if it has no result.
     pub(super) fn of(record: &Value) -> Option<Self> {
         read(record).ok().filter(|record: &SwitchRecord| !record.result.is_empty())
     }

@@ -12,11 +12,11 @@ use crate::exit::Exit;
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) exit: Exit,
-    /// For scripts.
+    /// The answer for scripts.
     pub(super) json: String,
-    /// For people.
+    /// The answer for people.
     pub(super) lines: Vec<String>,
-    /// For standard error.
+    /// Lines for standard error.
     pub(super) errors: Vec<String>,
 }
 

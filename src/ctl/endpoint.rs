@@ -21,7 +21,7 @@ use crate::dial::{self, Tls};
 use crate::tls::{self, Named, Trust};
 use crate::transport::Stream;
 
-/// For a connection, with TLS.
+/// How long a connection may take, with TLS.
 const CONNECTING: Duration = Duration::from_secs(5);
 
 /// The configuration file, as far as it could be read.
@@ -38,7 +38,7 @@ pub struct File<'a> {
 pub(super) struct Endpoint {
     addr: Address,
     tls: Option<Tls>,
-    /// With the password; marked as sensitive.
+    /// The header with the password; marked as sensitive.
     pub(super) authorization: Option<HeaderValue>,
     /// What may help where TLS fails.
     hint: Hint,
@@ -68,7 +68,7 @@ impl Endpoint {
         Ok(Endpoint { addr, tls, authorization, hint })
     }
 
-    /// For the Host header. Where neither a password nor TLS tells this program from a browser on an
+    /// The value of the Host header. Where neither a password nor TLS tells this program from a browser on an
     /// attacker's page, no name but this is taken.
     pub(super) fn host(&self) -> String {
         let is_told_apart = self.authorization.is_some() || self.tls.is_some();
@@ -99,7 +99,7 @@ impl Endpoint {
         Error::Unreachable(format!("no admin API at {}: {why}", self.addr))
     }
 
-    /// With what may be the cause.
+    /// The error of a connection that was lost, with what may be the cause.
     pub(super) fn lost(&self, why: &str, is_http: bool) -> Error {
         let hint = match &self.tls {
             Some(_) => self.hint.identity,

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 use super::endpoint::Endpoint;
 use super::error::Error;
 
-/// For an answer that needs no time.
+/// How long an answer that needs no time may take.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// For a probe of the uplink. It goes on after that, and the state says that there is no answer yet.
+/// How long a probe of the uplink is waited for. It goes on after that, and the state says that there is
+/// no answer yet.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const INFO: &str = "/info.json";
 /// No answer is longer.

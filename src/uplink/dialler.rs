@@ -121,12 +121,13 @@ impl Dialler {
         Ok(())
     }
 
-    /// The same; tells whether commands that wait for data could be interrupted.
+    /// Connects as for a client, asks whether the uplink is ready to serve, and tells whether commands
+    /// that wait for data could be interrupted.
     pub async fn verify_rights(&self) -> Result<bool, Fault> {
         let mut fresh = self.verified().await?;
         self.learn(&mut fresh).await;
         let asked = timeout(self.time_limit, fresh.ask(&[unblock(0)])).await;
-        // Whoever does not answer has not said no.
+        // A server that does not answer has not said no.
         let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
         Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
     }

@@ -15,7 +15,7 @@ use crate::transport::Stream;
 pub struct Fresh {
     /// The connection.
     pub stream: Stream,
-    /// Its id there.
+    /// The connection's id there.
     pub id: Id,
     /// What came after the last answer.
     pub early: Vec<u8>,
@@ -31,7 +31,7 @@ impl Fresh {
         self.tell_and_hear(script, |_| ()).await
     }
 
-    /// The same, but what comes unasked is kept as what came early.
+    /// Sends a script, and checks the answers. What comes unasked meanwhile is kept as what came early.
     pub async fn tell_and_keep(&mut self, script: Script) -> Result<(), Error> {
         // What came early may end in the middle of a frame, and is heard first.
         let mut kept = Vec::new();
@@ -66,7 +66,7 @@ impl Fresh {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            // Whoever closes before it has read everything may have said why.
+            // A server that closes before it has read everything may have said why.
             sent
         };
         let lost = exchange.await.err();

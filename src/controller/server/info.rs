@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
         self.text(name)?.parse().ok()
     }
 
-    /// Its next EXEC need not fail.
+    /// The client's next EXEC need not fail.
     pub(in super::super) fn is_clean(self) -> bool {
         self.text("flags").is_some_and(|flags| !flags.contains('d'))
     }
@@ -129,10 +129,10 @@ pub(in super::super) struct Replication {
     pub(in super::super) is_syncing: bool,
     /// As a replica: its clients may write, which its master never learns.
     pub(in super::super) takes_writes: bool,
-    /// Of the first synchronisation; the total is not always known.
+    /// Bytes of the first synchronisation; the total is not always known.
     pub(in super::super) read_bytes: u64,
     pub(in super::super) total_bytes: Option<u64>,
-    /// Its own replicas, by the addresses that it knows.
+    /// The server's own replicas, by the addresses that it knows.
     pub(in super::super) replicas: Vec<(String, u16)>,
 }
 

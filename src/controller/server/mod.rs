@@ -32,7 +32,7 @@ impl Server {
         Server { connection: Connection::new(generation) }
     }
 
-    /// Its address, as it stands in the configuration.
+    /// The server's address, as it stands in the configuration.
     pub(super) fn addr(&self) -> String {
         self.generation().uplink.config.addr.to_string()
     }

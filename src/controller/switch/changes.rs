@@ -69,7 +69,7 @@ impl SwitchProgress {
         match pair.fence(ways, &mut self.warnings).await {
             Ok(()) => {
                 self.fenced = true;
-                // Whoever was held is told that it is a replica; if not now, then before long.
+                // Writers that were held are told that it is a replica; if not now, then before long.
                 for held in std::mem::take(&mut self.undo_old) {
                     if let Err(why) = held.on(&mut pair.old).await {
                         debug!(%why, "writers past the proxy are held until that ends by itself");

@@ -11,7 +11,7 @@ use super::replication::{LOOK, Pair, log_in};
 use super::source::Source;
 use super::undo::{Undo, follow, set, undo};
 
-/// For how long it is waited that the old server follows the new one.
+/// How long the old server may take to follow the new one.
 const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// The setting by which a replica refuses its clients' writes. Before version 5, it has the second

@@ -29,7 +29,7 @@ pub(super) enum Identity {
     Same,
     /// Another one.
     Other,
-    /// This cannot be told, and why.
+    /// Who it is cannot be told, and why.
     Unknown(String),
 }
 
@@ -63,7 +63,7 @@ impl Identity {
                 return Identity::Other;
             }
             (Some(_), Ok(_)) if !needs_proof => return Identity::Same,
-            // Anybody can say that name. Whoever wants no password cannot be given one.
+            // Anybody can say that name. A server that wants no password cannot be given one.
             (_, Ok(_)) => {}
             (_, Err(why)) => return Identity::Unknown(format!("{}: {why}", known.addr())),
         }

@@ -85,7 +85,7 @@ impl Controller {
         let switching = Arc::new(Switching::new(by, from));
         let busy = self.begin(Change::Switch(switching.clone()))?;
         let running = tokio::spawn(async move {
-            // Whoever waits for its end must not wait for ever, even if it panics.
+            // Callers that wait for its end must not wait for ever, even if it panics.
             let _ended = switching.ended.clone().drop_guard();
             let result = busy.0.run_switch(options, &switching).await;
             drop(busy);

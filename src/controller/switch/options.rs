@@ -10,9 +10,9 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 /// How to switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwitchOptions {
-    /// For everything up to the promotion.
+    /// How long everything up to the promotion may take.
     pub timeout: Duration,
-    /// For which clients may be held; `None`: `pause_time_limit_ms`.
+    /// How long clients may be held; `None`: `pause_time_limit_ms`.
     pub pause_limit: Option<Duration>,
     /// The new uplink is a replica already.
     pub prepared: bool,

@@ -17,7 +17,7 @@ use crate::log;
 
 /// Measures of the lag that are shown; with more, every second one is dropped.
 const SHOWN: usize = 240;
-/// For how long a stage waits for the line of the log that tells of it: if the proxy dies, that line
+/// How long a stage waits for the line of the log that tells of it: if the proxy dies, that line
 /// says which server to go on with.
 const WRITTEN: Duration = Duration::from_millis(20);
 
@@ -25,7 +25,7 @@ const WRITTEN: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SwitchStage {
-    /// It is looked for what could go wrong.
+    /// Both servers are looked at for what could go wrong.
     Preflight,
     /// The new uplink becomes a copy of the present one.
     Replicating,
@@ -211,7 +211,7 @@ impl Switching {
         }
     }
 
-    /// For people and scripts that look on.
+    /// The switch as people and scripts that look on see it.
     pub fn json(&self) -> Value {
         let now = self.now();
         let mut stages: Vec<Value> = now.passed.iter().map(|passed| json!(passed)).collect();
@@ -277,7 +277,7 @@ pub struct SwitchRecord {
 }
 
 impl SwitchRecord {
-    /// Of a switch that ends now.
+    /// The record of a switch that ends now.
     pub(super) fn of(switching: &Switching, result: &'static str) -> Self {
         let now = switching.now();
         let mut stages = now.passed.clone();

@@ -21,7 +21,7 @@ const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
 
-/// For how long the old server is asked whether it is there yet, once a switch was not done.
+/// How long the old server may take to answer whether it is still there, once a switch was not done.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// The server that clients use, and the one that they will use.
@@ -60,7 +60,7 @@ pub(super) async fn log_in(
     {
         let present = match server.setting(name).await {
             Ok(present) => present.unwrap_or_default(),
-            // Whoever may not look has set it right, or will be told by the replication.
+            // A user that may not look has set it right, or will be told by the replication.
             Err(Error::Refused { .. }) => continue,
             Err(why) => return Err(why),
         };

@@ -27,12 +27,12 @@ use crate::lock::lock;
 
 /// Longer than anybody waits, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// For how long the last byte is waited for, at most, once writers past the proxy are held: if the
+/// How long the last byte is waited for, at most, once writers past the proxy are held: if the
 /// proxy dies, that must not be for ever.
 const LAST_BYTE: Duration = Duration::from_secs(30);
 /// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
 const FENCED_WITHIN: Duration = Duration::from_secs(10);
-/// For how long open transactions may hold up everybody, once there is no way back.
+/// How long open transactions may hold up everybody, once there is no way back.
 const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A switch on its way.

@@ -111,7 +111,7 @@ fn told(report: &mut Report, subject: &Subject<'_>, lacks: &Lacks) {
     }
 }
 
-/// With `force=true`, it is only said.
+/// Refuses the switch for what the new user may not do; with `force=true`, warns of it.
 fn refuse(report: &mut Report, subject: &Subject<'_>, what: &str) {
     let text = format!("the new uplink's may not use {what}, as the present one's may");
     match subject.options.force {
