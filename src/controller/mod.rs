@@ -1,5 +1,15 @@
 //! Pause, reload, stop: the one owner of every change of state.
 //!
+//! - `state`: the controller, and what it knows
+//! - `pause`, `reload`, `dry_run`, `switch`: what it is told to do
+//! - `verify`: what is wrong with the file, before anything is touched
+//! - `cutover`, with `following`, `interrupting` and `loading`: clients are moved to another uplink
+//! - `links`: the connections for that, and what they may do
+//! - `server`: one of the two servers, asked and told
+//! - `sessions`: what all sessions are asked and told
+//! - `outcome`, `error`: what became of it
+//! - `panics`: a panic is a fault like others
+//!
 //! What each command does during another:
 //!
 //! | During | pause | unpause | reload, switch | SIGHUP | stop |
