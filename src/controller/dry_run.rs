@@ -10,8 +10,9 @@ use super::links::Links;
 use super::outcome::{Closed, HeldUp};
 use super::sessions::Carried;
 use super::state::Controller;
+use crate::changeover::Running;
 use crate::config::Fault;
-use crate::generation::Readiness;
+use crate::generation::{Generation, Readiness};
 
 /// Why a client may lose something.
 const UNKNOWN: &str = "has used a command that the proxy does not know, and that has to do with the \
@@ -118,19 +119,33 @@ impl Controller {
         prediction.closed.extend(rehearsal.closed().iter().map(Closed::from));
         let lost = rehearsal.outcome.closed.load(Ordering::Relaxed);
         prediction.moved = prediction.moved.saturating_sub(usize::try_from(lost).unwrap_or(0));
+        let in_the_way = self.in_the_way(before.settings.pause_time_limit, &links).await;
+        prediction.count_in(&in_the_way, &before, &links, force);
+        Ok(prediction)
+    }
+}
+
+impl Prediction {
+    /// Counts in the requests that would hold up everybody: their clients are closed with `force`,
+    /// and otherwise the reload is cancelled.
+    fn count_in(
+        &mut self,
+        in_the_way: &[Running],
+        before: &Generation,
+        links: &Links,
+        force: bool,
+    ) {
         let limit = before.settings.pause_time_limit;
-        let in_the_way = self.in_the_way(limit, &links).await;
         if force {
-            let (reason, count) = (given_up_for(&links), in_the_way.len());
+            let reason = given_up_for(links);
             let closed =
                 in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
-            prediction.closed.extend(closed);
-            prediction.moved = prediction.moved.saturating_sub(count);
+            self.closed.extend(closed);
+            self.moved = self.moved.saturating_sub(in_the_way.len());
         } else if !in_the_way.is_empty() {
-            prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
-            prediction.cancelled =
-                Some(held_up("reload", Moment::Ahead, limit, &before, &links, &in_the_way));
+            self.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
+            let why = held_up("reload", Moment::Ahead, limit, before, links, in_the_way);
+            self.cancelled = Some(why);
         }
-        Ok(prediction)
     }
 }

@@ -62,6 +62,17 @@ enum Lost {
     Gone,
 }
 
+impl Lost {
+    /// What became of it, if that can be told from why there is no connection.
+    fn of(why: &Error) -> Option<Lost> {
+        match (why.is_silence(), why.is_absence()) {
+            (true, _) => Some(Lost::Silent),
+            (false, true) => Some(Lost::Gone),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Who replicates whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
@@ -70,7 +81,7 @@ enum Relation {
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
-    /// The other way round.
+    /// What is published at the new uplink reaches the old one.
     OldFollowsNew,
 }
 
@@ -83,30 +94,19 @@ impl Links {
         force: bool,
     ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
-        let hello = || {
-            let mut script = Script::default();
-            // In RESP3, one can be subscribed and ask. A server without it has no marker, either.
-            script.ask("HELLO", &[b"3"], Answer::Anything);
-            script
-        };
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
         let mut new = Connection::new(generation.clone());
         new.dial(hello()).await.map_err(fault)?;
-        let (mut lost, mut no_connection) = (None, None);
         let mut old = Connection::new(before.clone());
-        if let Err(why) = old.dial(hello()).await {
-            lost = match (why.is_silence(), why.is_absence()) {
-                (true, _) => Some(Lost::Silent),
-                (false, true) => Some(Lost::Gone),
-                (false, false) => None,
-            };
+        let refusal = old.dial(hello()).await.err();
+        let mut lost = refusal.as_ref().and_then(Lost::of);
+        if let Some(why) = &refusal {
             let addr = &before.uplink.config.addr;
             warn!(%addr, %why, "no connection of the reload's own to the present uplink");
-            no_connection = Some(why.to_string());
         }
         let old_says = timeout(limit, replication(&mut old)).await;
-        let has_old = no_connection.is_none() && old_says.is_ok();
+        let has_old = refusal.is_none() && old_says.is_ok();
         if old_says.is_err() {
             lost = Some(Lost::Silent);
         }
@@ -140,7 +140,7 @@ impl Links {
         let mut links = Links {
             old,
             lost,
-            no_connection,
+            no_connection: refusal.map(|why| why.to_string()),
             new,
             marker: None,
             relation,
@@ -306,6 +306,13 @@ impl Links {
             }
         }
     }
+}
+
+/// In RESP3, one can be subscribed and ask. A server without it has no marker, either.
+fn hello() -> Script {
+    let mut script = Script::default();
+    script.ask("HELLO", &[b"3"], Answer::Anything);
+    script
 }
 
 /// Which of these were not touched, by their ids.
