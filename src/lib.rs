@@ -19,8 +19,7 @@
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
 //! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
-//! [`log`], [`redact`].
-//! [`random`], [`exit`].
+//! [`log`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
