@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{error, warn};
 
 use crate::config::{Draft, Fault, Faulty, Listen, Settings};
+use crate::lock::lock;
 use crate::tls;
 use crate::transport::{Socket, Stream};
 use crate::uplink::Dialler;
@@ -232,7 +233,7 @@ impl Current {
 
     /// The one in force.
     pub fn load(&self) -> Arc<Generation> {
-        self.generation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.generation).clone()
     }
 
     /// Its number.
@@ -243,7 +244,7 @@ impl Current {
     /// Puts another in force.
     pub fn exchange(&self, generation: Arc<Generation>) {
         let number = generation.number;
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+        *lock(&self.generation) = generation;
         self.number.store(number, Ordering::Release);
     }
 }

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`clock`], [`stop`], [`strangers`], [`metrics`], [`signal`], [`notify`], [`limits`], [`log`], [`random`], [`exit`].
+//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
+//! [`log`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -28,6 +29,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod controller;
+pub mod crowd;
 pub mod ctl;
 pub mod dial;
 pub mod exit;
@@ -35,12 +37,14 @@ pub mod gate;
 pub mod generation;
 pub mod limits;
 pub mod listener;
+pub mod lock;
 pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod random;
 pub mod raw;
 pub mod reception;
+pub mod redact;
 pub mod resp;
 pub mod roster;
 pub mod scripts;

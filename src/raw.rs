@@ -3,7 +3,7 @@
 //! The client authenticates itself at the uplink; the gate does not hold it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use slab::Slab;
 use tokio::io::copy_bidirectional;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::generation::{Current, Endpoint, Shown};
+use crate::lock::lock;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
 use crate::transport::{Peer, Socket};
@@ -41,18 +42,19 @@ impl RawConnections {
 
     /// Closes those that there are; new ones may come.
     pub fn terminate(&self) {
-        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut token = lock(&self.token);
         std::mem::take(&mut *token).cancel();
     }
 
     /// Closes those that there are and those that may be on their way.
     pub fn close(&self) {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        lock(&self.token).cancel();
     }
 
     /// Closes those who would not be let in by `endpoint`; by none, nobody would. Tells how many.
     pub async fn close_unauthorized(&self, endpoint: Option<&Endpoint>) -> usize {
-        let members: Vec<Arc<Raw>> = self.lock().iter().map(|(_, raw)| raw.clone()).collect();
+        let members: Vec<Arc<Raw>> =
+            lock(&self.members).iter().map(|(_, raw)| raw.clone()).collect();
         let mut closed = 0;
         for raw in members {
             if !endpoint.is_some_and(|endpoint| endpoint.takes(&raw.shown)) {
@@ -65,18 +67,14 @@ impl RawConnections {
         closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Raw>>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn let_in(&self, shown: Shown, closed: CancellationToken) -> Member<'_> {
-        let key = self.lock().insert(Arc::new(Raw { shown, closed }));
+        let key = lock(&self.members).insert(Arc::new(Raw { shown, closed }));
         Member { connections: self, key }
     }
 
     fn enter(&self) -> (CancellationToken, Open<'_>) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).child_token();
+        let token = lock(&self.token).child_token();
         (token, Open(&self.open))
     }
 }
@@ -96,7 +94,7 @@ struct Member<'a> {
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        self.connections.lock().remove(self.key);
+        lock(&self.connections.members).remove(self.key);
     }
 }
 

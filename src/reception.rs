@@ -1,7 +1,7 @@
 //! Where clients come in: which addresses are listened on, and who is let in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use crate::config::Address;
 use crate::generation::Generation;
 use crate::listener::{self, Accepted, Bound, Id, Listener};
+use crate::lock::lock;
 use crate::raw::{self, RawConnections};
 use crate::session;
 use crate::shared::Shared;
@@ -136,7 +137,7 @@ impl Reception {
         listen_raw: Place<'_>,
     ) -> Result<Sockets, Vec<listener::Error>> {
         let (held, held_raw): (Vec<Id>, Vec<Id>) = {
-            let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+            let doors = lock(&self.doors);
             let ids = |doors: &[Door]| doors.iter().map(|door| door.id).collect();
             (ids(&doors.listen), ids(&doors.listen_raw))
         };
@@ -152,7 +153,7 @@ impl Reception {
     /// Doors that are not among `sockets` keep to `generation`, whatever comes in force: whoever
     /// comes in there expects its TLS, or none.
     pub fn retire(&self, sockets: &Sockets, generation: &Arc<Generation>) {
-        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let doors = lock(&self.doors);
         let sets = [(&doors.listen, &sockets.listen), (&doors.listen_raw, &sockets.listen_raw)];
         for (doors, sockets) in sets {
             let Some(sockets) = sockets else { continue };
@@ -168,7 +169,7 @@ impl Reception {
 
     /// Opens new doors, and closes those that are not among `sockets`.
     pub fn open(self: &Arc<Self>, sockets: Sockets) {
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doors = lock(&self.doors);
         if let Some(sockets) = sockets.listen {
             self.exchange("listen", &mut doors.listen, sockets, Reception::serve);
         }
@@ -179,7 +180,7 @@ impl Reception {
 
     /// Lets nobody in any more.
     pub fn close(&self) {
-        let doors = std::mem::take(&mut *self.doors.lock().unwrap_or_else(PoisonError::into_inner));
+        let doors = std::mem::take(&mut *lock(&self.doors));
         for door in doors.listen.iter().chain(&doors.listen_raw) {
             door.close.cancel();
         }

@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::lock::lock;
 
 /// The sessions of one process, and what `O` each was told and has not read.
 pub struct Roster<O> {
@@ -128,7 +130,7 @@ impl<O> Roster<O> {
     }
 
     fn shard(&self, shard: usize) -> MutexGuard<'_, Slab<Entry<O>>> {
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[shard])
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use lru::LruCache;
+
+use crate::lock::lock;
 
 /// Bytes that are kept of either kind, [`OVERHEAD`] included.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -159,10 +161,6 @@ impl Kept {
 }
 
 impl Scripts {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Room for so many bytes of a script that is coming, if there is any.
     pub fn room(&self, bytes: usize) -> Option<Coming> {
         let all = self.coming.clone();
@@ -177,12 +175,12 @@ impl Scripts {
             kept.called.scripts.get(script).is_some()
                 || kept.evaluated.scripts.get(script).is_some()
         };
-        if is_known(&mut self.kept()) || Bounded::cost(script) > MOST_BYTES {
+        if is_known(&mut lock(&self.kept)) || Bounded::cost(script) > MOST_BYTES {
             return;
         }
         // Not while others wait for the lock.
         let (sha, script_kept) = (Sha::of(script), Arc::from(script));
-        let kept = &mut *self.kept();
+        let kept = &mut *lock(&self.kept);
         if !is_known(kept) {
             let stamp = kept.stamp(sha);
             kept.evaluated.put(script_kept, stamp, sha);
@@ -191,11 +189,11 @@ impl Scripts {
 
     /// SCRIPT LOAD brought this one.
     pub fn loaded(&self, script: &[u8]) {
-        if self.kept().call(script) || Bounded::cost(script) > MOST_BYTES {
+        if lock(&self.kept).call(script) || Bounded::cost(script) > MOST_BYTES {
             return;
         }
         let (sha, script_kept) = (Sha::of(script), Arc::from(script));
-        let kept = &mut *self.kept();
+        let kept = &mut *lock(&self.kept);
         if !kept.call(script) {
             let stamp = kept.stamp(sha);
             kept.called.put(script_kept, stamp, sha);
@@ -205,7 +203,7 @@ impl Scripts {
     /// EVALSHA names a script, by this text.
     pub fn called(&self, sha: &[u8]) {
         let Some(sha) = Sha::parse(sha) else { return };
-        let kept = &mut *self.kept();
+        let kept = &mut *lock(&self.kept);
         let script = kept.called.by_sha.get(&sha).or_else(|| kept.evaluated.by_sha.get(&sha));
         if let Some(script) = script.cloned() {
             kept.call(&script);
@@ -219,19 +217,19 @@ impl Scripts {
 
     /// SCRIPT FLUSH.
     pub fn flushed(&self) {
-        let kept = &mut *self.kept();
+        let kept = &mut *lock(&self.kept);
         *kept = Kept { stamp: kept.stamp, ..Kept::default() };
     }
 
     /// Another uplink is in force: which scripts the one before knew matters no more.
     pub fn moved(&self) {
-        self.kept().unknown.clear();
+        lock(&self.kept).unknown.clear();
     }
 
     /// The scripts that came after the stamp, those that are called by their hashes first; and the
     /// present stamp.
     pub fn since(&self, stamp: u64) -> (Vec<Arc<[u8]>>, u64) {
-        let kept = self.kept();
+        let kept = lock(&self.kept);
         let all = kept.called.scripts.iter().chain(kept.evaluated.scripts.iter());
         let new = all.filter(|(_, (came, _))| *came > stamp).map(|(script, _)| script.clone());
         (new.collect(), kept.stamp)
@@ -240,7 +238,7 @@ impl Scripts {
     /// Scripts that EVALSHA named since the uplink is in force, and that no other uplink can be told;
     /// each with how often. Of more than a thousand, those that were named last.
     pub fn unknown(&self) -> Vec<(Sha, u64)> {
-        self.kept().unknown.iter().map(|(sha, calls)| (*sha, *calls)).collect()
+        lock(&self.kept).unknown.iter().map(|(sha, calls)| (*sha, *calls)).collect()
     }
 }
 
@@ -312,10 +310,10 @@ mod tests {
             scripts.evaluated(format!("return {number}").as_bytes());
             scripts.loaded(format!("return '{number}' --{}", "x".repeat(2000)).as_bytes());
         }
-        most(&scripts.kept().evaluated);
-        most(&scripts.kept().called);
-        assert_eq!(scripts.kept().evaluated.scripts.len(), MOST);
-        assert!(scripts.kept().called.scripts.len() < MOST, "their bytes were too many");
+        most(&lock(&scripts.kept).evaluated);
+        most(&lock(&scripts.kept).called);
+        assert_eq!(lock(&scripts.kept).evaluated.scripts.len(), MOST);
+        assert!(lock(&scripts.kept).called.scripts.len() < MOST, "their bytes were too many");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What all sessions of the process share, with whoever commands them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::changeover::{Attempt, ClientIds, Order};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
+use crate::lock::lock;
 use crate::metrics::{Metrics, SESSION_ENDS};
 use crate::roster::Roster;
 use crate::scripts::Scripts;
@@ -53,13 +54,13 @@ impl Shared {
 
     /// Puts the generation of this attempt in force. Whoever sees the generation sees the attempt.
     pub fn exchange(&self, attempt: &Arc<Attempt>) {
-        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt.clone());
+        *lock(&self.attempt) = Some(attempt.clone());
         self.current.exchange(attempt.generation().clone());
     }
 
     /// The attempt that has brought the uplink in force; `None` if that is there since the start.
     pub fn attempt(&self) -> Option<Arc<Attempt>> {
-        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.attempt).clone()
     }
 
     /// Connects to the uplink for a client, and counts it.

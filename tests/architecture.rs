@@ -1,7 +1,7 @@
-//! Dependencies point one way: this reads the `use` lines and holds the table of
-//! `doc/architecture.md`.
+//! Dependencies point one way, between modules and inside of them: this reads the paths in the
+//! source, in `use` declarations and elsewhere, and holds the table of `doc/architecture.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "changeover",
             "config",
             "controller",
+            "crowd",
             "listener",
             "log",
             "metrics",
@@ -47,17 +48,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gate",
             "generation",
             "limits",
+            "lock",
             "log",
             "metrics",
             "notify",
             "reception",
+            "redact",
             "resp",
             "shared",
             "transport",
             "uplink",
         ],
     ),
-    ("reception", &["config", "generation", "listener", "raw", "session", "shared", "worker"]),
+    (
+        "reception",
+        &["config", "generation", "listener", "lock", "raw", "session", "shared", "worker"],
+    ),
     ("listener", &["config", "log", "transport"]),
     ("worker", &[]),
     (
@@ -86,6 +92,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "changeover",
             "gate",
             "generation",
+            "lock",
             "metrics",
             "roster",
             "scripts",
@@ -94,28 +101,31 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "uplink",
         ],
     ),
-    ("changeover", &["command", "generation", "random", "resp", "transport", "uplink"]),
-    ("roster", &[]),
-    ("scripts", &[]),
-    ("raw", &["generation", "log", "metrics", "transport"]),
-    ("generation", &["config", "tls", "transport", "uplink"]),
-    ("uplink", &["command", "config", "dial", "resp", "tls", "transport"]),
+    ("changeover", &["command", "generation", "lock", "random", "resp", "transport", "uplink"]),
+    ("roster", &["lock"]),
+    ("scripts", &["lock"]),
+    ("raw", &["generation", "lock", "log", "metrics", "transport"]),
+    ("generation", &["config", "lock", "tls", "transport", "uplink"]),
+    ("uplink", &["command", "config", "dial", "redact", "resp", "tls", "transport"]),
     ("dial", &["config", "transport"]),
     ("tls", &["config"]),
     ("transport", &[]),
     ("clock", &[]),
-    ("gate", &[]),
+    ("gate", &["lock"]),
     ("limits", &[]),
+    ("lock", &[]),
     ("metrics", &[]),
     ("notify", &[]),
     ("signal", &[]),
     ("stop", &[]),
-    ("strangers", &[]),
+    ("strangers", &["crowd", "lock"]),
+    ("crowd", &["lock"]),
     ("random", &[]),
+    ("redact", &[]),
     ("command", &[]),
-    ("config", &[]),
+    ("config", &["redact"]),
     ("resp", &[]),
-    ("log", &[]),
+    ("log", &["lock"]),
     ("exit", &[]),
 ];
 
@@ -128,10 +138,13 @@ const PURE: &[&str] = &[
     "command/mod.rs",
     "command/grammar.rs",
     "command/learnt.rs",
+    "command/table.rs",
     "command/words.rs",
+    "controller/server/info.rs",
     "ctl/api.rs",
     "ctl/progress.rs",
     "ctl/render.rs",
+    "ctl/units.rs",
     "metrics.rs",
     "gate/shard.rs",
     "resp/mod.rs",
@@ -158,50 +171,195 @@ const PURE: &[&str] = &[
     "config/read.rs",
 ];
 
+/// A module's path in the crate, as its names: `controller::switch::undo` is three. The crate's root
+/// has none.
+type Module = Vec<String>;
+
+/// What each file uses of this crate's other files.
+struct Uses(BTreeMap<Module, BTreeSet<Module>>);
+
 fn source(under: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(under).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { source(&path) } else { vec![path] }).collect()
+    let files = entries.flat_map(|path| if path.is_dir() { source(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|it| it == "rs")).collect()
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
+fn module(file: &Path) -> Module {
+    let inside = file.strip_prefix(root()).unwrap().with_extension("");
+    let names = inside.iter().map(|name| name.to_str().unwrap().to_owned());
+    names.filter(|name| name != "mod" && name != "lib").collect()
+}
+
+/// The code without comments, without `pub(in path)`, and without its tests, which may use anything.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap());
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let mut parts = text.split("pub(");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |code, part| code + "pub" + part.split_once(')').unwrap().1)
+}
+
+/// Every path in the code with two names or more: `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn paths(code: &str) -> Vec<Module> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(is_of_name) {
+        rest = paths_at(&rest[at..], &[], &mut found);
+    }
+    found.retain(|path| path.len() > 1);
+    found
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Adds the paths that begin here, behind `prefix`, and gives what follows them.
+fn paths_at<'a>(code: &'a str, prefix: &[String], found: &mut Vec<Module>) -> &'a str {
+    let end = code.find(|c| !is_of_name(c)).unwrap_or(code.len());
+    let (name, rest) = code.split_at(end);
+    let path = [prefix, &[name.to_owned()]].concat();
+    let Some(next) = rest.strip_prefix("::") else {
+        found.push(path);
+        return rest;
+    };
+    if let Some(mut list) = next.strip_prefix('{') {
+        loop {
+            list = list.trim_start_matches([' ', '\n', ',']);
+            if let Some(rest) = list.strip_prefix('}') {
+                return rest;
+            }
+            list = paths_at(list, &path, found);
+            // A new name that is given to it, and `*`.
+            list = &list[list.find([',', '}']).unwrap()..];
+        }
+    }
+    if next.starts_with(is_of_name) {
+        return paths_at(next, &path, found);
+    }
+    // `::*`, and `::<T>`.
+    found.push([path, vec![String::new()]].concat());
+    next
+}
+
+impl Uses {
+    /// Of all files.
+    fn read() -> Uses {
+        let files: BTreeMap<Module, String> =
+            source(&root()).iter().map(|file| (module(file), code(file))).collect();
+        let uses = files.iter().map(|(module, code)| {
+            let used = paths(code).into_iter().filter_map(|path| {
+                let path = absolute(module, path, &files)?;
+                let file = (0..=path.len()).rev().find(|end| files.contains_key(&path[..*end]))?;
+                Some(path[..file].to_vec()).filter(|used| used != module)
+            });
+            (module.clone(), used.collect())
+        });
+        Uses(uses.collect())
+    }
+
+    /// Files that use one another in a circle, if there is one.
+    fn circle(&self) -> Option<Vec<Module>> {
+        let mut done = BTreeSet::new();
+        self.0.keys().find_map(|file| self.circle_from(file, &mut Vec::new(), &mut done))
+    }
+
+    /// `way` leads to this file; from the files in `done`, no way leads into a circle.
+    fn circle_from(
+        &self,
+        file: &Module,
+        way: &mut Vec<Module>,
+        done: &mut BTreeSet<Module>,
+    ) -> Option<Vec<Module>> {
+        let before = way.iter().position(|it| it == file);
+        way.push(file.clone());
+        if let Some(at) = before {
+            return Some(way.split_off(at));
+        }
+        if !done.contains(file) {
+            let circle = self.0[file].iter().find_map(|used| self.circle_from(used, way, done));
+            if circle.is_some() {
+                return circle;
+            }
+            done.insert(file.clone());
+        }
+        way.pop();
+        None
+    }
+}
+
+/// The path from the crate's root; `None` if it is another crate's, or a name that is not a module's.
+fn absolute(module: &Module, path: Module, files: &BTreeMap<Module, String>) -> Option<Module> {
+    let ups = path.iter().take_while(|name| *name == "super").count();
+    match path[0].as_str() {
+        "crate" | "redis_proxy" => Some(path[1..].to_vec()),
+        "self" => Some([&module[..], &path[1..]].concat()),
+        "super" => Some([&module[..module.len() - ups], &path[ups..]].concat()),
+        // A child needs no `self`.
+        child => {
+            let is_child = files.contains_key(&[&module[..], &[child.to_owned()]].concat());
+            is_child.then(|| [&module[..], &path[..]].concat())
+        }
+    }
+}
+
 #[test]
 fn modules_use_only_what_is_below_them() {
+    let Uses(uses) = Uses::read();
     let mut seen = BTreeSet::new();
-    for file in source(&root()) {
-        let inside = file.strip_prefix(root()).unwrap();
-        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if module == "lib" {
-            continue;
-        }
-        seen.insert(module.to_owned());
+    for (file, used) in uses.iter().filter(|(file, _)| !file.is_empty()) {
+        let module = file[0].as_str();
+        seen.insert(module);
         let (_, allowed) = ALLOWED
             .iter()
             .find(|(name, _)| *name == module)
             .unwrap_or_else(|| panic!("{module} is not in the table"));
-        let text = fs::read_to_string(&file).unwrap();
-        for line in text.lines().map(str::trim_start).filter(|line| line.starts_with("use ")) {
-            let Some(rest) =
-                line.strip_prefix("use crate::").or_else(|| line.strip_prefix("use redis_proxy::"))
-            else {
-                continue;
-            };
-            let names = rest.strip_prefix('{').map_or(vec![rest], |list| list.split(',').collect());
-            for name in names {
-                let end = name.trim().find(|c: char| !c.is_alphanumeric() && c != '_');
-                let used = &name.trim()[..end.unwrap_or(name.trim().len())];
-                assert!(
-                    used == module || allowed.contains(&used),
-                    "{}: {module} may not use {used}",
-                    inside.display()
-                );
-            }
+        for used in used.iter().filter_map(|used| used.first()) {
+            assert!(
+                used == module || allowed.contains(&used.as_str()),
+                "{}: {module} may not use {used}",
+                file.join("::")
+            );
         }
     }
-    let table: BTreeSet<String> = ALLOWED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let table: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
     assert_eq!(seen, table);
+}
+
+#[test]
+fn the_table_has_no_circle() {
+    let mut left = ALLOWED.to_vec();
+    // Whatever uses nothing that is left is no part of a circle.
+    while let Some(at) = left
+        .iter()
+        .position(|(_, uses)| uses.iter().all(|used| left.iter().all(|(module, _)| module != used)))
+    {
+        left.swap_remove(at);
+    }
+    let left: Vec<_> = left.iter().map(|(module, _)| module).collect();
+    assert!(left.is_empty(), "a circle is among {left:?}");
+}
+
+#[test]
+fn no_files_use_one_another_in_a_circle() {
+    let circle = Uses::read().circle().unwrap_or_default();
+    let circle: Vec<_> = circle.iter().map(|module| module.join("::")).collect();
+    assert!(circle.is_empty(), "a circle: {}", circle.join(" uses "));
+}
+
+#[test]
+fn paths_are_found_wherever_they_stand() {
+    let code = "use super::{A, b::{self, C as D}, e::*};\nfn f(g: crate::h::I) { j::k::<L>(m.n) }";
+    let found: Vec<_> = paths(code).iter().map(|path| path.join("::")).collect();
+    let wanted =
+        ["super::A", "super::b::self", "super::b::C", "super::e::", "crate::h::I", "j::k::"];
+    assert_eq!(found, wanted);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::callers::PATIENCE;
 use super::routes::Refusal;
 
 const MAX_BODY: usize = 16 * 1024;

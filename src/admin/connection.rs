@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
-use super::callers::{Caller, Callers};
-use super::{Desk, PATIENCE};
+use super::callers::{Caller, Callers, PATIENCE};
+use super::desk::Desk;
 use crate::listener::{Accepted, Listener};
 
 /// No caller needs one connection for longer; one that reads nothing must not keep it.

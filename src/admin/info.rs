@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::Desk;
+use super::desk::Desk;
 use super::probe::Look;
 
-/// For `/info.json`.
+/// The state as `/info.json` shows it.
 pub(super) fn json(desk: &Desk) -> String {
     let generation = desk.shared.current.load();
     let (state, paused) = (desk.controller.state(), desk.controller.paused());
@@ -42,7 +42,7 @@ pub(super) fn json(desk: &Desk) -> String {
     info.to_string()
 }
 
-/// For Prometheus: name, help, value.
+/// The state as gauges for Prometheus: name, help, value.
 pub(super) fn gauges(desk: &Desk) -> Vec<(&'static str, &'static str, i64)> {
     let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let gate = &desk.shared.gate;

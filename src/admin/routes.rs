@@ -12,7 +12,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use crate::config::{Address, Login};
-use crate::controller::Options;
+use crate::controller::SwitchOptions;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) enum Command {
     Pause { wait: bool, ttl: Option<Duration> },
     Unpause,
     Reload { dry_run: bool, force: bool },
-    Switch { dry_run: bool, options: Options },
+    Switch { dry_run: bool, options: SwitchOptions },
     CancelSwitch,
     TerminateRawConnections,
     CloseUnauthorizedClients,
@@ -55,7 +55,7 @@ pub(super) struct Refusal {
     pub(super) faults: Vec<String>,
     /// What else there is to be told, by its name.
     pub(super) more: Vec<(&'static str, Value)>,
-    /// For the `Allow` header.
+    /// The value of the `Allow` header.
     pub(super) allow: Option<&'static str>,
 }
 
@@ -183,10 +183,10 @@ impl Given {
         }
     }
 
-    fn options(&self) -> Result<Options, Refusal> {
-        let default = Options::default();
+    fn options(&self) -> Result<SwitchOptions, Refusal> {
+        let default = SwitchOptions::default();
         let from = self.0.get("replicate_from").map(|from| Address::server(from));
-        Ok(Options {
+        Ok(SwitchOptions {
             timeout: self.duration("timeout_ms")?.unwrap_or(default.timeout),
             pause_limit: self.duration("pause_limit_ms")?,
             prepared: self.flag("prepared", default.prepared)?,
@@ -242,12 +242,12 @@ mod tests {
             ),
             Ok(Command::Switch {
                 dry_run: false,
-                options: Options {
+                options: SwitchOptions {
                     replicate_from: Some(Address::Tcp { host: "db".to_owned(), port: 6379 }),
                     fence: false,
                     copy_settings: true,
                     pause_limit: Some(Duration::from_millis(50)),
-                    ..Options::default()
+                    ..SwitchOptions::default()
                 }
             })
         );

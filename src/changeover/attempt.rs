@@ -1,10 +1,11 @@
 //! One change of the uplink: what it is made for, how far it has come, and what became of the sessions.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::marker::Marker;
 use crate::generation::Generation;
+use crate::lock::lock;
 use crate::transport::Peer;
 use crate::uplink::{self, Fresh};
 
@@ -117,7 +118,7 @@ impl Attempt {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// The generation that is to come in force.

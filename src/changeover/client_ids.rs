@@ -8,9 +8,10 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::command::{grammar, words};
+use crate::lock::lock;
 use crate::resp::encode;
 
 /// Between the ids of one uplink and those of the next.
@@ -76,7 +77,7 @@ impl ClientIds {
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.maps)
     }
 
     /// A session has a connection with this id at the uplink that this generation has brought; gives the

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Cli;
+use super::definition::Cli;
 
 /// The completion script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use super::{Class, LENGTHS, class, words};
+use super::table::{Class, LENGTHS, class, is_among};
+use super::words;
 
 /// Names of commands that may be learnt of one uplink.
 const MAX_NAMES: usize = 256;
@@ -26,9 +27,9 @@ struct Learnt {
 /// `container|subcommand`.
 #[derive(Debug, Default, Clone)]
 pub struct Listed<'a> {
-    /// Those of the category `blocking`.
+    /// Commands of the category `blocking`.
     pub blocking: Vec<&'a [u8]>,
-    /// Those of [`STATEFUL`].
+    /// Commands of the categories [`STATEFUL`].
     pub stateful: Vec<&'a [u8]>,
 }
 
@@ -107,7 +108,7 @@ impl Learnt {
     }
 
     fn add(&mut self, name: &[u8], class: Class) {
-        if super::class(name) != Class::Plain || is_one_of(&STATELESS, name) {
+        if self::class(name) != Class::Plain || is_one_of(&STATELESS, name) {
             return;
         }
         let is_usual = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
@@ -148,14 +149,6 @@ fn parts(name: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 fn is_one_of(names: &[&str], name: &[u8]) -> bool {
     names.iter().any(|known| known.as_bytes() == name)
-}
-
-/// Whether a name in a table has the first letter and the length of this one.
-#[inline]
-pub(super) fn is_among(lengths: &[u32; 26], name: &[u8]) -> bool {
-    let letter = name.first().and_then(|byte| byte.checked_sub(b'a'));
-    let lengths = letter.and_then(|letter| lengths.get(usize::from(letter)));
-    lengths.is_some_and(|lengths| lengths >> name.len() & 1 == 1)
 }
 
 #[cfg(test)]

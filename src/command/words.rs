@@ -48,12 +48,19 @@ pub fn seconds(arg: &[u8]) -> Option<u64> {
         [b'0', b'x' | b'X', digits @ ..] => Number::read(digits, 16)?,
         digits => Number::read(digits, 10)?,
     };
-    let (floor, is_whole) = number.milliseconds()?;
+    let Milliseconds { floor, is_whole } = number.milliseconds()?;
     match is_negative {
         // To a `long double`, a thousandth is a little less.
-        true => (floor == 0 || (floor, is_whole) == (1, true)).then_some(0),
+        true => (floor == 0 || (floor == 1 && is_whole)).then_some(0),
         false => floor.checked_add(u64::from(!is_whole)).filter(|it| i64::try_from(*it).is_ok()),
     }
+}
+
+/// A number of milliseconds, as far as it is whole.
+struct Milliseconds {
+    floor: u64,
+    /// The number has no fraction.
+    is_whole: bool,
 }
 
 /// `mantissa` times 10 (or, of a hexadecimal number, 2) to the power of `exponent`.
@@ -95,10 +102,11 @@ impl Number {
         seen.then_some(number)
     }
 
-    /// Whole milliseconds, and whether these are all; `None` if it is out of range.
-    fn milliseconds(&self) -> Option<(u64, bool)> {
+    /// The number of seconds as milliseconds; `None` if it is out of range.
+    fn milliseconds(&self) -> Option<Milliseconds> {
+        let all = |floor| Milliseconds { floor, is_whole: true };
         if self.mantissa == 0 {
-            return Some((0, true));
+            return Some(all(0));
         }
         let mantissa = u128::from(self.mantissa) * if self.radix == 16 { 1000 } else { 1 };
         let (base, least, exponent) = match self.radix {
@@ -107,19 +115,19 @@ impl Number {
         };
         if exponent >= 0 {
             let power = base.checked_pow(u32::try_from(exponent).ok()?)?;
-            let all = mantissa.checked_mul(power)?;
-            return Some((u64::try_from(all).ok()?, true));
+            return u64::try_from(mantissa.checked_mul(power)?).ok().map(all);
         }
         let highest = self.exponent + i64::from(self.digits()) - 1;
         if highest < least {
             return None;
         }
         let power = u32::try_from(-exponent).ok().and_then(|by| base.checked_pow(by));
-        let Some(power) = power else { return Some((0, false)) };
-        Some((u64::try_from(mantissa / power).ok()?, mantissa.is_multiple_of(power)))
+        let Some(power) = power else { return Some(Milliseconds { floor: 0, is_whole: false }) };
+        let floor = u64::try_from(mantissa / power).ok()?;
+        Some(Milliseconds { floor, is_whole: mantissa.is_multiple_of(power) })
     }
 
-    /// Of the mantissa: decimal digits, or bits.
+    /// How many decimal digits, or bits, the mantissa has.
     fn digits(&self) -> u32 {
         match self.radix {
             16 => u64::BITS - self.mantissa.leading_zeros(),

@@ -37,7 +37,7 @@ impl Address {
         Ok(Address::Tcp { host: host.to_owned(), port })
     }
 
-    /// The same, of another server: neither part is left out.
+    /// Reads the `host:port` of another server, where neither part is left out.
     pub fn server(text: &str) -> Result<Address, &'static str> {
         match Address::tcp(text)? {
             Address::Tcp { host, .. } if host.is_empty() => Err("expected a host, too"),

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::address::Address;
+use super::fields::{address, path};
 use super::raw::{RawListen, RawUplink};
-use super::{Address, address, path};
 
 /// A block that has a fault. Nothing of it is used; what it names is verified all the same.
 #[derive(Debug)]
 pub struct Faulty {
-    /// Its name.
+    /// The block's name.
     pub block: &'static str,
     /// Where it is to listen, if that is known.
     pub addr: Option<Address>,
-    /// Its TLS material, if it speaks TLS, or if that is not known.
+    /// The block's TLS material, if it speaks TLS, or if that is not known.
     pub files: Files,
 }
 

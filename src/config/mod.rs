@@ -4,26 +4,27 @@
 //! and a [`Faulty`] with what can still be verified of a block that has one. Nothing is read but the text; files and networks are [`crate::generation`]'s.
 
 mod address;
+mod blocks;
 mod fault;
 mod faulty;
+mod fields;
 mod raw;
 mod read;
 mod twice;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 pub use self::address::Address;
+pub use self::blocks::{Identity, Listen, ListenTls, Login, Settings, Uplink, UplinkTls};
 pub use self::fault::Fault;
 pub use self::faulty::{Faulty, Files};
+use self::fields::{address, given, login, path, secret};
 use self::raw::{Raw, RawListen, RawUplink};
 use self::read::Read;
-
-const REMOVED: &str = "[removed]";
+use crate::redact::REMOVED;
 
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]
@@ -48,94 +49,6 @@ pub struct Draft {
     pub empty_passwords: Vec<String>,
     /// The file as it may be shown.
     pub shown: serde_json::Value,
-}
-
-/// The Redis behind the proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uplink {
-    /// Where it is.
-    pub addr: Address,
-    /// How the proxy authenticates there.
-    pub login: Option<Login>,
-    /// Whether and how to speak TLS.
-    pub tls: Option<UplinkTls>,
-}
-
-/// How the uplink's certificate is verified, and what the proxy shows for itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UplinkTls {
-    /// The certificates to trust; `None` verifies nothing (`skipverify`).
-    pub cacertfile: Option<PathBuf>,
-    /// The proxy's own certificate.
-    pub identity: Option<Identity>,
-    /// The name to verify and to send, where it is not the host of the address.
-    pub servername: Option<String>,
-}
-
-/// A place where the proxy listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// Where.
-    pub addr: Address,
-    /// What clients must know. Whoever was let in by it keeps it.
-    pub login: Option<Arc<Login>>,
-    /// TLS termination.
-    pub tls: Option<ListenTls>,
-}
-
-/// What is shown to TLS clients, and what is asked of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The proxy's certificate.
-    pub identity: Identity,
-    /// Clients must present a certificate from one of these.
-    pub cacertfile: Option<PathBuf>,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The chain, own certificate first.
-    pub certfile: PathBuf,
-    /// The private key.
-    pub keyfile: PathBuf,
-}
-
-/// A password, with a user or for the default user. It cannot be printed.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// The user; `None` is the default user.
-    pub user: Option<String>,
-    /// The password.
-    pub pass: SecretString,
-}
-
-/// For a reload to see what changed; what clients send is compared in constant time elsewhere.
-impl PartialEq for Login {
-    fn eq(&self, other: &Self) -> bool {
-        self.user == other.user && self.pass.expose_secret() == other.pass.expose_secret()
-    }
-}
-
-impl Eq for Login {}
-
-/// The fields of the top level.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `log_messages`
-    pub log_messages: bool,
-    /// `read_time_limit_ms`
-    pub read_time_limit: Option<Duration>,
-    /// `blocking_time_limit_ms`
-    pub blocking_time_limit: Option<Duration>,
-    /// `connect_time_limit_ms`
-    pub connect_time_limit: Duration,
-    /// `pause_time_limit_ms`
-    pub pause_time_limit: Duration,
-    /// `stop_time_limit_ms`
-    pub stop_time_limit: Duration,
-    /// `max_clients`
-    pub max_clients: usize,
 }
 
 /// Reads a configuration.
@@ -338,42 +251,6 @@ fn block(name: &str, raw: &RawListen, faults: &mut Vec<Fault>) -> Option<Listen>
     Some(Listen { addr: addr?, login, tls }).filter(|_| faults.len() == before)
 }
 
-fn address(
-    block: &str,
-    addr: &Option<String>,
-    network: &Option<String>,
-    faults: &mut Vec<Fault>,
-) -> Option<Address> {
-    let Some(addr) = given(addr) else {
-        faults.push(Fault::new(format!("Missing {block} address")));
-        return None;
-    };
-    let address = match given(network) {
-        None | Some("tcp") => Address::tcp(addr).map_err(|why| format!("addr: {why}")),
-        Some("unix") => Ok(Address::Unix(addr.into())),
-        Some(_) => Err("network: expected \"tcp\" or \"unix\"".to_owned()),
-    };
-    address.map_err(|why| faults.push(Fault::new(format!("{block}.{why}")))).ok()
-}
-
-fn login(
-    block: &str,
-    user: &Option<String>,
-    pass: &Option<SecretString>,
-    faults: &mut Vec<Fault>,
-) -> Option<Login> {
-    let user = given(user).map(str::to_owned);
-    match (user, secret(pass)) {
-        (user, Some(pass)) => Some(Login { user, pass: pass.clone() }),
-        // A name alone protects nothing, and a page's Basic user name may be any.
-        (Some(_), None) => {
-            faults.push(Fault::new(format!("{block}.user requires pass")));
-            None
-        }
-        (None, None) => None,
-    }
-}
-
 fn settings(raw: &Raw, faults: &mut Vec<Fault>) -> Settings {
     let some_time = |ms: Option<u64>| ms.filter(|ms| *ms > 0).map(Duration::from_millis);
     let or_default = |ms: Option<u64>, default| Duration::from_millis(ms.unwrap_or(default));
@@ -397,17 +274,4 @@ fn settings(raw: &Raw, faults: &mut Vec<Fault>) -> Settings {
         stop_time_limit: or_default(raw.stop_time_limit_ms, 5_000),
         max_clients: raw.max_clients.map_or(10_000, |n| n as usize),
     }
-}
-
-/// An empty text is as good as none, as it was in the older program.
-fn given(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
-}
-
-fn path(text: &Option<String>) -> Option<PathBuf> {
-    given(text).map(PathBuf::from)
-}
-
-fn secret(pass: &Option<SecretString>) -> Option<&SecretString> {
-    pass.as_ref().filter(|pass| !pass.expose_secret().is_empty())
 }

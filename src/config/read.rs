@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
-use super::Fault;
+use super::fault::Fault;
 use super::raw::{Raw, RawUplink};
 use super::twice::{self, Twice};
 

@@ -7,12 +7,14 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::error::{Error, refused};
 use super::following::Following;
 use super::interrupting::LOOK;
 use super::links::Links;
+use super::outcome::Done;
 use super::panics::{Panicked, caught, caught_now, point};
-use super::reload::Done;
-use super::{Controller, Error, NAMED, WOKEN, named};
+use super::sessions::{NAMED, WOKEN, named};
+use super::state::Controller;
 use crate::changeover::{Attempt, GiveUp, OldUplink, Order, Running, facets};
 use crate::config::Fault;
 use crate::gate::Hold;
@@ -25,11 +27,11 @@ use crate::transport::Peer;
 const CONNECTS: u32 = 8;
 /// Sessions that tell the new uplink the rest at once.
 const FINISHED: u32 = 256;
-/// For how long it is believed that the new uplink lives.
+/// How long an answer of the new uplink shows that it lives.
 const FRESH: Duration = Duration::from_millis(100);
-/// For how long running requests are waited for at an uplink that does not answer.
+/// How long running requests are waited for at an uplink that does not answer.
 const SILENT: Duration = Duration::from_millis(100);
-/// For how long it is waited that clients are closed.
+/// How long clients that are given up may take to be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 const NOT_CAUGHT_UP: &str =
@@ -37,7 +39,7 @@ const NOT_CAUGHT_UP: &str =
 
 /// What is exchanged.
 pub(super) struct Cutover<'a> {
-    /// By a reload, or by a switch.
+    /// What exchanges it: a reload, or a switch.
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
@@ -115,7 +117,7 @@ pub(super) fn held_up(
     late(by, &what, &format!("; still running: {}{why}", named(running)))
 }
 
-/// For a client that is closed so that the others need not wait.
+/// The reason to close a client so that the others need not wait.
 pub(super) fn given_up_for(links: &Links) -> &'static str {
     match links.old_is_silent() {
         true => "a request that the old uplink did not answer",
@@ -129,10 +131,6 @@ fn not_for_all(attempt: &Attempt, why: &str) -> Fault {
     Fault::new(format!(
         "could not connect to uplink: {addr} for all clients ({ready} connected): {why}"
     ))
-}
-
-pub(super) fn refused(fault: Fault) -> Error {
-    Error::Refused(vec![fault])
 }
 
 /// Each session needs one more while it is moved.
@@ -196,11 +194,6 @@ impl Controller {
         }
     }
 
-    pub(super) async fn abandon(&self) {
-        self.shared.ids.abandon();
-        self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
-    }
-
     /// What the clients feel: running requests end, those with more than a database are told
     /// about at the new uplink, and one pointer is exchanged. With what panicked when that was done.
     pub(super) async fn swap(
@@ -239,7 +232,7 @@ impl Controller {
 
     /// The running requests that would hold everybody up in vain.
     pub(super) async fn in_the_way(&self, limit: Duration, links: &Links) -> Vec<Running> {
-        let (silent, may_unblock) = (links.old_is_silent(), links.may_unblock);
+        let (silent, may_unblock) = (links.old_is_silent(), links.rights.may_unblock);
         let mut running = self.running().await;
         running.retain(|it| silent || it.is_slow(limit, may_unblock));
         running
@@ -260,7 +253,7 @@ impl Controller {
         if swap.force {
             let which = match links.old_is_silent() {
                 true => GiveUp::Running,
-                false => GiveUp::Slow { limit: swap.limit, may_unblock: links.may_unblock },
+                false => GiveUp::Slow { limit: swap.limit, may_unblock: links.rights.may_unblock },
             };
             self.give_up(swap, which, links).await;
             return Ok(());
@@ -355,7 +348,7 @@ impl Controller {
     }
 
     async fn interrupt(&self, links: &mut Links, deadline: Instant) {
-        if !links.may_unblock {
+        if !links.rights.may_unblock {
             return;
         }
         let commands = self.blocked(deadline).await;
@@ -374,7 +367,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let (attempt, deadline) = (&swap.attempt, held.deadline);
         let addr = &attempt.generation().uplink.config.addr;
-        let old = match links.may_list {
+        let old = match links.rights.may_list {
             _ if links.old_is_gone() => OldUplink::Gone,
             true => OldUplink::AskedForAll,
             false => OldUplink::AskedBySessions,
@@ -404,7 +397,7 @@ impl Controller {
         Ok(())
     }
 
-    /// And open transactions. A replica would not queue what writes.
+    /// Begins open transactions again at the new uplink. A replica would not queue what writes.
     pub(super) async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) -> Result<(), Error> {
         let open = |bits: u32| bits & facets::TRANSACTION > 0;
         self.tell_last(swap, deadline, open, Order::Queue).await

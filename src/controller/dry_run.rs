@@ -3,16 +3,16 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::cutover::{Moment, few_descriptors, given_up_for, held_up, refused};
+use super::cutover::{Moment, few_descriptors, given_up_for, held_up};
+use super::error::{Error, refused};
 use super::links::Links;
-use super::reload::HeldUp;
-use super::{ASKING, Controller, Error, WOKEN};
-use crate::changeover::{Order, Prospect, facets};
+use super::outcome::{Closed, HeldUp};
+use super::sessions::Carried;
+use super::state::Controller;
+use crate::changeover::Running;
 use crate::config::Fault;
-use crate::generation::Readiness;
+use crate::generation::{Generation, Readiness};
 
 /// Why a client may lose something.
 const UNKNOWN: &str = "has used a command that the proxy does not know, and that has to do with the \
@@ -40,7 +40,7 @@ pub struct Prediction {
     waited_for: usize,
     /// The present uplink's user may use CLIENT UNBLOCK.
     may_unblock: bool,
-    /// And CLIENT LIST.
+    /// The present uplink's user may use CLIENT LIST.
     may_list: bool,
     /// No message would be lost or doubled for subscribers, whoever publishes.
     exact_messages: bool,
@@ -53,45 +53,7 @@ pub struct Prediction {
     warnings: Vec<String>,
 }
 
-/// How many sessions have what.
-#[derive(Debug, Default, Serialize)]
-pub struct Carried {
-    /// Open transactions.
-    pub transactions: usize,
-    watching: usize,
-    /// Commands that wait for data.
-    pub blocked: usize,
-    /// Subscriptions.
-    pub subscribed: usize,
-    /// Client-side caching.
-    pub tracking: usize,
-    monitors: usize,
-    silent: usize,
-}
-
-/// A client that a reload closes, or has closed.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Closed {
-    pub(super) client: String,
-    pub(super) reason: &'static str,
-}
-
 impl Controller {
-    /// How many sessions have what, now.
-    pub fn carried(&self) -> Carried {
-        let all = self.shared.roster.facets();
-        let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
-        Carried {
-            transactions: count(facets::TRANSACTION),
-            watching: count(facets::WATCHING),
-            blocked: count(facets::BLOCKED),
-            subscribed: count(facets::SUBSCRIBED),
-            tracking: count(facets::TRACKING),
-            monitors: count(facets::MONITOR),
-            silent: count(facets::SILENT),
-        }
-    }
-
     /// Verifies the configuration file as a reload would, and says what that would do. Nothing is
     /// changed. With `force`, clients that would hold it up would be closed.
     pub async fn predict(&self, force: bool) -> Result<Prediction, Error> {
@@ -139,10 +101,11 @@ impl Controller {
                 deepest.client, deepest.db, prediction.uplink
             ))));
         }
-        if !links.may_unblock {
+        if !links.rights.may_unblock {
             prediction.waited_for = prediction.carrying.blocked.max(prediction.waited_for);
         }
-        (prediction.may_unblock, prediction.may_list) = (links.may_unblock, links.may_list);
+        (prediction.may_unblock, prediction.may_list) =
+            (links.rights.may_unblock, links.rights.may_list);
         (prediction.exact_messages, prediction.replica) =
             (links.has_exact_messages(), links.is_replica());
         prediction.warnings.extend(links.warning().cloned());
@@ -156,42 +119,33 @@ impl Controller {
         prediction.closed.extend(rehearsal.closed().iter().map(Closed::from));
         let lost = rehearsal.outcome.closed.load(Ordering::Relaxed);
         prediction.moved = prediction.moved.saturating_sub(usize::try_from(lost).unwrap_or(0));
-        let limit = before.settings.pause_time_limit;
-        let in_the_way = self.in_the_way(limit, &links).await;
-        if force {
-            let (reason, count) = (given_up_for(&links), in_the_way.len());
-            let closed =
-                in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
-            prediction.closed.extend(closed);
-            prediction.moved = prediction.moved.saturating_sub(count);
-        } else if !in_the_way.is_empty() {
-            prediction.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
-            prediction.cancelled =
-                Some(held_up("reload", Moment::Ahead, limit, &before, &links, &in_the_way));
-        }
+        let in_the_way = self.in_the_way(before.settings.pause_time_limit, &links).await;
+        prediction.count_in(&in_the_way, &before, &links, force);
         Ok(prediction)
-    }
-
-    pub(super) async fn prospects(&self) -> Vec<Prospect> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let order = |permit| Order::Predict(tell.clone(), permit);
-        let asking = self.shared.roster.tell_each(WOKEN, || false, order);
-        // A busy worker must not hold up the answer.
-        let _ = timeout(ASKING, asking).await;
-        let mut prospects = Vec::new();
-        while let Ok(prospect) = told.try_recv() {
-            prospects.push(prospect);
-        }
-        prospects
     }
 }
 
-impl Closed {
-    fn of(prospect: &Prospect) -> Option<Closed> {
-        prospect.closed_for.map(|reason| Closed::named(prospect, reason))
-    }
-
-    fn named(prospect: &Prospect, reason: &'static str) -> Closed {
-        Closed { client: prospect.client.to_string(), reason }
+impl Prediction {
+    /// Counts in the requests that would hold up everybody: their clients are closed with `force`,
+    /// and otherwise the reload is cancelled.
+    fn count_in(
+        &mut self,
+        in_the_way: &[Running],
+        before: &Generation,
+        links: &Links,
+        force: bool,
+    ) {
+        let limit = before.settings.pause_time_limit;
+        if force {
+            let reason = given_up_for(links);
+            let closed =
+                in_the_way.iter().map(|it| Closed { client: it.client.to_string(), reason });
+            self.closed.extend(closed);
+            self.moved = self.moved.saturating_sub(in_the_way.len());
+        } else if !in_the_way.is_empty() {
+            self.held_up_by = in_the_way.iter().map(HeldUp::from).collect();
+            let why = held_up("reload", Moment::Ahead, limit, before, links, in_the_way);
+            self.cancelled = Some(why);
+        }
     }
 }

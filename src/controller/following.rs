@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::cutover::refused;
+use super::error::{Error, refused};
 use super::links::Links;
+use super::outcome::By;
 use super::server::Server;
-use super::switch::{Pair, Switching};
-use super::{By, Error};
+use super::switch::progress::Switching;
+use super::switch::replication::Pair;
 use crate::config::Fault;
 use crate::generation::Generation;
 

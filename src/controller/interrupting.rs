@@ -5,15 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{ASKING, Controller, WOKEN};
-use crate::changeover::{Interrupt, Order, facets};
+use super::server::Connection;
+use super::sessions::ASKING;
+use super::state::Controller;
+use crate::changeover::{Interrupt, facets};
 use crate::generation::MAY_NOT_UNBLOCK;
-use crate::uplink::{Fresh, Script, unblock};
+use crate::uplink::{Script, unblock};
 
 /// How often such commands are looked for, at first, and in a pause that takes long to begin.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
@@ -21,10 +22,13 @@ const LOOK_SELDOM: Duration = Duration::from_millis(200);
 
 /// Has these commands interrupted, those that wait for longest first, and tells who was. If that fails,
 /// what was not answered may yet be carried out: the sessions know that.
-pub(super) async fn interrupt(link: &mut Fresh, mut commands: Vec<Interrupt>) -> io::Result<()> {
+pub(super) async fn interrupt(
+    connection: &mut Connection,
+    mut commands: Vec<Interrupt>,
+) -> io::Result<()> {
     commands.sort_by_key(|command| command.since);
     let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
-    let answers = link.ask(&requests).await?;
+    let answers = connection.ask(&requests).await?;
     for (command, answer) in commands.iter().zip(answers) {
         command.ticket.answer(answer == b":1\r\n");
     }
@@ -32,32 +36,18 @@ pub(super) async fn interrupt(link: &mut Fresh, mut commands: Vec<Interrupt>) ->
 }
 
 impl Controller {
-    /// The commands that wait for data, and that nobody else is about to interrupt.
-    pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let blocked = |bits: u32| bits & facets::BLOCKED > 0;
-        let order = |permit| Order::Interrupt(tell.clone(), permit);
-        let asking = self.shared.roster.tell_some(blocked, WOKEN, || false, order);
-        // A busy worker has until the next time.
-        let _ = timeout_at(deadline, asking).await;
-        let mut commands = Vec::new();
-        while let Ok(command) = told.try_recv() {
-            commands.push(command);
-        }
-        commands
-    }
-
-    /// For an operator's pause, until it is complete or released.
+    /// Has commands that wait for data interrupted for an operator's pause, until that is complete or
+    /// released.
     pub(super) async fn interrupt_for_pause(self: Arc<Self>, released: CancellationToken) {
-        let mut link = None;
+        let mut connection = None;
         let mut look = LOOK;
         while self.shared.gate.in_flight() > 0 {
             let blocked = |bits: &u32| bits & facets::BLOCKED > 0;
             if self.shared.roster.facets().iter().any(blocked) {
-                if link.is_none() {
-                    link = self.unblocker().await;
+                if connection.is_none() {
+                    connection = self.unblocker().await;
                 }
-                let Some(unblocker) = &mut link else { return };
+                let Some(unblocker) = &mut connection else { return };
                 // An answer may be on its way when the pause is released: a command that a client sends
                 // then must not be interrupted instead.
                 let hold = self.shared.gate.pause();
@@ -81,20 +71,17 @@ impl Controller {
     }
 
     /// A connection to the present uplink that may have commands interrupted.
-    async fn unblocker(&self) -> Option<Fresh> {
-        let uplink = &self.shared.current.load().uplink;
-        let mut link = match uplink.dial(Script::default()).await {
-            Ok(link) => link,
-            Err(why) => {
-                warn!(%why, "commands that wait for data are not interrupted for the pause");
-                return None;
-            }
-        };
-        let may = timeout(ASKING, link.ask(&[unblock(0)])).await;
+    async fn unblocker(&self) -> Option<Connection> {
+        let mut connection = Connection::new(self.shared.current.load());
+        if let Err(why) = connection.dial(Script::default()).await {
+            warn!(%why, "commands that wait for data are not interrupted for the pause");
+            return None;
+        }
+        let may = timeout(ASKING, connection.ask(&[unblock(0)])).await;
         let may = matches!(may, Ok(Ok(answers)) if answers.concat().starts_with(b":"));
         if !may {
             warn!("{MAY_NOT_UNBLOCK}");
         }
-        Some(link).filter(|_| may)
+        Some(connection).filter(|_| may)
     }
 }

@@ -11,12 +11,12 @@ use tracing::warn;
 
 use super::interrupting::interrupt;
 use super::loading::Loading;
-use super::server::{Info, Replication};
+use super::server::{Connection, Info, Replication, clients};
 use crate::changeover::{Interrupt, Marker, Watching};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
 use crate::resp::encode;
-use crate::uplink::{Answer, Error, Fresh, Id, Script, unblock};
+use crate::uplink::{Answer, Error, Script, unblock};
 
 /// Ids that are asked about at once.
 const BATCH: usize = 200;
@@ -26,24 +26,31 @@ const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 /// Both of them, and what they may do.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// `None` if it cannot be had: the old uplink may be on its last legs, or full.
-    old: Option<Fresh>,
+    /// Lost if it cannot be had: the old uplink may be on its last legs, or full.
+    old: Connection,
     /// Why nothing more can be asked there.
     lost: Option<Lost>,
     /// Why there is no connection to the old uplink.
     no_connection: Option<String>,
-    new: Fresh,
+    new: Connection,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
     relation: Relation,
     /// What an operator should know of the new uplink's role.
     warning: Option<String>,
-    /// The old uplink's user may use CLIENT UNBLOCK.
-    pub(super) may_unblock: bool,
-    /// And CLIENT LIST.
-    pub(super) may_list: bool,
+    /// What the old uplink's user may do.
+    pub(super) rights: Rights,
     /// What went by is loaded there.
     pub(super) loading: Loading,
+}
+
+/// What a user may do that not every user may.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rights {
+    /// Use CLIENT UNBLOCK.
+    pub(super) may_unblock: bool,
+    /// Use CLIENT LIST.
+    pub(super) may_list: bool,
 }
 
 /// What became of the old uplink.
@@ -55,6 +62,17 @@ enum Lost {
     Gone,
 }
 
+impl Lost {
+    /// What became of it, if that can be told from why there is no connection.
+    fn of(why: &Error) -> Option<Lost> {
+        match (why.is_silence(), why.is_absence()) {
+            (true, _) => Some(Lost::Silent),
+            (false, true) => Some(Lost::Gone),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Who replicates whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
@@ -63,7 +81,7 @@ enum Relation {
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
-    /// The other way round.
+    /// What is published at the new uplink reaches the old one.
     OldFollowsNew,
 }
 
@@ -71,50 +89,34 @@ impl Links {
     /// Connects, and finds out what is allowed. A replica that is cut off from its master, or whose
     /// master may be the very uplink that does not answer, is refused without `force`.
     pub(super) async fn open(
-        before: &Generation,
+        before: &Arc<Generation>,
         generation: &Arc<Generation>,
         force: bool,
     ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
-        let hello = || {
-            let mut script = Script::default();
-            // In RESP3, one can be subscribed and ask. A server without it has no marker, either.
-            script.ask("HELLO", &[b"3"], Answer::Anything);
-            script
-        };
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
-        let mut new = generation.uplink.dial(hello()).await.map_err(fault)?;
-        let (mut lost, mut no_connection) = (None, None);
-        let mut old = match before.uplink.dial(hello()).await {
-            Ok(old) => Some(old),
-            Err(why) => {
-                lost = match (why.is_silence(), why.is_absence()) {
-                    (true, _) => Some(Lost::Silent),
-                    (false, true) => Some(Lost::Gone),
-                    (false, false) => None,
-                };
-                let addr = &before.uplink.config.addr;
-                warn!(%addr, %why, "no connection of the reload's own to the present uplink");
-                no_connection = Some(why.to_string());
-                None
-            }
-        };
-        // Whoever was asked and not heard would be misunderstood from then on.
-        let old_says = match &mut old {
-            Some(it) => timeout(limit, replication(it)).await.ok(),
-            None => None,
-        };
-        if old.is_some() && old_says.is_none() {
-            (old, lost) = (None, Some(Lost::Silent));
+        let mut new = Connection::new(generation.clone());
+        new.dial(hello()).await.map_err(fault)?;
+        let mut old = Connection::new(before.clone());
+        let refusal = old.dial(hello()).await.err();
+        let mut lost = refusal.as_ref().and_then(Lost::of);
+        if let Some(why) = &refusal {
+            let addr = &before.uplink.config.addr;
+            warn!(%addr, %why, "no connection of the reload's own to the present uplink");
+        }
+        let old_says = timeout(limit, replication(&mut old)).await;
+        let has_old = refusal.is_none() && old_says.is_ok();
+        if old_says.is_err() {
+            lost = Some(Lost::Silent);
         }
         let Ok(new_says) = timeout(limit, replication(&mut new)).await else {
             return Err(fault(Error::TimeLimit(limit)));
         };
-        let old_says = old_says.flatten();
+        let old_says = old_says.ok().flatten();
         let is_replica = new_says.as_ref().is_some_and(|(_, new)| !new.is_master);
         let is_cut_off = new_says.as_ref().is_some_and(|(_, new)| !new.is_master && !new.is_up);
-        let fault = match (is_cut_off, old.is_none() && is_replica) {
+        let fault = match (is_cut_off, !has_old && is_replica) {
             _ if old_says.as_ref().zip(new_says.as_ref()).is_some_and(|(a, b)| a.0 == b.0) => None,
             (true, _) => Some("and its link to its master is not up"),
             (false, true) => Some("and the present uplink, which may be its master, is lost"),
@@ -131,22 +133,19 @@ impl Links {
             )
         });
         let relation = relation(old_says, new_says);
-        let rights = timeout(limit, rights(old.as_mut())).await;
-        old = old.filter(|_| rights.is_ok());
-        let (may_unblock, may_list) = rights.unwrap_or_default();
-        if !may_unblock && old.is_some() {
+        let rights = timeout(limit, rights(&mut old)).await.unwrap_or_default();
+        if !rights.may_unblock && !old.is_lost() {
             warn!("{MAY_NOT_UNBLOCK}");
         }
         let mut links = Links {
             old,
             lost,
-            no_connection,
+            no_connection: refusal.map(|why| why.to_string()),
             new,
             marker: None,
             relation,
             warning,
-            may_unblock,
-            may_list,
+            rights,
             loading: Loading::new(generation.clone()),
         };
         if let Some(marker) = Marker::new() {
@@ -169,7 +168,7 @@ impl Links {
 
     /// There is no connection to the old uplink.
     pub(super) fn old_is_lost(&self) -> bool {
-        self.old.is_none()
+        self.old.is_lost()
     }
 
     /// It is no use to ask the old uplink anything.
@@ -200,7 +199,9 @@ impl Links {
 
     /// Both users may have a channel of the proxy's own.
     async fn can_mark(&mut self, marker: &Marker) -> bool {
-        let Some(old) = &mut self.old else { return false };
+        if self.old.is_lost() {
+            return false;
+        }
         let script = |answer| {
             let mut script = Script::default();
             script.repeat(&marker.subscribe(), "SSUBSCRIBE", Answer::Confirmations(1));
@@ -208,7 +209,7 @@ impl Links {
             script
         };
         if self.new.tell(script(Answer::NoError)).await.is_err()
-            || old.tell(script(Answer::NoError)).await.is_err()
+            || self.old.tell(script(Answer::NoError)).await.is_err()
         {
             return false;
         }
@@ -216,27 +217,22 @@ impl Links {
         // them.
         let mut quiet = Script::default();
         quiet.repeat(&marker.unsubscribe(), "SUNSUBSCRIBE", Answer::Confirmations(1));
-        old.tell(quiet).await.is_ok()
+        self.old.tell(quiet).await.is_ok()
     }
 
     /// Has these commands interrupted, and tells who was.
     pub(super) async fn interrupt(&mut self, commands: Vec<Interrupt>, deadline: Instant) {
-        let Some(old) = self.old.as_mut().filter(|_| self.may_unblock) else { return };
-        let interrupted = timeout_at(deadline, interrupt(old, commands)).await;
-        if !matches!(interrupted, Ok(Ok(()))) {
-            self.old = None;
+        if self.rights.may_unblock {
+            // If it fails, the connection is lost.
+            let _ = timeout_at(deadline, interrupt(&mut self.old, commands)).await;
         }
     }
 
     /// Tells of each whether its keys were touched; whoever is not told takes it that they were.
     pub(super) async fn ask_watched(&mut self, watching: Vec<Watching>, deadline: Instant) {
         for some in watching.chunks(BATCH) {
-            let Some(old) = &mut self.old else { return };
-            let asked = timeout_at(deadline, untouched(old, some)).await;
-            let Ok(Ok(untouched)) = asked else {
-                self.old = None;
-                return;
-            };
+            let asked = timeout_at(deadline, untouched(&mut self.old, some)).await;
+            let Ok(Ok(untouched)) = asked else { return };
             for one in some.iter().filter(|one| untouched.get(&one.id) == Some(&true)) {
                 one.untouched.store(true, Ordering::Relaxed);
             }
@@ -247,12 +243,8 @@ impl Links {
     /// waits until it is at the new one: what was published before it is there, too.
     pub(super) async fn publish_mark(&mut self) -> io::Result<()> {
         let Some(marker) = &self.marker else { return Ok(()) };
-        let at_old = match &mut self.old {
-            Some(old) if self.relation != Relation::OldFollowsNew => {
-                old.ask(&[marker.publish()]).await.is_ok()
-            }
-            _ => false,
-        };
+        let at_old = self.relation != Relation::OldFollowsNew
+            && self.old.ask(&[marker.publish()]).await.is_ok();
         if self.relation == Relation::None {
             return Ok(());
         }
@@ -270,26 +262,26 @@ impl Links {
         }
         let words = ["SCRIPT", "EXISTS"].into_iter().chain(shas.iter().map(String::as_str));
         let request = encode::request(words.collect::<Vec<_>>());
-        let is_known = async |side: Option<&mut Fresh>| -> Option<Vec<bool>> {
-            let asked = timeout(limit, side?.ask(std::slice::from_ref(&request))).await;
+        let is_known = async |side: &mut Connection| -> Option<Vec<bool>> {
+            let asked = timeout(limit, side.ask(std::slice::from_ref(&request))).await;
             let answer = asked.ok()?.ok()?.concat();
             let mut lines = answer.strip_prefix(b"*")?.split(|byte| *byte == b'\n').skip(1);
             Some(shas.iter().map(|_| lines.next() == Some(b":1\r")).collect())
         };
-        let old = is_known(self.old.as_mut()).await.unwrap_or_else(|| vec![true; shas.len()]);
-        let new = is_known(Some(&mut self.new)).await.unwrap_or_else(|| vec![false; shas.len()]);
+        let old = is_known(&mut self.old).await.unwrap_or_else(|| vec![true; shas.len()]);
+        let new = is_known(&mut self.new).await.unwrap_or_else(|| vec![false; shas.len()]);
         old.iter().zip(new).map(|(old, new)| *old && !new).collect()
     }
 
     /// Waits until what is published at the old uplink comes to the new one: a replica that was
     /// synchronised just now may get nothing for a second.
     pub(super) async fn rehearse(&mut self) -> Result<(), String> {
-        let (true, true, Some(old)) = (self.is_replica(), self.marker.is_some(), &mut self.old)
-        else {
+        if !self.is_replica() || self.marker.is_none() || self.old.is_lost() {
             return Ok(());
-        };
+        }
         const WORD: &str = "rehearsal";
-        let (new, channel) = (&mut self.new, format!("{}{WORD}", Marker::PREFIX));
+        let (old, new) = (&mut self.old, &mut self.new);
+        let channel = format!("{}{WORD}", Marker::PREFIX);
         let listen = |name: &str| {
             let mut script = Script::default();
             let request = encode::request([name, channel.as_str()]);
@@ -316,8 +308,15 @@ impl Links {
     }
 }
 
+/// In RESP3, one can be subscribed and ask. A server without it has no marker, either.
+fn hello() -> Script {
+    let mut script = Script::default();
+    script.ask("HELLO", &[b"3"], Answer::Anything);
+    script
+}
+
 /// Which of these were not touched, by their ids.
-async fn untouched(old: &mut Fresh, watching: &[Watching]) -> io::Result<HashMap<u64, bool>> {
+async fn untouched(old: &mut Connection, watching: &[Watching]) -> io::Result<HashMap<u64, bool>> {
     // A key whose time is over counts as touched once somebody has looked at it.
     let mut requests = Vec::new();
     for (db, key) in watching.iter().flat_map(|one| &one.keys) {
@@ -329,40 +328,27 @@ async fn untouched(old: &mut Fresh, watching: &[Watching]) -> io::Result<HashMap
     requests.push(encode::request(list.collect::<Vec<_>>()));
     let answers = old.ask(&requests).await?;
     let Some((list, looked)) = answers.split_last() else { return Ok(HashMap::new()) };
+    let list = String::from_utf8_lossy(list);
+    let is_clean = |id| clients(&list).any(|it| it.number("id") == Some(id) && it.is_clean());
     let mut looked = looked.chunks(2);
     let mut untouched = HashMap::new();
     for one in watching {
         let seen: Vec<_> = looked.by_ref().take(one.keys.len()).collect();
         let all_seen =
             seen.iter().all(|it| it.last().is_some_and(|answer| answer.starts_with(b":")));
-        untouched.insert(one.id, all_seen && is_clean(list, one.id));
+        untouched.insert(one.id, all_seen && is_clean(one.id));
     }
     Ok(untouched)
 }
 
-/// Whether CLIENT LIST shows this client without the flag for a transaction that must fail.
-fn is_clean(list: &[u8], id: u64) -> bool {
-    let text = String::from_utf8_lossy(list);
-    let id = format!("id={id}");
-    text.lines().any(|line| {
-        let mut words = line.split(' ');
-        // In RESP3, the first line may begin with the text's format.
-        let is_it = words.next().is_some_and(|word| word.trim_start_matches("txt:") == id);
-        let flags = words.find_map(|word| word.strip_prefix("flags="));
-        is_it && flags.is_some_and(|flags| !flags.contains('d'))
-    })
-}
-
-async fn rights(old: Option<&mut Fresh>) -> (bool, bool) {
-    let Some(old) = old else { return (false, false) };
-    let id = match old.id {
-        Id::Is(id) => id.to_string(),
-        Id::Secret | Id::Unasked => return (false, false),
-    };
+async fn rights(old: &mut Connection) -> Rights {
+    let Some(id) = old.id().map(|id| id.to_string()) else { return Rights::default() };
     let requests = [unblock(0), encode::request(["CLIENT", "LIST", "ID", &id])];
     match old.ask(&requests).await.as_deref() {
-        Ok([unblock, list]) => (unblock.starts_with(b":"), !list.starts_with(b"-")),
-        _ => (false, false),
+        Ok([unblock, list]) => {
+            Rights { may_unblock: unblock.starts_with(b":"), may_list: !list.starts_with(b"-") }
+        }
+        _ => Rights::default(),
     }
 }
 
@@ -380,7 +366,7 @@ fn relation(old: Option<(String, Replication)>, new: Option<(String, Replication
 }
 
 /// What a server is called since its start, and what it says of replication.
-async fn replication(side: &mut Fresh) -> Option<(String, Replication)> {
+async fn replication(side: &mut Connection) -> Option<(String, Replication)> {
     let requests = ["server", "replication"].map(|section| encode::request(["INFO", section]));
     let info = Info::read(&side.ask(&requests).await.ok()?.concat());
     let run_id = info.text("run_id")?.to_owned();

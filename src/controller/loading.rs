@@ -9,17 +9,19 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
+use super::server::Connection;
 use crate::generation::Generation;
+use crate::redact::without_arguments;
 use crate::resp::encode;
 use crate::shared::Shared;
-use crate::uplink::{Fresh, Script};
+use crate::uplink::Script;
 
 /// Scripts that are sent at once, and their bytes.
 const BATCH: usize = 200;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How often the scripts that came during the loading are loaded before the pause, too.
 const ROUNDS: usize = 10;
-/// For how long clients are held for the scripts that came last.
+/// How long clients are held for the scripts that came last.
 const IN_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log tells how far it is.
 const TOLD: Duration = Duration::from_secs(5);
@@ -27,8 +29,9 @@ const TOLD: Duration = Duration::from_secs(5);
 /// Loads them, over a connection of its own: one that is slow holds up nothing else.
 #[derive(Debug)]
 pub(super) struct Loading {
-    generation: Arc<Generation>,
-    link: Link,
+    connection: Connection,
+    /// Why no more can be loaded.
+    lost: Option<String>,
     /// Scripts up to this stamp were taken.
     stamp: u64,
     left: VecDeque<Arc<[u8]>>,
@@ -37,20 +40,11 @@ pub(super) struct Loading {
     refused: Option<(usize, String)>,
 }
 
-#[derive(Debug)]
-enum Link {
-    /// Not needed yet.
-    Absent,
-    Live(Box<Fresh>),
-    /// Why no more can be loaded.
-    Lost(String),
-}
-
 impl Loading {
     pub(super) fn new(generation: Arc<Generation>) -> Self {
         Loading {
-            generation,
-            link: Link::Absent,
+            connection: Connection::new(generation),
+            lost: None,
             stamp: 0,
             left: VecDeque::new(),
             loaded: 0,
@@ -67,8 +61,8 @@ impl Loading {
             if self.left.is_empty() {
                 return;
             }
-            while !self.left.is_empty() && !matches!(self.link, Link::Lost(_)) {
-                let limit = self.generation.settings.connect_time_limit;
+            while !self.left.is_empty() && self.lost.is_none() {
+                let limit = self.connection.generation.settings.connect_time_limit;
                 self.load_some(Instant::now() + limit).await;
                 if told.elapsed() > TOLD {
                     told = Instant::now();
@@ -82,24 +76,21 @@ impl Loading {
     pub(super) async fn rest(&mut self, shared: &Shared, deadline: Instant) {
         self.take_new(shared);
         let deadline = deadline.min(Instant::now() + IN_PAUSE);
-        while !self.left.is_empty() && !matches!(self.link, Link::Lost(_)) {
+        while !self.left.is_empty() && self.lost.is_none() {
             self.load_some(deadline).await;
         }
     }
 
     /// What did not come to be loaded.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let addr = &self.generation.uplink.config.addr;
+        let addr = &self.connection.generation.uplink.config.addr;
         let refused = self.refused.iter().map(|(count, first)| {
             format!("uplink: {addr} refused {count} of the scripts that clients use: {first}")
         });
-        let lost = match &self.link {
-            Link::Lost(why) if !self.left.is_empty() => Some(format!(
-                "{} of the scripts that clients use could not be loaded at uplink: {addr}: {why}",
-                self.left.len()
-            )),
-            Link::Absent | Link::Live(_) | Link::Lost(_) => None,
-        };
+        let lost = self.lost.iter().filter(|_| !self.left.is_empty()).map(|why| {
+            let left = self.left.len();
+            format!("{left} of the scripts that clients use could not be loaded at uplink: {addr}: {why}")
+        });
         refused.chain(lost).collect()
     }
 
@@ -118,34 +109,27 @@ impl Loading {
         };
         let load = |script: &Arc<[u8]>| encode::request([b"SCRIPT", &b"LOAD"[..], script]);
         let requests: Vec<_> = self.left.iter().take(BATCH).take_while(fits).map(load).collect();
-        let link = std::mem::replace(&mut self.link, Link::Lost("no answer in time".to_owned()));
         let asked = async {
-            let mut link = match link {
-                Link::Live(link) => link,
-                Link::Absent | Link::Lost(_) => {
-                    let fresh = self.generation.uplink.dial(Script::default()).await;
-                    Box::new(fresh.map_err(|why| why.to_string())?)
-                }
-            };
-            let answers = link.ask(&requests).await.map_err(|why| why.to_string())?;
-            Ok((link, answers))
+            if self.connection.is_lost() {
+                self.connection.dial(Script::default()).await.map_err(|why| why.to_string())?;
+            }
+            self.connection.ask(&requests).await.map_err(|why| why.to_string())
         };
         match timeout_at(deadline, asked).await {
-            Ok(Ok((link, answers))) => {
-                self.link = Link::Live(link);
+            Ok(Ok(answers)) => {
                 self.left.drain(..answers.len());
                 self.loaded += answers.len();
                 answers.iter().for_each(|answer| self.note(answer));
             }
-            Ok(Err(why)) => self.link = Link::Lost(why),
-            Err(_) => {}
+            Ok(Err(why)) => self.lost = Some(why),
+            Err(_) => self.lost = Some("no answer in time".to_owned()),
         }
     }
 
     fn note(&mut self, answer: &[u8]) {
         let Some(error) = answer.strip_prefix(b"-") else { return };
         let error = String::from_utf8_lossy(error);
-        let error = error.split(", with args").next().unwrap_or_default().trim_end();
+        let error = without_arguments(&error);
         // It would have been refused where it came from, too.
         if error.starts_with("ERR ") && !error.starts_with("ERR unknown command") {
             debug!(error, "a script that is none");

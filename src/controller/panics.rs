@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_util::FutureExt;
 use tokio::task::JoinError;
 
-use super::Error;
+use super::error::Error;
 use crate::log;
 
 /// The proxy panicked, which is a fault of its own.
@@ -46,12 +46,14 @@ pub(super) fn point(name: &str) {
     use std::env;
     use std::sync::{LazyLock, Mutex};
 
+    use crate::lock::lock;
+
     static PLACES: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
         let places = env::var("REDIS_PROXY_PANIC_AT").unwrap_or_default();
         Mutex::new(places.split(',').map(str::to_owned).collect())
     });
     let reached = {
-        let mut places = super::lock(&PLACES);
+        let mut places = lock(&PLACES);
         let at = places.iter().position(|place| place == name);
         at.map(|at| places.swap_remove(at))
     };

@@ -25,7 +25,7 @@ pub(super) struct Info {
     pub(super) reloading: Option<Reloading>,
     pub(super) reloads: Vec<Reload>,
     pub(super) switching: Option<Switching>,
-    /// [`Record`]s.
+    /// [`SwitchRecord`]s.
     pub(super) switches: Vec<Value>,
     pub(super) config: Config,
 }
@@ -80,7 +80,7 @@ pub(super) struct Switching {
     pub(super) seconds: f64,
     pub(super) from: String,
     pub(super) to: String,
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<SwitchStage>,
     pub(super) waiting_for: String,
     pub(super) sync: Option<Sync>,
     pub(super) snapshot: Option<Snapshot>,
@@ -107,7 +107,7 @@ pub(super) struct Snapshot {
 /// One of the steps of a switch.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
-pub(super) struct Stage {
+pub(super) struct SwitchStage {
     pub(super) stage: String,
     /// `None`: it is the present one.
     pub(super) ms: Option<f64>,
@@ -116,7 +116,7 @@ pub(super) struct Stage {
 /// A switch that has ended.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Record {
+pub(super) struct SwitchRecord {
     pub(super) at_unix_seconds: f64,
     pub(super) by: String,
     pub(super) result: String,
@@ -127,7 +127,7 @@ pub(super) struct Record {
     pub(super) duration_ms: f64,
     pub(super) held_ms: Option<f64>,
     pub(super) sync_bytes: Option<u64>,
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<SwitchStage>,
     pub(super) fenced: bool,
     pub(super) warnings: Vec<String>,
     pub(super) not_undone: Vec<String>,
@@ -195,10 +195,10 @@ impl Info {
     }
 }
 
-impl Record {
-    /// Nothing, if it means nothing.
+impl SwitchRecord {
+    /// Reads a record; `None` if it has no result.
     pub(super) fn of(record: &Value) -> Option<Self> {
-        read(record).ok().filter(|record: &Record| !record.result.is_empty())
+        read(record).ok().filter(|record: &SwitchRecord| !record.result.is_empty())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::api::{Record, Snapshot, Switching, Sync};
+use super::api::{Snapshot, SwitchRecord, Switching, Sync};
 use super::progress::{Progress, detail};
 use crate::exit::say;
 
@@ -73,7 +73,7 @@ impl Display {
     }
 
     /// Shows the stages that ended last, and leaves the terminal as it was.
-    pub(super) fn end(&mut self, record: Option<&Record>) {
+    pub(super) fn end(&mut self, record: Option<&SwitchRecord>) {
         for step in self.progress.advance(record.map_or(&[], |record| &record.stages)) {
             self.line(&step.line());
         }

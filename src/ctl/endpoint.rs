@@ -14,22 +14,31 @@ use hyper::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::{Error, File};
+use super::error::Error;
 use crate::cli::{Connection, PASSWORD};
 use crate::config::{self, Address, Fault, Listen};
 use crate::dial::{self, Tls};
 use crate::tls::{self, Named, Trust};
 use crate::transport::Stream;
 
-/// For a connection, with TLS.
+/// How long a connection may take, with TLS.
 const CONNECTING: Duration = Duration::from_secs(5);
+
+/// The configuration file, as far as it could be read.
+#[derive(Debug)]
+pub struct File<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it says.
+    pub text: io::Result<String>,
+}
 
 /// A way to the admin API.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Endpoint {
     addr: Address,
     tls: Option<Tls>,
-    /// With the password; marked as sensitive.
+    /// The header with the password; marked as sensitive.
     pub(super) authorization: Option<HeaderValue>,
     /// What may help where TLS fails.
     hint: Hint,
@@ -43,7 +52,7 @@ struct Hint {
     identity: &'static str,
 }
 
-impl Place {
+impl Endpoint {
     /// Loads what there is to load; connects nowhere.
     pub(super) fn find(connection: &Connection, file: File<'_>) -> Result<Self, Error> {
         let given = connection.addr.as_deref().filter(|addr| !addr.is_empty()).map(given_address);
@@ -56,10 +65,10 @@ impl Place {
             Some(pass) => Some(basic(&pass)?),
             None => None,
         };
-        Ok(Place { addr, tls, authorization, hint })
+        Ok(Endpoint { addr, tls, authorization, hint })
     }
 
-    /// For the Host header. Where neither a password nor TLS tells this program from a browser on an
+    /// The value of the Host header. Where neither a password nor TLS tells this program from a browser on an
     /// attacker's page, no name but this is taken.
     pub(super) fn host(&self) -> String {
         let is_told_apart = self.authorization.is_some() || self.tls.is_some();
@@ -90,7 +99,7 @@ impl Place {
         Error::Unreachable(format!("no admin API at {}: {why}", self.addr))
     }
 
-    /// With what may be the cause.
+    /// The error of a connection that was lost, with what may be the cause.
     pub(super) fn lost(&self, why: &str, is_http: bool) -> Error {
         let hint = match &self.tls {
             Some(_) => self.hint.identity,

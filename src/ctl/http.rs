@@ -11,12 +11,13 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::Error;
-use super::endpoint::Place;
+use super::endpoint::Endpoint;
+use super::error::Error;
 
-/// For an answer that needs no time.
+/// How long an answer that needs no time may take.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// For a probe of the uplink. It goes on after that, and the state says that there is no answer yet.
+/// How long a probe of the uplink is waited for. It goes on after that, and the state says that there is
+/// no answer yet.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const INFO: &str = "/info.json";
 /// No answer is longer.
@@ -25,7 +26,7 @@ const LONGEST: usize = 64 * 1024 * 1024;
 /// A connection to the API, or the way to the next one.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    place: &'a Place,
+    endpoint: &'a Endpoint,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -57,18 +58,18 @@ impl Answer {
 
 impl<'a> Line<'a> {
     /// Connects when it is needed.
-    pub(super) fn new(place: &'a Place) -> Self {
-        Line { place, sender: None }
+    pub(super) fn new(endpoint: &'a Endpoint) -> Self {
+        Line { endpoint, sender: None }
     }
 
     /// Connects now.
-    pub(super) async fn connect(place: &'a Place) -> Result<Self, Error> {
-        let failed = |why: hyper::Error| place.unreachable(&why.to_string());
-        let stream = TokioIo::new(place.connect().await?);
+    pub(super) async fn connect(endpoint: &'a Endpoint) -> Result<Self, Error> {
+        let failed = |why: hyper::Error| endpoint.unreachable(&why.to_string());
+        let stream = TokioIo::new(endpoint.connect().await?);
         let (sender, connection) = http1::handshake(stream).await.map_err(failed)?;
         // Its end is told to who waits for an answer.
         tokio::spawn(connection);
-        Ok(Line { place, sender: Some(sender) })
+        Ok(Line { endpoint, sender: Some(sender) })
     }
 
     /// The state. Cancel safe.
@@ -81,8 +82,8 @@ impl<'a> Line<'a> {
             self.sender = Some(sender);
             return Ok(answer);
         }
-        let Some(mut sender) = Line::connect(self.place).await?.sender else {
-            return Err(self.place.unreachable("no connection"));
+        let Some(mut sender) = Line::connect(self.endpoint).await?.sender else {
+            return Err(self.endpoint.unreachable("no connection"));
         };
         let answer = self.ask(&mut sender, Method::GET, INFO, "", limit).await?;
         self.sender = Some(sender);
@@ -106,7 +107,7 @@ impl<'a> Line<'a> {
         limit: Option<Duration>,
     ) -> Result<Answer, Error> {
         let Some(mut sender) = self.sender.take() else {
-            return Err(self.place.unreachable("no connection"));
+            return Err(self.endpoint.unreachable("no connection"));
         };
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.ask(&mut sender, Method::POST, "/cmd/", &form, limit).await
@@ -122,10 +123,10 @@ impl<'a> Line<'a> {
     ) -> Result<Answer, Error> {
         let request = self.request(method, path, form)?;
         let answer = async {
-            let lost = |why: hyper::Error| self.place.lost(&reason(&why), !why.is_parse());
+            let lost = |why: hyper::Error| self.endpoint.lost(&reason(&why), !why.is_parse());
             sender.ready().await.map_err(lost)?;
             let response = sender.send_request(request).await.map_err(lost)?;
-            self.read(response).await.map_err(|why| self.place.lost(&why, true))
+            self.read(response).await.map_err(|why| self.endpoint.lost(&why, true))
         };
         match limit {
             None => answer.await?,
@@ -133,11 +134,13 @@ impl<'a> Line<'a> {
                 Ok(answer) => answer?,
                 Err(_) => {
                     let why = format!("no answer within {} s", limit.as_secs());
-                    return Err(self.place.unreachable(&why));
+                    return Err(self.endpoint.unreachable(&why));
                 }
             },
         }
-        .ok_or_else(|| self.place.unreachable("what answers there speaks HTTP, but not this API"))
+        .ok_or_else(|| {
+            self.endpoint.unreachable("what answers there speaks HTTP, but not this API")
+        })
     }
 
     fn request(
@@ -147,11 +150,11 @@ impl<'a> Line<'a> {
         form: &str,
     ) -> Result<Request<Full<Bytes>>, Error> {
         let mut request =
-            Request::builder().method(method).uri(path).header(HOST, self.place.host());
+            Request::builder().method(method).uri(path).header(HOST, self.endpoint.host());
         if !form.is_empty() {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         }
-        if let Some(authorization) = &self.place.authorization {
+        if let Some(authorization) = &self.endpoint.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         request

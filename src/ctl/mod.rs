@@ -7,85 +7,35 @@
 
 mod api;
 mod display;
+mod ended;
 mod endpoint;
+mod error;
 mod http;
 mod progress;
 mod render;
 mod switch;
+mod units;
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
 use serde_json::json;
 
-use self::api::{Info, Prediction, Preflight, Record};
-use self::endpoint::Place;
+use self::api::{Info, Prediction};
+use self::ended::Ended;
+use self::endpoint::Endpoint;
+pub use self::endpoint::File;
+pub use self::error::Error;
 use self::http::{Answer, Line, TIME_LIMIT};
 use crate::cli::{Action, Ctl};
 use crate::exit::{Exit, say};
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something on the command line or in the environment means nothing.
-    #[error("{0}")]
-    Usage(String),
-    /// What the command line or the configuration file says cannot be used; one thing each.
-    #[error("{}", .0.join("; "))]
-    Configuration(Vec<String>),
-    /// The API is not there, or not any more.
-    #[error("{0}")]
-    Unreachable(String),
-    /// It was interrupted.
-    #[error("{0}")]
-    Interrupted(String),
-    /// The API says what it should not.
-    #[error("{0}")]
-    Unknown(String),
-    /// The system refused something.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-impl From<&Error> for Exit {
-    fn from(why: &Error) -> Self {
-        match why {
-            Error::Usage(_) => Exit::Usage,
-            Error::Configuration(_) => Exit::Refused,
-            Error::Unreachable(_) => Exit::Unavailable,
-            Error::Interrupted(_) | Error::Unknown(_) | Error::System(_) => Exit::Failed,
-        }
-    }
-}
-
-/// What is to be said in the end.
-#[derive(Debug)]
-struct Ended {
-    exit: Exit,
-    /// For scripts.
-    json: String,
-    /// For people.
-    lines: Vec<String>,
-    /// For standard error.
-    errors: Vec<String>,
-}
-
-/// The configuration file, as far as it could be read.
-#[derive(Debug)]
-pub struct File<'a> {
-    /// Where it is.
-    pub path: &'a Path,
-    /// What it says.
-    pub text: io::Result<String>,
-}
-
 /// Carries it out, and says what came of it.
 pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
-    let ended = match Place::find(&ctl.connection, file) {
-        Ok(place) => carry_out(ctl, &place).await,
+    let ended = match Endpoint::find(&ctl.connection, file) {
+        Ok(endpoint) => carry_out(ctl, &endpoint).await,
         Err(why) => Err(why),
     };
     let ended = ended.unwrap_or_else(|why| Ended {
@@ -109,14 +59,14 @@ pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
     ended.exit.into()
 }
 
-async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
+async fn carry_out(ctl: &Ctl, endpoint: &Endpoint) -> Result<Ended, Error> {
     let ask = async |fields: &[(&str, String)], limit| {
-        Line::connect(place).await?.post(fields, limit).await
+        Line::connect(endpoint).await?.post(fields, limit).await
     };
     let cmd = |name: &str| ("cmd", name.to_owned());
     match &ctl.action {
         Action::Status => {
-            let mut line = Line::connect(place).await?;
+            let mut line = Line::connect(endpoint).await?;
             line.probe().await;
             status(line.info().await?)
         }
@@ -127,7 +77,7 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             let limit = (!pause.wait).then_some(TIME_LIMIT);
             let said = if pause.wait { "paused: no request runs" } else { "new requests are held" };
             let said = match pause.ttl_ms {
-                Some(ms) => format!("{said}, for {} at most", render::time(ms as f64)),
+                Some(ms) => format!("{said}, for {} at most", units::time(ms as f64)),
                 None => said.to_owned(),
             };
             Ok(Ended::of(ask(&fields, limit).await?, |_| vec![said]))
@@ -145,12 +95,12 @@ async fn carry_out(ctl: &Ctl, place: &Place) -> Result<Ended, Error> {
             // Also where it would be cancelled.
             let lines = match (Prediction::of(&answer.json), answer.status) {
                 (Some(prediction), _) => render::prediction(&prediction),
-                (None, StatusCode::OK) => reloaded(place).await,
+                (None, StatusCode::OK) => reloaded(endpoint).await,
                 (None, _) => Vec::new(),
             };
             Ok(Ended { lines, ..Ended::of(answer, |_| Vec::new()) })
         }
-        Action::Switch(switch) => switch::run(place, switch, ctl.json).await,
+        Action::Switch(switch) => switch::run(endpoint, switch, ctl.json).await,
         Action::CancelSwitch => {
             let answer = ask(&[cmd("cancel-switch")], None).await?;
             Ok(Ended::of(answer, |_| vec!["the switch is cancelled and rolled back".to_owned()]))
@@ -178,60 +128,8 @@ fn status(answer: Answer) -> Result<Ended, Error> {
 }
 
 /// What the reload did, if it can still be found out.
-async fn reloaded(place: &Place) -> Vec<String> {
-    let info = Line::new(place).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
+async fn reloaded(endpoint: &Endpoint) -> Vec<String> {
+    let info = Line::new(endpoint).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
     let lines = info.and_then(|info| info.reloads.first().map(render::reload_lines));
     lines.unwrap_or_else(|| vec!["reloaded".to_owned()])
-}
-
-impl Ended {
-    /// The API's answer; `lines` are for one that says yes.
-    fn of(answer: Answer, lines: impl FnOnce(&serde_json::Value) -> Vec<String>) -> Self {
-        let exit = exit(&answer);
-        let lines = if exit == Exit::Done { lines(&answer.json) } else { Vec::new() };
-        Ended { exit, errors: errors(&answer), json: answer.body, lines }
-    }
-
-    /// The answer to a switch, or to its rehearsal.
-    fn of_switch(answer: Answer) -> Self {
-        let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
-        let record = answer.json.get("switch").and_then(Record::of);
-        lines.extend(record.iter().flat_map(render::summary));
-        let mut errors = errors(&answer);
-        if record.is_some_and(|record| !record.faults.is_empty()) {
-            // They are in the summary, one by one.
-            errors = answer.error().into_iter().collect();
-        }
-        Ended { exit: exit(&answer), json: answer.body, lines, errors }
-    }
-}
-
-/// Each fault, if there are any, for the error is nothing but these in a line.
-fn errors(answer: &Answer) -> Vec<String> {
-    if answer.status == StatusCode::UNAUTHORIZED {
-        return vec![format!(
-            "no or wrong password: give it with --pass-file, {}, or in the configuration file",
-            crate::cli::PASSWORD
-        )];
-    }
-    match answer.faults() {
-        faults if faults.is_empty() => answer.error().into_iter().collect(),
-        faults => faults,
-    }
-}
-
-fn exit(answer: &Answer) -> Exit {
-    match answer.status {
-        StatusCode::OK if answer.error().is_none() => Exit::Done,
-        StatusCode::UNAUTHORIZED => Exit::Denied,
-        // Without these, it is the request that was wrong: the proxy is of another version.
-        StatusCode::BAD_REQUEST
-            if !answer.faults().is_empty()
-                || ["preflight", "switch"].iter().any(|it| !answer.json[it].is_null()) =>
-        {
-            Exit::Refused
-        }
-        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => Exit::NotNow,
-        _ => Exit::Failed,
-    }
 }

@@ -1,7 +1,7 @@
 //! What is new in a switch since the last look. Pure.
 
-use super::api::{Stage, Switching};
-use super::render::{bytes, time};
+use super::api::{SwitchStage, Switching};
+use super::units::{bytes, time};
 
 /// How far the stages were told of.
 #[derive(Debug, Default)]
@@ -19,9 +19,9 @@ pub(super) enum Step {
 
 impl Progress {
     /// What was not told yet. A stage that was not seen while it was on has only ended.
-    pub(super) fn advance(&mut self, stages: &[Stage]) -> Vec<Step> {
+    pub(super) fn advance(&mut self, stages: &[SwitchStage]) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (at, Stage { stage, ms }) in stages.iter().enumerate() {
+        for (at, SwitchStage { stage, ms }) in stages.iter().enumerate() {
             match ms {
                 Some(ms) if at >= self.ended => {
                     steps.push(Step::Ended(stage.clone(), *ms));
@@ -88,8 +88,8 @@ mod tests {
     use super::super::api::{Snapshot, Sync};
     use super::*;
 
-    fn stages(list: &[(&str, Option<f64>)]) -> Vec<Stage> {
-        list.iter().map(|(stage, ms)| Stage { stage: (*stage).to_owned(), ms: *ms }).collect()
+    fn stages(list: &[(&str, Option<f64>)]) -> Vec<SwitchStage> {
+        list.iter().map(|(stage, ms)| SwitchStage { stage: (*stage).to_owned(), ms: *ms }).collect()
     }
 
     #[test]

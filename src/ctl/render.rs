@@ -1,32 +1,10 @@
 //! What the API says, in plain words. Pure.
 
-use indicatif::HumanBytes;
 use serde_json::Value;
 
-use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Record, Reload};
+use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Reload, SwitchRecord};
 use super::progress::detail;
-
-/// As many as people read.
-pub(super) fn bytes(count: u64) -> String {
-    HumanBytes(count).to_string()
-}
-
-/// A time, to a tenth or so.
-pub(super) fn time(ms: f64) -> String {
-    match ms / 1000.0 {
-        seconds if seconds < 0.001 => format!("{ms:.2} ms"),
-        seconds if seconds < 1.0 => format!("{ms:.1} ms"),
-        seconds if seconds < 60.0 => format!("{seconds:.1} s"),
-        seconds => {
-            let minutes = seconds as u64 / 60;
-            match minutes {
-                0..60 => format!("{minutes} min {} s", seconds as u64 % 60),
-                60..1440 => format!("{} h {} min", minutes / 60, minutes % 60),
-                _ => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
-            }
-        }
-    }
-}
+use super::units::{bytes, count, seconds, time};
 
 /// What the API's answers call its parameters and commands, and what those are for `ctl`. A name that
 /// begins another one comes after it.
@@ -73,15 +51,6 @@ pub(super) fn in_options(text: &str) -> String {
         }
     }
     said
-}
-
-fn seconds(seconds: f64) -> String {
-    time(seconds * 1000.0)
-}
-
-fn count(number: u64, one: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {one}{plural}")
 }
 
 /// What the proxy is doing; `now` is in seconds since 1970.
@@ -136,7 +105,7 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
         }
         None => lines.push("last reload: none".to_owned()),
     }
-    match info.switches.first().and_then(Record::of) {
+    match info.switches.first().and_then(SwitchRecord::of) {
         Some(it) => {
             let (at, by) = (ago(it.at_unix_seconds), &it.by);
             lines.push(format!("last switch, {at} ago by {by}: {}", result(&it)));
@@ -240,7 +209,7 @@ fn uncertain(it: &Closed) -> String {
     format!("  uncertain: {}: {}", it.client, it.reason)
 }
 
-fn result(it: &Record) -> String {
+fn result(it: &SwitchRecord) -> String {
     let (from, to, took) = (&it.from, &it.to, time(it.duration_ms));
     match it.result.as_str() {
         "done" => format!("done in {took}: {from} -> {to}"),
@@ -250,7 +219,7 @@ fn result(it: &Record) -> String {
 }
 
 /// What a switch did; why it failed is left to whoever tells of the error.
-pub(super) fn summary(it: &Record) -> Vec<String> {
+pub(super) fn summary(it: &SwitchRecord) -> Vec<String> {
     let mut lines = vec![format!("switch {}", result(it))];
     lines.extend(it.sync_bytes.map(|copied| format!("data copied: {}", bytes(copied))));
     lines.extend(it.held_ms.map(|ms| format!("clients were held for {}", time(ms))));
@@ -267,7 +236,7 @@ pub(super) fn summary(it: &Record) -> Vec<String> {
     lines
 }
 
-fn to_be_minded(it: &Record) -> Vec<String> {
+fn to_be_minded(it: &SwitchRecord) -> Vec<String> {
     let lists = [("warning", &it.warnings), ("fault", &it.faults), ("not undone", &it.not_undone)];
     let named = |(what, list): (&str, &Vec<String>)| -> Vec<String> {
         list.iter().map(|text| format!("{what}: {text}")).collect()
@@ -294,20 +263,6 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn times_have_the_unit_that_people_would_use() {
-        for (ms, text) in [
-            (0.04, "0.04 ms"),
-            (3.456, "3.5 ms"),
-            (1234.0, "1.2 s"),
-            (61_000.0, "1 min 1 s"),
-            (3_660_000.0, "1 h 1 min"),
-            (90_000_000.0, "1 d 1 h"),
-        ] {
-            assert_eq!(time(ms), text);
-        }
-    }
-
-    #[test]
     fn parameters_of_the_api_are_told_as_options() {
         for (said, told) in [
             ("3 keys, which would be erased: force=true", "3 keys, which would be erased: --force"),
@@ -327,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_summary_says_everything_that_matters() {
-        let record = Record::of(&json!({
+        let record = SwitchRecord::of(&json!({
             "result": "done", "from": "a:1", "to": "b:2", "duration_ms": 2000, "held_ms": 3.5,
             "sync_bytes": 2048, "lag_ms": null, "fenced": true, "warnings": ["mind the gap"],
             "sessions_moved": 7, "sessions_closed": 1,
@@ -347,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_summary_of_a_failure_says_where_clients_are() {
-        let record = Record::of(&json!({
+        let record = SwitchRecord::of(&json!({
             "result": "rolled back", "from": "a:1", "to": "b:2", "duration_ms": 50,
             "reason": "left to others", "faults": ["no disk"], "not_undone": ["b:2 is a replica"],
         }));

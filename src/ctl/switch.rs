@@ -11,11 +11,12 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::api::{Info, Record};
+use super::api::{Info, SwitchRecord};
 use super::display::Display;
-use super::endpoint::Place;
+use super::ended::Ended;
+use super::endpoint::Endpoint;
+use super::error::Error;
 use super::http::{Answer, Line};
-use super::{Ended, Error};
 use crate::cli::Switch;
 use crate::signal::Signals;
 
@@ -27,12 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKS: u32 = 5;
 
 /// Switches, and tells how far that is, unless `silent`.
-pub(super) async fn run(place: &Place, switch: &Switch, silent: bool) -> Result<Ended, Error> {
+pub(super) async fn run(
+    endpoint: &Endpoint,
+    switch: &Switch,
+    silent: bool,
+) -> Result<Ended, Error> {
     let fields = fields(switch);
     if switch.dry_run {
-        return Ok(Ended::of_switch(Line::connect(place).await?.post(&fields, None).await?));
+        return Ok(Ended::of_switch(Line::connect(endpoint).await?.post(&fields, None).await?));
     }
-    let mut line = Line::new(place);
+    let mut line = Line::new(endpoint);
     let answer = line.info().await?;
     if answer.status != StatusCode::OK {
         return Ok(Ended::of(answer, |_| Vec::new()));
@@ -44,7 +49,7 @@ pub(super) async fn run(place: &Place, switch: &Switch, silent: bool) -> Result<
         seen: Instant::now(),
         in_vain: 0,
     };
-    let post = Line::connect(place).await?;
+    let post = Line::connect(endpoint).await?;
     // From here on, an interruption leaves a switch behind.
     let mut signals = Signals::new()?;
     let mut answer = pin!(post.post(&fields, None));
@@ -68,7 +73,7 @@ pub(super) async fn run(place: &Place, switch: &Switch, silent: bool) -> Result<
             },
         }
     };
-    let record = ended.as_ref().ok().and_then(|answer| Record::of(&answer.json["switch"]));
+    let record = ended.as_ref().ok().and_then(|answer| SwitchRecord::of(&answer.json["switch"]));
     watch.display.end(record.as_ref());
     ended.map(Ended::of_switch)
 }
@@ -151,7 +156,7 @@ impl Watch {
 
 /// What the API would have answered.
 fn answer(record: Value) -> Answer {
-    let read = Record::of(&record).unwrap_or_default();
+    let read = SwitchRecord::of(&record).unwrap_or_default();
     let (status, error) = match read.result.as_str() {
         "done" => (StatusCode::OK, None),
         "refused" => (StatusCode::BAD_REQUEST, Some(read.reason)),

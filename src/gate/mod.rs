@@ -6,16 +6,12 @@
 //!
 //! The gate knows no IO, no configuration and no RESP.
 
+mod atomic;
 mod shard;
-
-/// What `shard` is made of; loom's own in `tests/loom`.
-mod atomic {
-    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-}
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use tokio::sync::Notify;
@@ -23,6 +19,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, timeout_at};
 
 use self::shard::Shard;
+use crate::lock::lock;
 
 /// The gate of one process.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ impl Gate {
     }
 
     fn holds(&self) -> MutexGuard<'_, usize> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holds)
     }
 }
 

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// Bytes of memory for lines that are not written yet. Lines that find no room are dropped.
 const LIMIT: usize = 8 << 20;
@@ -106,7 +108,7 @@ impl Queue {
 
     /// Takes a whole line in, with its end, or drops it. Never waits for the writing.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let Some(chunk) = inner.room(line.len()) else { return inner.drop_lines(1, Why::Full) };
         chunk.text.extend_from_slice(line);
         chunk.lines += 1;
@@ -118,12 +120,12 @@ impl Queue {
 
     /// Lines that were dropped since the start.
     pub(super) fn dropped(&self) -> u64 {
-        self.lock().dropped
+        lock(&self.inner).dropped
     }
 
     /// Waits until all that was taken in by now is written, or could not be; at most for this long.
     pub(super) fn wait(&self, limit: Duration) {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let wanted = inner.taken;
         let waiting = |inner: &mut Inner| inner.handled < wanted;
         let _ = self.handled.wait_timeout_while(inner, limit, waiting);
@@ -142,7 +144,7 @@ impl Queue {
     }
 
     fn next(&self) -> Chunk {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         loop {
             if let Some(chunk) = inner.chunks.pop_front() {
                 return chunk;
@@ -155,7 +157,7 @@ impl Queue {
     /// This much of a chunk was written. What is missing in the log is told once writing works, and
     /// half of the queue is free: there is room for that line then, and it does not come too often.
     fn settle(&self, chunk: &Chunk, written: usize, result: io::Result<()>) -> Option<Untold> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         inner.bytes -= chunk.text.capacity();
         inner.handled += chunk.lines;
         self.handled.notify_all();
@@ -166,10 +168,6 @@ impl Queue {
         }
         let tells = inner.untold.lines > 0 && inner.bytes <= LIMIT / 2;
         tells.then(|| mem::replace(&mut inner.untold, Untold::NONE))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -286,7 +284,7 @@ mod tests {
         (0..lines).for_each(|_| queue.push(&line));
         queue.push(&vec![b'x'; LIMIT + 1]);
         queue.wait(Duration::from_millis(1));
-        let inner = queue.lock();
+        let inner = lock(&queue.inner);
         assert!(inner.bytes <= LIMIT, "{}", inner.bytes);
         assert_eq!(inner.chunks.iter().map(|it| it.text.capacity()).sum::<usize>(), inner.bytes);
         assert!(inner.taken as usize * line.len() > LIMIT * 9 / 10);

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Error, Id};
+use super::error::Error;
+use crate::redact::without_arguments;
 use crate::resp::encode;
 
 /// What a server refuses for a reason that other clients may meet as well.
@@ -26,7 +27,7 @@ pub enum Answer {
     Login,
     /// Anything but an error.
     NoError,
-    /// The same; an error is about this client alone, whatever it says.
+    /// Anything but an error; one is about this client alone, whatever it says.
     NoErrorOfItsOwn,
     /// `+QUEUED`.
     Queued,
@@ -36,7 +37,7 @@ pub enum Answer {
     Anything,
     /// The connection's id. A user without the right to ask for it is a user all the same.
     Id,
-    /// That the server serves. The same goes for the right to PING.
+    /// That the server serves. A user without the right to PING is served all the same.
     Pong,
     /// So many confirmations of subscriptions.
     Confirmations(u32),
@@ -51,6 +52,17 @@ struct Wanted {
     request: String,
     /// An error must not repeat its arguments.
     secret: bool,
+}
+
+/// What the server calls a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// The server calls it by this number.
+    Is(u64),
+    /// It would not tell.
+    Secret,
+    /// It was not asked.
+    Unasked,
 }
 
 /// A frame that came, as far as it matters.
@@ -69,7 +81,7 @@ pub struct Heard<'a> {
 impl Script {
     /// Adds a request: its name, which may have a second word, and the other arguments.
     pub fn ask(&mut self, name: &str, args: &[&[u8]], answer: Answer) {
-        /// Of an argument, in a fault.
+        /// Bytes of an argument that a fault shows.
         const SHOWN: usize = 64;
         let words: Vec<&[u8]> = name.split(' ').map(str::as_bytes).chain(args.to_vec()).collect();
         let shown = args.first().map(|arg| String::from_utf8_lossy(&arg[..arg.len().min(SHOWN)]));
@@ -108,7 +120,7 @@ impl Script {
         self.bytes
     }
 
-    /// The same, for whoever goes on to listen.
+    /// What goes up; the script goes on to hear the answers.
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
@@ -163,8 +175,10 @@ impl Script {
         };
         let line = String::from_utf8_lossy(heard.line);
         let whole = line.strip_prefix('-');
-        let cut = whole.and_then(|error| error.split(", with args").next());
-        let error = if secret && answer != Answer::Login { cut } else { whole };
+        let error = match secret && answer != Answer::Login {
+            true => whole.map(without_arguments),
+            false => whole,
+        };
         if let Some(error) = error {
             self.last_error = Some(error.to_owned());
         }

@@ -11,9 +11,9 @@ const ASKED: usize = 3;
 /// What a clock says, beside the proxy's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Clock {
-    /// By so many microseconds it is ahead.
+    /// By how many microseconds it is ahead.
     pub(super) ahead: i64,
-    /// So exactly that is known.
+    /// By how many microseconds that may be wrong.
     pub(super) within: i64,
 }
 

@@ -14,9 +14,9 @@ use crate::resp::Args;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) info: Info,
-    /// By their names in [`SETTINGS`] and [`FELT`]; `None` if it does not tell.
+    /// Settings, by their names in [`SETTINGS`] and [`FELT`]; `None` if the server does not tell.
     settings: Vec<(&'static str, Option<String>)>,
-    /// By their names in [`RIGHTS`]; `None` if it does not tell.
+    /// What its user may use, by the names in [`RIGHTS`]; `None` if the server does not tell.
     rights: Vec<(&'static str, Option<bool>)>,
     /// Its clock.
     pub(super) clock: Option<Clock>,

@@ -11,7 +11,7 @@ use super::replication::{LOOK, Pair, log_in};
 use super::source::Source;
 use super::undo::{Undo, follow, set, undo};
 
-/// For how long it is waited that the old server follows the new one.
+/// How long the old server may take to follow the new one.
 const FOLLOWS: Duration = Duration::from_secs(3);
 
 /// The setting by which a replica refuses its clients' writes. Before version 5, it has the second
@@ -59,7 +59,8 @@ impl Pair {
     /// The old server would find the new one there, and nobody else: neither does a password go to
     /// anybody else, nor can what another one has erase the last copy.
     async fn is_new_at(&mut self, source: &Source) -> Result<(), String> {
-        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
+        let (old, new) =
+            (&self.old.generation().uplink.config, &self.new.generation().uplink.config);
         let by_password = new.login.is_some();
         if Source::between(old, new).as_ref() == Some(source) {
             return Ok(());
@@ -84,7 +85,7 @@ impl Pair {
     ) -> Result<(), String> {
         self.is_new_at(source).await?;
         refuse_writes(&mut self.old, undo).await.map_err(|why| why.to_string())?;
-        let login = self.new.generation.uplink.config.login.clone();
+        let login = self.new.generation().uplink.config.login.clone();
         match log_in(&mut self.old, source, login.as_ref(), undo).await {
             Ok(()) => {}
             // A replica that cannot log in takes no writes all the same.
@@ -111,7 +112,8 @@ impl Pair {
     /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
     /// which it knew its replicas: those speak TLS as their link to it does.
     pub(super) fn ways_back(&self, known: &[(String, u16)]) -> Vec<Source> {
-        let (old, new) = (&self.old.generation.uplink.config, &self.new.generation.uplink.config);
+        let (old, new) =
+            (&self.old.generation().uplink.config, &self.new.generation().uplink.config);
         let known = match known {
             [(host, port)] if *port > 0 => {
                 Some(Source { host: host.clone(), port: *port, tls: old.tls.is_some() })

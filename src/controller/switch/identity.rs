@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::super::server::{Error, Info, Server};
+use super::super::server::{Error, Info, Server, clients};
 use super::source::Source;
 use crate::resp::encode;
 use crate::uplink::Fresh;
@@ -29,7 +29,7 @@ pub(super) enum Identity {
     Same,
     /// Another one.
     Other,
-    /// This cannot be told, and why.
+    /// Who it is cannot be told, and why.
     Unknown(String),
 }
 
@@ -37,11 +37,11 @@ impl Identity {
     /// Who is at `source`: `known`, as somebody else at `from` would find it there? A password that
     /// `known` wants is not sent.
     pub(super) async fn at(source: &Source, known: &mut Server, from: &Server) -> Identity {
-        if !source.is_for_all_alike(&from.generation.uplink.config) {
+        if !source.is_for_all_alike(&from.generation().uplink.config) {
             let host = &source.host;
             return Identity::Unknown(format!("{host} is another machine for {}", from.addr()));
         }
-        let dialler = &known.generation.uplink;
+        let dialler = &known.generation().uplink;
         let needs_proof = dialler.config.login.is_some();
         let address = source.address();
         let before = newest_client(known).await;
@@ -51,7 +51,7 @@ impl Identity {
                 return Identity::Unknown(format!("the proxy cannot reach {source}: {why}"));
             }
         };
-        let limit = known.generation.settings.connect_time_limit;
+        let limit = known.generation().settings.connect_time_limit;
         let question = [encode::request(["INFO", "server"])];
         let said = match tokio::time::timeout(limit, stranger.ask(&question)).await {
             Ok(Ok(said)) => Info::read(&said.concat()),
@@ -63,7 +63,7 @@ impl Identity {
                 return Identity::Other;
             }
             (Some(_), Ok(_)) if !needs_proof => return Identity::Same,
-            // Anybody can say that name. Whoever wants no password cannot be given one.
+            // Anybody can say that name. A server that wants no password cannot be given one.
             (_, Ok(_)) => {}
             (_, Err(why)) => return Identity::Unknown(format!("{}: {why}", known.addr())),
         }
@@ -84,7 +84,7 @@ impl Identity {
 
 /// The id of the newest connection, which is one made for that.
 async fn newest_client(known: &Server) -> Result<u64, Error> {
-    let mut server = Server::new(known.generation.clone());
+    let mut server = Server::new(known.generation().clone());
     let id = server.ask(&["CLIENT", "ID"]).await?;
     let id = String::from_utf8_lossy(&id);
     Ok(id.trim_start_matches(':').trim_end().parse().unwrap_or(0))
@@ -109,10 +109,10 @@ async fn prove(
         sent += more;
         let id = loop {
             let after = newest_client(known).await.map_err(failed)?;
-            let list = clients(known, before, after).await.map_err(failed)?;
-            let waits = list.lines().filter(|line| field(line, "qbuf=") == Some(sent));
+            let list = list(known, before, after).await.map_err(failed)?;
+            let waits = clients(&list).filter(|client| client.number("qbuf") == Some(sent));
             let same = |id: &u64| found.is_none_or(|found| found == *id);
-            if let Some(id) = waits.filter_map(|line| field(line, "id=")).find(same) {
+            if let Some(id) = waits.filter_map(|client| client.number("id")).find(same) {
                 break id;
             }
             if Instant::now() >= deadline {
@@ -126,7 +126,7 @@ async fn prove(
 }
 
 /// What the server says of its clients whose ids are between these.
-async fn clients(known: &mut Server, before: u64, after: u64) -> Result<String, Error> {
+async fn list(known: &mut Server, before: u64, after: u64) -> Result<String, Error> {
     let last = after.min(before + CLIENTS);
     let ids: Vec<String> = (before + 1..=last).map(|id| id.to_string()).collect();
     let mut words = vec!["CLIENT", "LIST", "ID"];
@@ -135,22 +135,5 @@ async fn clients(known: &mut Server, before: u64, after: u64) -> Result<String, 
         // Before version 6.2, it lists all or none.
         Err(Error::Refused { .. }) => known.text(&["CLIENT", "LIST"]).await,
         listed => listed,
-    }
-}
-
-/// A number that a line has.
-fn field(line: &str, name: &str) -> Option<u64> {
-    line.split(' ').find_map(|field| field.strip_prefix(name))?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_found_by_their_whole_names() {
-        let line = "id=12 addr=127.0.0.1:1 fd=8 name=id=7 qbuf=1500 qbuf-free=9";
-        assert_eq!((field(line, "id="), field(line, "qbuf=")), (Some(12), Some(1500)));
-        assert_eq!(field(line, "free="), None);
     }
 }

@@ -16,15 +16,18 @@
 //! A panic is a failure like others: before the promotion, all is undone; after it, each of the other
 //! steps is carried out, and the answer warns of what panicked.
 
+mod changes;
 mod clock;
 mod facts;
 mod felt;
 mod fence;
 mod glob;
 mod identity;
+mod options;
+mod plan;
 mod preflight;
-mod progress;
-mod replication;
+pub(super) mod progress;
+pub(super) mod replication;
 mod report;
 mod run;
 mod source;
@@ -33,101 +36,56 @@ mod user;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-pub use self::progress::{Record, Switching};
-pub(super) use self::replication::Pair;
+use self::changes::SwitchProgress;
+pub use self::options::SwitchOptions;
+use self::plan::plan;
+pub use self::progress::{SwitchRecord, Switching};
 pub use self::report::Report;
-use self::run::{Progress, Run};
+use self::run::SwitchRun;
+use super::error::Error;
+use super::outcome::{By, milliseconds};
 use super::panics::broken_off;
-use super::reload::milliseconds;
-use super::{By, Change, Controller, Error, lock, remember};
-use crate::config::{Address, Fault};
+use super::state::{Change, Controller, remember};
+use crate::config::Fault;
+use crate::lock::lock;
 use crate::metrics::Outcome;
-
-/// The whole, if nothing else is said.
-const TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// How to switch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// For everything up to the promotion.
-    pub timeout: Duration,
-    /// For which clients may be held; `None`: `pause_time_limit_ms`.
-    pub pause_limit: Option<Duration>,
-    /// The new uplink is a replica already.
-    pub prepared: bool,
-    /// How the new uplink reaches the present one, where that is not its address.
-    pub replicate_from: Option<Address>,
-    /// The present uplink becomes a replica of the new one.
-    pub fence: bool,
-    /// What clients feel of the present uplink's settings is set at the new one.
-    pub copy_settings: bool,
-    /// What the new uplink has may be erased, and what is doubtful may be done.
-    pub force: bool,
-    /// Clients that hold everybody up for longer than the limit are closed.
-    pub force_clients: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            timeout: TIMEOUT,
-            pause_limit: None,
-            prepared: false,
-            replicate_from: None,
-            fence: true,
-            copy_settings: false,
-            force: false,
-            force_clients: false,
-        }
-    }
-}
 
 /// A switch that was not done.
 #[derive(Debug)]
-pub struct NotDone {
+pub struct NotSwitched {
     /// Why.
     pub error: Error,
     /// What became of it, if it began.
-    pub record: Option<Box<Record>>,
+    pub record: Option<Box<SwitchRecord>>,
     /// What was found, if it came to that.
     pub report: Option<Report>,
 }
 
-impl From<Error> for NotDone {
+impl From<Error> for NotSwitched {
     fn from(error: Error) -> Self {
-        NotDone { error, record: None, report: None }
+        NotSwitched { error, record: None, report: None }
     }
 }
 
 impl Controller {
-    /// The switch that is running.
-    pub fn switching(&self) -> Option<Arc<Switching>> {
-        match &*lock(&self.change) {
-            Some(Change::Switch(switching)) => Some(switching.clone()),
-            Some(Change::Reload(_)) | None => None,
-        }
-    }
-
-    /// The last switches, the newest first.
-    pub fn switches(&self) -> Vec<Record> {
-        lock(&self.switches).iter().cloned().collect()
-    }
-
     /// Looks for what could go wrong with a switch. Nothing is changed.
-    pub async fn check_switch(&self, options: &Options) -> Result<Report, Error> {
-        run::plan(self, options).await.map(|plan| plan.report)
+    pub async fn check_switch(&self, options: &SwitchOptions) -> Result<Report, Error> {
+        plan(self, options).await.map(|plan| plan.report)
     }
 
     /// Moves the data and the clients to the uplink in the configuration file. Goes on if the
     /// caller does not wait for it.
-    pub async fn switch(self: Arc<Self>, options: Options, by: By) -> Result<Record, NotDone> {
+    pub async fn switch(
+        self: Arc<Self>,
+        options: SwitchOptions,
+        by: By,
+    ) -> Result<SwitchRecord, NotSwitched> {
         let from = self.shared.current.load().uplink.config.addr.to_string();
         let switching = Arc::new(Switching::new(by, from));
         let busy = self.begin(Change::Switch(switching.clone()))?;
         let running = tokio::spawn(async move {
-            // Whoever waits for its end must not wait for ever, even if it panics.
+            // Callers that wait for its end must not wait for ever, even if it panics.
             let _ended = switching.ended.clone().drop_guard();
             let result = busy.0.run_switch(options, &switching).await;
             drop(busy);
@@ -143,7 +101,7 @@ impl Controller {
         };
         switching.cancel()?;
         switching.ended.cancelled().await;
-        match lock(&self.switches).front().map(|record| record.not_undone.join("; ")) {
+        match lock(&self.inner).switches.front().map(|record| record.not_undone.join("; ")) {
             Some(left) if !left.is_empty() => {
                 Err(Error::RolledBack(format!("cancelled, but not undone: {left}")))
             }
@@ -151,27 +109,31 @@ impl Controller {
         }
     }
 
-    async fn run_switch(&self, options: Options, switching: &Switching) -> Result<Record, NotDone> {
-        let mut run = Run::new(self, &options, switching);
+    async fn run_switch(
+        &self,
+        options: SwitchOptions,
+        switching: &Switching,
+    ) -> Result<SwitchRecord, NotSwitched> {
+        let mut run = SwitchRun::new(self, &options, switching);
         let (result, report) = run.execute().await;
         let label = match &result {
             Ok(()) => "done",
             Err(Error::Refused(_)) => "refused",
             Err(_) => "rolled back",
         };
-        let record = self.record_switch(Record::of(switching, label), run.progress, &result);
+        let record = self.record_switch(SwitchRecord::of(switching, label), run.progress, &result);
         match result {
             Ok(()) => Ok(record),
-            Err(error) => Err(NotDone { error, record: Some(Box::new(record)), report }),
+            Err(error) => Err(NotSwitched { error, record: Some(Box::new(record)), report }),
         }
     }
 
     fn record_switch(
         &self,
-        mut record: Record,
-        progress: Progress,
+        mut record: SwitchRecord,
+        progress: SwitchProgress,
         result: &Result<(), Error>,
-    ) -> Record {
+    ) -> SwitchRecord {
         record.generation = self.shared.current.load().number;
         record.held_ms = progress.done.pause.map(milliseconds);
         (record.fenced, record.warnings) = (progress.fenced, progress.warnings);
@@ -186,7 +148,7 @@ impl Controller {
         let outcome = Outcome { result: record.result };
         self.shared.metrics.switches.get_or_create(&outcome).inc();
         record.log();
-        remember(&self.switches, record.clone());
+        remember(&mut lock(&self.inner).switches, record.clone());
         record
     }
 }

@@ -9,22 +9,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::super::error::Error;
+use super::super::outcome::{By, Moved, milliseconds};
 use super::super::panics::point;
-use super::super::reload::{Moved, milliseconds};
-use super::super::{By, Error, lock};
+use crate::lock::lock;
 use crate::log;
 
 /// Measures of the lag that are shown; with more, every second one is dropped.
 const SHOWN: usize = 240;
-/// For how long a stage waits for the line of the log that tells of it: if the proxy dies, that line
+/// How long a stage waits for the line of the log that tells of it: if the proxy dies, that line
 /// says which server to go on with.
 const WRITTEN: Duration = Duration::from_millis(20);
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// It is looked for what could go wrong.
+pub enum SwitchStage {
+    /// Both servers are looked at for what could go wrong.
     Preflight,
     /// The new uplink becomes a copy of the present one.
     Replicating,
@@ -46,7 +47,7 @@ pub enum Stage {
     RollingBack,
 }
 
-impl Stage {
+impl SwitchStage {
     pub(super) fn name(self) -> String {
         json!(self).as_str().unwrap_or_default().to_owned()
     }
@@ -55,7 +56,7 @@ impl Stage {
 /// A stage that is over.
 #[derive(Debug, Clone, Serialize)]
 struct Passed {
-    stage: Stage,
+    stage: SwitchStage,
     ms: f64,
 }
 
@@ -74,7 +75,7 @@ pub struct Switching {
 
 #[derive(Debug)]
 struct Now {
-    stage: Stage,
+    stage: SwitchStage,
     begun: Instant,
     passed: Vec<Passed>,
     from: String,
@@ -101,7 +102,7 @@ impl Switching {
             cancelled: CancellationToken::new(),
             ended: CancellationToken::new(),
             now: Mutex::new(Now {
-                stage: Stage::Preflight,
+                stage: SwitchStage::Preflight,
                 begun: since,
                 passed: Vec::new(),
                 from,
@@ -126,7 +127,7 @@ impl Switching {
     pub(in super::super) fn cancel(&self) -> Result<(), Error> {
         // The lock is held, so that it cannot be promoted meanwhile.
         let now = self.now();
-        if now.stage == Stage::RollingBack {
+        if now.stage == SwitchStage::RollingBack {
             return Ok(());
         }
         if !now.revocable {
@@ -148,7 +149,7 @@ impl Switching {
 
     /// It did not come to that after all.
     pub(super) fn roll_back(&self) {
-        self.stage(Stage::RollingBack, "what was done is undone");
+        self.stage(SwitchStage::RollingBack, "what was done is undone");
         self.now().revocable = false;
     }
 
@@ -156,7 +157,7 @@ impl Switching {
         self.now().to = addr;
     }
 
-    pub(super) fn stage(&self, stage: Stage, waiting_for: &str) {
+    pub(super) fn stage(&self, stage: SwitchStage, waiting_for: &str) {
         let mut now = self.now();
         let passed = Passed { stage: now.stage, ms: milliseconds(now.begun.elapsed()) };
         now.passed.push(passed);
@@ -170,7 +171,7 @@ impl Switching {
     }
 
     /// What is being done.
-    pub(super) fn at(&self) -> Stage {
+    pub(super) fn at(&self) -> SwitchStage {
         self.now().stage
     }
 
@@ -210,7 +211,7 @@ impl Switching {
         }
     }
 
-    /// For people and scripts that look on.
+    /// The switch as people and scripts that look on see it.
     pub fn json(&self) -> Value {
         let now = self.now();
         let mut stages: Vec<Value> = now.passed.iter().map(|passed| json!(passed)).collect();
@@ -246,7 +247,7 @@ impl Switching {
 
 /// A switch that has ended.
 #[derive(Debug, Clone, Serialize)]
-pub struct Record {
+pub struct SwitchRecord {
     at_unix_seconds: f64,
     by: By,
     pub(super) result: &'static str,
@@ -275,13 +276,13 @@ pub struct Record {
     pub(super) moved: Moved,
 }
 
-impl Record {
-    /// Of a switch that ends now.
+impl SwitchRecord {
+    /// The record of a switch that ends now.
     pub(super) fn of(switching: &Switching, result: &'static str) -> Self {
         let now = switching.now();
         let mut stages = now.passed.clone();
         stages.push(Passed { stage: now.stage, ms: milliseconds(now.begun.elapsed()) });
-        Record {
+        SwitchRecord {
             at_unix_seconds: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
@@ -305,7 +306,7 @@ impl Record {
     }
 
     pub(super) fn log(&self) {
-        let Record { result, reason, .. } = self;
+        let SwitchRecord { result, reason, .. } = self;
         match reason.as_str() {
             "" => info!(
                 from = self.from,

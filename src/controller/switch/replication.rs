@@ -21,7 +21,7 @@ const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
 
-/// For how long the old server is asked whether it is there yet, once a switch was not done.
+/// How long the old server may take to answer whether it is still there, once a switch was not done.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// The server that clients use, and the one that they will use.
@@ -60,7 +60,7 @@ pub(super) async fn log_in(
     {
         let present = match server.setting(name).await {
             Ok(present) => present.unwrap_or_default(),
-            // Whoever may not look has set it right, or will be told by the replication.
+            // A user that may not look has set it right, or will be told by the replication.
             Err(Error::Refused { .. }) => continue,
             Err(why) => return Err(why),
         };
@@ -152,7 +152,7 @@ impl Pair {
         let info = self.new.info().await?;
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
-        let login = self.old.generation.uplink.config.login.clone();
+        let login = self.old.generation().uplink.config.login.clone();
         let wanted = (source.host.clone(), source.port);
         // A password is not for another master: neither the new one on the way there, nor the other
         // way round on the way back. What is noted first is undone last.

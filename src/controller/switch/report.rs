@@ -11,13 +11,13 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     name: &'static str,
-    result: Verdict,
+    result: CheckResult,
     detail: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckResult {
     Ok,
     /// It can be done, and something may not be meant.
     Warning,
@@ -29,26 +29,26 @@ enum Verdict {
 
 impl Report {
     pub(super) fn ok(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Ok, detail.into());
+        self.add(name, CheckResult::Ok, detail.into());
     }
 
     pub(super) fn warn(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Warning, detail.into());
+        self.add(name, CheckResult::Warning, detail.into());
     }
 
     pub(super) fn fail(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Failed, detail.into());
+        self.add(name, CheckResult::Failed, detail.into());
     }
 
     pub(super) fn unknown(&mut self, name: &'static str, detail: impl Into<String>) {
-        self.add(name, Verdict::Unknown, detail.into());
+        self.add(name, CheckResult::Unknown, detail.into());
     }
 
-    fn add(&mut self, name: &'static str, result: Verdict, detail: String) {
+    fn add(&mut self, name: &'static str, result: CheckResult, detail: String) {
         self.checks.push(Check { name, result, detail });
     }
 
-    fn of(&self, result: Verdict) -> Vec<String> {
+    fn of(&self, result: CheckResult) -> Vec<String> {
         let those = self.checks.iter().filter(|check| check.result == result);
         those.map(|check| format!("{}: {}", check.name, check.detail)).collect()
     }
@@ -60,10 +60,10 @@ impl Report {
 
     /// What must not be.
     pub fn failures(&self) -> Vec<String> {
-        self.of(Verdict::Failed)
+        self.of(CheckResult::Failed)
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.of(Verdict::Warning)
+        self.of(CheckResult::Warning)
     }
 }

@@ -1,76 +1,47 @@
 //! One switch, from the preflight to its end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::super::cutover::{Cutover, Held, few_descriptors, refused};
+use super::super::cutover::{Cutover, Held};
+use super::super::error::{Error, joined, refused, stopping};
 use super::super::links::Links;
-use super::super::panics::{Panicked, caught, caught_now, point};
-use super::super::reload::Done;
-use super::super::server::{self, Replication, Server};
-use super::super::{Controller, Error, joined, lock, named, stopping};
-use super::Options;
-use super::facts::{self, Facts};
-use super::identity::Identity;
-use super::preflight::{self, Subject};
-use super::progress::{Stage, Switching};
+use super::super::panics::{caught, caught_now, point};
+use super::super::server::Replication;
+use super::super::state::Controller;
+use super::changes::SwitchProgress;
+use super::options::SwitchOptions;
+use super::plan::{Plan, plan};
+use super::preflight;
+use super::progress::{SwitchStage, Switching};
 use super::replication::{CaughtUp, Pair};
 use super::report::Report;
 use super::source::Source;
-use super::undo::{Undo, undo};
-use super::user::Account;
-use crate::changeover::{Attempt, Prospect};
-use crate::config::{Address, Fault};
-use crate::generation::{Generation, Readiness};
-use crate::reception::Sockets;
+use super::undo::Undo;
+use crate::changeover::Attempt;
+use crate::config::Fault;
+use crate::lock::lock;
 
 /// Longer than anybody waits, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// For how long the last byte is waited for, at most, once writers past the proxy are held: if the
+/// How long the last byte is waited for, at most, once writers past the proxy are held: if the
 /// proxy dies, that must not be for ever.
 const LAST_BYTE: Duration = Duration::from_secs(30);
 /// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
 const FENCED_WITHIN: Duration = Duration::from_secs(10);
-/// For how long open transactions may hold up everybody, once there is no way back.
+/// How long open transactions may hold up everybody, once there is no way back.
 const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What is known once nothing speaks against it.
-pub(super) struct Plan {
-    before: Arc<Generation>,
-    generation: Arc<Generation>,
-    sockets: Sockets,
-    pair: Pair,
-    pub(super) report: Report,
-    /// `None` if the new uplink is a replica already.
-    source: Option<Source>,
-    /// How many replicas the new uplink must have before it takes writes.
-    replicas: u64,
-}
-
-/// What a switch has done so far.
-#[derive(Default)]
-pub(super) struct Progress {
-    pub(super) done: Done,
-    /// To the new server.
-    undo_new: Vec<Undo>,
-    /// To the old one.
-    undo_old: Vec<Undo>,
-    pub(super) not_undone: Vec<String>,
-    pub(super) warnings: Vec<String>,
-    pub(super) fenced: bool,
-}
-
 /// A switch on its way.
-pub(super) struct Run<'a> {
+pub(super) struct SwitchRun<'a> {
     controller: &'a Controller,
-    options: &'a Options,
+    options: &'a SwitchOptions,
     switching: &'a Switching,
     revocable: Revocable<'a>,
-    pub(super) progress: Progress,
+    pub(super) progress: SwitchProgress,
 }
 
 /// What can be called off.
@@ -96,108 +67,6 @@ struct Copied {
     deadline: Instant,
 }
 
-/// Everything that can be found wrong before anything is done.
-pub(super) async fn plan(controller: &Controller, options: &Options) -> Result<Plan, Error> {
-    let before = controller.shared.current.load();
-    let (generation, sockets) = controller.verify(&before, Readiness::Reachable).await?;
-    if generation.uplink_since == before.uplink_since {
-        let text = "the uplink in the file is the present one: there is nothing to switch to";
-        return Err(refused(Fault::new(text)));
-    }
-    let (new_config, old_config) = (&generation.uplink.config, &before.uplink.config);
-    let source = match &options.replicate_from {
-        Some(Address::Tcp { host, port }) => {
-            let tls = old_config.tls.is_some();
-            Some(Source { host: host.clone(), port: *port, tls })
-        }
-        Some(Address::Unix(_)) => None,
-        None => Source::between(new_config, old_config),
-    };
-    let mut report = Report::default();
-    report.ok("configuration", "valid");
-    let limit = options.pause_limit.unwrap_or(before.settings.pause_time_limit);
-    check_clients(controller, limit, &mut report).await;
-    let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
-    let unreachable =
-        |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
-    let (new, old) = tokio::join!(Facts::of(&mut pair.new), Facts::of(&mut pair.old));
-    let new = new.map_err(|why| unreachable(pair.new.addr(), why))?;
-    let old = match old {
-        Ok(old) => old,
-        Err(why) => {
-            let (addr, advice) = (pair.old.addr(), pair.advice().await);
-            return Err(refused(Fault::new(format!("uplink: {addr}: {why}{advice}"))));
-        }
-    };
-    pair.counts_from(&new.info);
-    let back = Source::between(old_config, new_config);
-    let refused_keys = match new.account {
-        Account::Untold => facts::refused_keys(&mut pair.old, &mut pair.new).await,
-        Account::Told(_) | Account::Unlimited => Ok(Vec::new()),
-    };
-    let refused_keys = refused_keys.map_err(|why| refused(Fault::new(format!("uplink: {why}"))))?;
-    let mut subject = Subject {
-        options,
-        old: &old,
-        new: &new,
-        source: source.as_ref(),
-        identity: None,
-        by_password: old_config.login.is_some(),
-        refused_keys: &refused_keys,
-        back: back.as_ref(),
-    };
-    let identity = match (&source, &options.replicate_from) {
-        (Some(source), Some(_)) if !subject.is_set_up() => {
-            Some(Identity::at(source, &mut pair.old, &pair.new).await)
-        }
-        _ => None,
-    };
-    subject.identity = identity.as_ref();
-    preflight::checks(&mut report, &subject);
-    let is_set_up = subject.is_set_up();
-    let source = source.filter(|_| !is_set_up);
-    // Those that are missing can only come by the fence.
-    let replicas = if options.fence { preflight::wanted_replicas(&new) } else { 0 };
-    Ok(Plan { before, generation, sockets, pair, report, source, replicas })
-}
-
-async fn check_clients(controller: &Controller, limit: Duration, report: &mut Report) {
-    const NAME: &str = "clients";
-    let clients = controller.shared.roster.len();
-    if let Some(fault) = few_descriptors(clients) {
-        report.fail(NAME, fault.to_string());
-    }
-    let prospects = controller.prospects().await;
-    for (reason, count) in closed(&prospects) {
-        report.warn(NAME, format!("{count} will be closed: {reason}"));
-    }
-    let waits = prospects.iter().filter(|it| it.waits).count();
-    if waits > 0 {
-        report.warn(NAME, format!("{waits} commands that wait will be waited for"));
-    }
-    let mut slow = controller.running().await;
-    slow.retain(|running| running.is_slow(limit, true));
-    if !slow.is_empty() {
-        let text = "requests have been running for longer than clients may be held, and would be in the \
-                    way (force_clients closes their clients)";
-        report.warn(NAME, format!("{text}: {}", named(&slow)));
-    }
-    let raw = controller.reception.raw().count();
-    if raw > 0 {
-        report.warn(NAME, format!("{raw} raw connections stay with the present uplink"));
-    }
-    report.ok(NAME, format!("{clients} will be moved"));
-}
-
-/// Why clients will be closed, and how many.
-fn closed(prospects: &[Prospect]) -> BTreeMap<&'static str, usize> {
-    let mut closed = BTreeMap::new();
-    for reason in prospects.iter().filter_map(|it| it.closed_for) {
-        *closed.entry(reason).or_default() += 1;
-    }
-    closed
-}
-
 impl Revocable<'_> {
     /// Ends early if it is called off, if the process stops, or if time is over.
     async fn run<T>(self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -213,15 +82,15 @@ impl Revocable<'_> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> SwitchRun<'a> {
     pub(super) fn new(
         controller: &'a Controller,
-        options: &'a Options,
+        options: &'a SwitchOptions,
         switching: &'a Switching,
     ) -> Self {
         let until = switching.since + options.timeout.min(FOR_EVER);
         let revocable = Revocable { controller, switching, until };
-        Run { controller, options, switching, revocable, progress: Progress::default() }
+        SwitchRun { controller, options, switching, revocable, progress: SwitchProgress::default() }
     }
 
     /// Either the clients use the new uplink afterwards, or everything is as it was. With the
@@ -237,17 +106,20 @@ impl<'a> Run<'a> {
             Err(why) => return (Err(why), None),
         };
         self.switching.target(plan.pair.new.addr());
-        *lock(&self.controller.not_reached) = Some(plan.generation.uplink.config.clone());
+        let (result, report) = self.carry_out(&mut plan).await;
+        let not_reached = result.is_err().then(|| plan.generation.uplink.config.clone());
+        lock(&self.controller.inner).not_reached = not_reached;
+        (result, report)
+    }
+
+    async fn carry_out(&mut self, plan: &mut Plan) -> (Result<(), Error>, Option<Report>) {
         let failures = plan.report.failures();
         if !failures.is_empty() {
             let faults = failures.into_iter().map(Fault::new).collect();
-            return (Err(Error::Refused(faults)), Some(plan.report));
+            return (Err(Error::Refused(faults)), Some(std::mem::take(&mut plan.report)));
         }
         self.progress.warnings = plan.report.warnings();
-        let Err(why) = self.run_stages(&mut plan).await else {
-            *lock(&self.controller.not_reached) = None;
-            return (Ok(()), None);
-        };
+        let Err(why) = self.run_stages(plan).await else { return (Ok(()), None) };
         let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
         self.progress.note(staged, "");
@@ -277,7 +149,7 @@ impl<'a> Run<'a> {
         let swap = Cutover { by: "switch", limit, force, before, sockets, attempt };
         let revocable = self.revocable;
         let holding = async {
-            switching.stage(Stage::Paused, "running requests end");
+            switching.stage(SwitchStage::Paused, "running requests end");
             controller.hold(&swap, &mut links, &mut self.progress.done).await
         };
         let held = step(switching, revocable.run(holding)).await;
@@ -308,7 +180,7 @@ impl<'a> Run<'a> {
         self.progress.note(queued, "open transactions are begun again with their next requests");
         let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
         self.progress.note(exchanged, "");
-        let resumed = || switching.stage(Stage::Resumed, "clients take the new uplink");
+        let resumed = || switching.stage(SwitchStage::Resumed, "clients take the new uplink");
         self.progress.note(caught_now(resumed), "");
         if self.options.fence && !is_fenced_first {
             self.fence(pair, &ways, &copied.old).await;
@@ -337,7 +209,7 @@ impl<'a> Run<'a> {
 
     async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
         let fencing = "the old uplink becomes a replica of the new one";
-        let staged = caught_now(|| self.switching.stage(Stage::Fencing, fencing));
+        let staged = caught_now(|| self.switching.stage(SwitchStage::Fencing, fencing));
         self.progress.note(staged, "");
         let remains = format!("make {} a replica of {}", pair.old.addr(), pair.new.addr());
         let fenced = caught(self.progress.fence(pair, ways, copied)).await;
@@ -360,7 +232,7 @@ impl<'a> Run<'a> {
         limit: Duration,
     ) -> Result<Ready, Error> {
         let switching = self.switching;
-        switching.stage(Stage::Replicating, "the new uplink is made a replica");
+        switching.stage(SwitchStage::Replicating, "the new uplink is made a replica");
         let failed = |pair: &Pair, why| Error::RolledBack(format!("{}: {why}", pair.new.addr()));
         let closed = pair.refuse_writes_at_new(&mut self.progress.undo_new).await;
         closed.map_err(|why| failed(pair, why))?;
@@ -376,8 +248,8 @@ impl<'a> Run<'a> {
         if pair.new_takes_writes().await {
             self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
         }
-        switching.stage(Stage::Ready, "each client's connection to the new uplink is made");
-        let (before, generation) = (pair.old.generation.clone(), pair.new.generation.clone());
+        switching.stage(SwitchStage::Ready, "each client's connection to the new uplink is made");
+        let (before, generation) = (pair.old.generation().clone(), pair.new.generation().clone());
         let mut links = Links::open(&before, &generation, false).await.map_err(refused)?;
         if links.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
@@ -402,12 +274,13 @@ impl<'a> Run<'a> {
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
-        self.switching.stage(Stage::CatchingUp, "the new uplink applies what was written last");
+        self.switching
+            .stage(SwitchStage::CatchingUp, "the new uplink applies what was written last");
         let copied = self.revocable.run(self.copy_the_rest(swap, links, held, pair)).await?;
         if !self.switching.commit() {
             return Err(called_off());
         }
-        self.switching.stage(Stage::Promoting, "the new uplink becomes a master");
+        self.switching.stage(SwitchStage::Promoting, "the new uplink becomes a master");
         let addr = pair.new.addr();
         let promoted = timeout_at(copied.deadline, pair.promote(&copied.old)).await;
         promoted
@@ -458,64 +331,6 @@ async fn step<T>(
         let stage = switching.at().name();
         Err(Error::RolledBack(format!("at the stage {stage}, {why}")))
     })
-}
-
-impl Progress {
-    /// If a part panicked that comes after the promotion, the answer warns of it, and says what
-    /// remains to be done.
-    fn note<T>(&mut self, result: Result<T, Panicked>, remains: &str) {
-        match (result, remains) {
-            (Ok(_), _) => {}
-            (Err(why), "") => self.warnings.push(why.to_string()),
-            (Err(why), remains) => self.warnings.push(format!("{why}; {remains}")),
-        }
-    }
-
-    /// Undoes what was done to both servers.
-    async fn roll_back(&mut self, pair: &mut Pair) {
-        let (undo_old, undo_new) =
-            (std::mem::take(&mut self.undo_old), std::mem::take(&mut self.undo_new));
-        let (old, new) = tokio::join!(undo(&mut pair.old, undo_old), undo(&mut pair.new, undo_new));
-        self.not_undone = [old, new].concat();
-    }
-
-    /// Clients are held yet: the new uplink would refuse what they write.
-    async fn await_replicas(&mut self, pair: &mut Pair, wanted: u64, deadline: Instant) {
-        let waiting = timeout_at(deadline, pair.has_replicas(wanted));
-        let missing = match waiting.await {
-            Ok(Ok(())) => return,
-            Ok(Err(why)) => format!("whether it has them is not known: {why}"),
-            Err(_) => "it has not had them in time".to_owned(),
-        };
-        self.warnings.push(format!(
-            "the new uplink takes no write without {wanted} replicas (min-replicas-to-write), and \
-             {missing}"
-        ));
-    }
-
-    async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
-        if let Ok(now) = pair.old.replication().await
-            && now.history.offset > copied.history.offset
-        {
-            let bytes = now.history.offset - copied.history.offset;
-            self.warnings.push(format!(
-                "{bytes} bytes were written past the proxy at the old uplink after it was left, and are lost"
-            ));
-        }
-        point("switch:turning");
-        match pair.fence(ways, &mut self.warnings).await {
-            Ok(()) => {
-                self.fenced = true;
-                // Whoever was held is told that it is a replica; if not now, then before long.
-                for held in std::mem::take(&mut self.undo_old) {
-                    if let Err(why) = held.on(&mut pair.old).await {
-                        debug!(%why, "writers past the proxy are held until that ends by itself");
-                    }
-                }
-            }
-            Err(why) => self.warnings.push(format!("the old uplink is not fenced: {why}")),
-        }
-    }
 }
 
 fn called_off() -> Error {

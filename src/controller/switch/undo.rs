@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep};
 use super::super::panics::{caught, point};
 use super::super::server::{Error, Server};
 
-/// For how long it is tried if there is no answer.
+/// How long undoing is tried if there is no answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// For how long if the server says that it is busy.
+/// How long undoing is tried if the server says that it is busy.
 const BUSY: Duration = Duration::from_secs(600);
-/// How long to wait before it is tried again.
+/// How long to wait before undoing is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// One thing to be done to a server.

@@ -9,7 +9,7 @@ const DEPTH: u8 = 4;
 
 /// What the servers' lists call everything that there is.
 pub(super) const EVERYTHING: [&str; 2] = ["fast", "slow"];
-/// And what only reads keys.
+/// What the servers' lists call the commands that only read keys.
 const READ: &str = "read";
 /// The commands that need a right to channels, and no keys.
 const OF_CHANNELS: [&str; 5] = ["publish", "psubscribe", "spublish", "ssubscribe", "subscribe"];
@@ -179,7 +179,7 @@ impl Description {
         named.chain(EVERYTHING).chain([READ]).map(str::to_owned).collect()
     }
 
-    /// With each command by its name.
+    /// The user, with each command by its name.
     pub(super) fn expand(&self, categories: &Categories) -> User {
         let all: BTreeSet<String> =
             EVERYTHING.iter().filter_map(|name| categories.get(*name)).flatten().cloned().collect();

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::super::server::{Error, Info, Replication};
 
-/// For how long nothing may have moved.
+/// How long the replication may stand still.
 pub(super) const STALLED: Duration = Duration::from_secs(60);
-/// For how long a server may not answer.
+/// How long a server may not answer.
 const SILENT: Duration = Duration::from_secs(10);
 /// How often the new server may begin to copy everything.
 const COPIES: u64 = 10;

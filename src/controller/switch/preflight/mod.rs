@@ -3,35 +3,18 @@
 mod rights;
 mod servers;
 mod settings;
+mod subject;
 mod users;
 mod writers;
 
 use super::super::server::Replication;
-use super::Options;
-use super::facts::Facts;
 use super::identity::Identity;
 use super::report::Report;
 use super::source::Source;
 
 pub(super) use self::settings::wanted_replicas;
+pub(super) use self::subject::Subject;
 pub(super) use self::writers::NEW_TAKES_WRITES;
-
-/// Both servers, and what is wanted.
-pub(super) struct Subject<'a> {
-    pub(super) options: &'a Options,
-    pub(super) old: &'a Facts,
-    pub(super) new: &'a Facts,
-    /// Where the new server replicates from.
-    pub(super) source: Option<&'a Source>,
-    /// Who is there, if that is only what a caller says.
-    pub(super) identity: Option<&'a Identity>,
-    /// The new server logs in at the present one, by a password.
-    pub(super) by_password: bool,
-    /// Keys that the new server's user may not use, where it was tried.
-    pub(super) refused_keys: &'a [String],
-    /// Where the old one will replicate from.
-    pub(super) back: Option<&'a Source>,
-}
 
 /// What can be told from what both say.
 pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
@@ -50,19 +33,6 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     users::users(report, subject);
     writers::writers(report, subject);
     files(report, subject);
-}
-
-/// The new server is the present one's replica already.
-fn follows(Subject { old, new, .. }: &Subject<'_>) -> bool {
-    let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
-    !is.is_master && is.is_up && !is.history.id.is_empty() && is.history.id == was.history.id
-}
-
-impl Subject<'_> {
-    /// The new server need not be made a replica.
-    pub(super) fn is_set_up(&self) -> bool {
-        self.options.prepared || follows(self)
-    }
 }
 
 fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {

@@ -1,7 +1,7 @@
 //! What the proxy's own users may do at both servers.
 
 use super::super::report::Report;
-use super::Subject;
+use super::subject::Subject;
 
 /// What comes of a right that is missing.
 #[derive(Clone, Copy)]

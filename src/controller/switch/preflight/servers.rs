@@ -3,7 +3,7 @@
 
 use super::super::facts::Facts;
 use super::super::report::Report;
-use super::{Subject, follows};
+use super::subject::{Subject, follows};
 
 pub(super) fn version(report: &mut Report, subject: &Subject<'_>) {
     const NAME: &str = "version";
@@ -190,8 +190,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::super::super::server::Info;
-    use super::super::super::Options;
     use super::super::super::clock::Clock;
+    use super::super::super::options::SwitchOptions;
     use super::*;
 
     /// Lines of INFO, parted by blanks.
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn found(check: fn(&mut Report, &Subject<'_>), old: &Facts, new: &Facts) -> Value {
-        let options = Options::default();
+        let options = SwitchOptions::default();
         let mut report = Report::default();
         let subject = Subject {
             options: &options,

@@ -4,7 +4,7 @@ use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::felt::FELT;
 use super::super::report::Report;
-use super::Subject;
+use super::subject::Subject;
 
 const NAME: &str = "settings";
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::report::Report;
 use super::super::user::{Account, Lacks};
-use super::Subject;
+use super::subject::Subject;
 
 const NAME: &str = "users";
 /// Commands or patterns that an answer names.
@@ -111,7 +111,7 @@ fn told(report: &mut Report, subject: &Subject<'_>, lacks: &Lacks) {
     }
 }
 
-/// With `force=true`, it is only said.
+/// Refuses the switch for what the new user may not do; with `force=true`, warns of it.
 fn refuse(report: &mut Report, subject: &Subject<'_>, what: &str) {
     let text = format!("the new uplink's may not use {what}, as the present one's may");
     match subject.options.force {

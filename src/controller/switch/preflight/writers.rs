@@ -4,11 +4,12 @@ use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::fence::READ_ONLY;
 use super::super::report::Report;
-use super::Subject;
+use super::subject::Subject;
 
-/// Of a new server whose writes by others cannot be prevented.
-pub(in super::super) const NEW_TAKES_WRITES: &str = "the new uplink takes other clients' writes although it is a replica: what they write there, the \
-     present one does not have; use CONFIG SET replica-read-only yes there";
+/// The warning of a new server whose writes by others cannot be prevented.
+pub(in super::super) const NEW_TAKES_WRITES: &str = "the new uplink takes other clients' writes \
+     although it is a replica: what they write there, the present one does not have; use CONFIG SET \
+     replica-read-only yes there";
 
 /// As a replica, it would take writes; `None` if it does not tell.
 fn is_writable(facts: &Facts) -> Option<bool> {

@@ -1,159 +1,11 @@
-//! One of the two servers, asked and told by the proxy itself: not for a client, but about its data.
+//! What a server says: INFO, CLIENT LIST, and answers of one text or one setting. Pure.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
 
-use secrecy::ExposeSecret;
-use tokio::time::timeout;
-
-use crate::generation::Generation;
-use crate::resp::{Args, encode};
-use crate::uplink::{self, Fresh, Script};
-
-/// Why a server was not asked or told.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// There is no connection.
-    #[error("{0}")]
-    Connect(#[from] uplink::Error),
-    /// The connection was lost before the answer: whether it was done is not known.
-    #[error("connection lost: {0}")]
-    Lost(#[from] io::Error),
-    /// There was no answer in time, nor is it known whether it was done.
-    #[error("no answer within {} ms", .0.as_millis())]
-    TimeLimit(Duration),
-    /// It said no.
-    #[error("{request}: {answer}")]
-    Refused {
-        /// The request's first words.
-        request: String,
-        /// What it said.
-        answer: String,
-    },
-}
-
-impl Error {
-    /// The server has ended. One that hangs may come back.
-    pub(super) fn is_end(&self) -> bool {
-        match self {
-            Error::Connect(why) => why.is_refusal(),
-            Error::Lost(_) | Error::TimeLimit(_) | Error::Refused { .. } => false,
-        }
-    }
-}
-
-/// A server; connected to when it is needed.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) generation: Arc<Generation>,
-    link: Option<Fresh>,
-}
-
-impl Server {
-    /// The uplink of this generation.
-    pub(super) fn new(generation: Arc<Generation>) -> Self {
-        Server { generation, link: None }
-    }
-
-    /// Its address, as it stands in the configuration.
-    pub(super) fn addr(&self) -> String {
-        self.generation.uplink.config.addr.to_string()
-    }
-
-    /// The same; for whom the connection that was there may be lost, and another not.
-    async fn once(&mut self, requests: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
-        let limit = self.generation.settings.connect_time_limit;
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self.generation.uplink.dial(Script::default()).await?,
-        };
-        let answers = timeout(limit, link.ask(requests)).await;
-        let answers = answers.map_err(|_| Error::TimeLimit(limit))??;
-        self.link = Some(link);
-        Ok(answers)
-    }
-
-    /// Sends a command that changes something, and gives what is not an error.
-    pub(super) async fn tell(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
-        let answers = self.once(&[encode::request(words)]).await?;
-        self.accepted(words, answers.into_iter().next().unwrap_or_default())
-    }
-
-    /// Sends a question, again if the connection was lost.
-    pub(super) async fn ask(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
-        Ok(self.ask_all(&[words]).await?.concat())
-    }
-
-    /// Sends several questions at once, and gives their answers, if none is an error.
-    async fn ask_all<'a, Words: AsRef<[&'a str]>>(
-        &mut self,
-        questions: &[Words],
-    ) -> Result<Vec<Vec<u8>>, Error> {
-        self.ask_each(questions).await?.into_iter().collect()
-    }
-
-    /// Sends several questions at once, and gives what came of each.
-    pub(super) async fn ask_each<'a, Words: AsRef<[&'a str]>>(
-        &mut self,
-        questions: &[Words],
-    ) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
-        let requests: Vec<_> =
-            questions.iter().map(|words| encode::request(words.as_ref())).collect();
-        let had_link = self.link.is_some();
-        let answers = match self.once(&requests).await {
-            Err(Error::Lost(_)) if had_link => self.once(&requests).await?,
-            other => other?,
-        };
-        let answers = questions.iter().zip(answers);
-        Ok(answers.map(|(words, answer)| self.accepted(words.as_ref(), answer)).collect())
-    }
-
-    /// Sends a question whose answer is one text.
-    pub(super) async fn text(&mut self, words: &[&str]) -> Result<String, Error> {
-        Ok(text(&self.ask(words).await?))
-    }
-
-    fn accepted(&self, words: &[&str], answer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let Some(error) = answer.strip_prefix(b"-") else { return Ok(answer) };
-        let text = String::from_utf8_lossy(error);
-        // Whoever does not know the command repeats its arguments, which may be a password.
-        let text = text.split(", with args").next().unwrap_or_default().trim_end();
-        // So may whoever does not like a setting's value.
-        let own =
-            self.generation.uplink.config.login.iter().map(|login| login.pass.expose_secret());
-        let secrets = own.chain(words.iter().skip(3).copied()).filter(|word| !word.is_empty());
-        let answer = secrets.fold(text.to_owned(), |text, word| text.replace(word, "[removed]"));
-        let request = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-        Err(Error::Refused { request, answer })
-    }
-
-    /// What it says of itself.
-    pub(super) async fn info(&mut self) -> Result<Info, Error> {
-        Ok(Info::read(&self.ask(&["INFO"]).await?))
-    }
-
-    /// The same, of some sections only.
-    pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
-        // One each: before version 7, it takes no more.
-        let questions: Vec<_> = names.iter().map(|name| ["INFO", name]).collect();
-        Ok(Info::read(&self.ask_all(&questions).await?.concat()))
-    }
-
-    /// What it says of replication.
-    pub(super) async fn replication(&mut self) -> Result<Replication, Error> {
-        Ok(Replication::of(&self.sections(&["replication"]).await?))
-    }
-
-    /// A setting; `None` if there is none of that name.
-    pub(super) async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
-        Ok(value(&self.ask(&["CONFIG", "GET", name]).await?))
-    }
-}
+use crate::resp::Args;
 
 /// An answer that is one text.
-pub(super) fn text(answer: &[u8]) -> String {
+pub(in super::super) fn text(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     let text = match text.strip_prefix('$').and_then(|bulk| bulk.split_once("\r\n")) {
         Some((_, text)) => text,
@@ -163,34 +15,34 @@ pub(super) fn text(answer: &[u8]) -> String {
 }
 
 /// An answer that is a setting's name and its value.
-pub(super) fn value(answer: &[u8]) -> Option<String> {
+pub(in super::super) fn value(answer: &[u8]) -> Option<String> {
     Args::new(answer).nth(1).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 /// What INFO says: `name:value`, a line each.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Info(Vec<(String, String)>);
+pub(in super::super) struct Info(Vec<(String, String)>);
 
 impl Info {
     /// From one reply, or several.
-    pub(super) fn read(reply: &[u8]) -> Self {
+    pub(in super::super) fn read(reply: &[u8]) -> Self {
         let text = String::from_utf8_lossy(reply);
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Info(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     /// A field.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(in super::super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
     /// A field that is a number.
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    pub(in super::super) fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
     /// Each database that has keys, and how many.
-    pub(super) fn databases(&self) -> impl Iterator<Item = (u32, u64)> {
+    pub(in super::super) fn databases(&self) -> impl Iterator<Item = (u32, u64)> {
         self.0.iter().filter_map(|(name, value)| {
             let keys = value.strip_prefix("keys=")?.split(',').next()?;
             Some((name.strip_prefix("db")?.parse().ok()?, keys.parse().ok()?))
@@ -199,12 +51,12 @@ impl Info {
 
     /// How many commands it refused that its master, or its log, had executed: what it has is not
     /// what that has. Not every server counts them.
-    pub(super) fn refused(&self) -> Option<u64> {
+    pub(in super::super) fn refused(&self) -> Option<u64> {
         self.number("unexpected_error_replies")
     }
 
     /// How often each command was called, in the section of that name.
-    pub(super) fn calls(&self) -> impl Iterator<Item = (String, u64)> {
+    pub(in super::super) fn calls(&self) -> impl Iterator<Item = (String, u64)> {
         self.0.iter().filter_map(|(name, value)| {
             let calls = value.strip_prefix("calls=")?.split(',').next()?.parse().ok()?;
             // A subcommand is the command, too.
@@ -214,51 +66,78 @@ impl Info {
     }
 
     /// Commands that were called, in the section that counts them, by their full names.
-    pub(super) fn called(&self) -> impl Iterator<Item = String> {
+    pub(in super::super) fn called(&self) -> impl Iterator<Item = String> {
         let counted = self.0.iter().filter(|(_, value)| !value.starts_with("calls=0,"));
         counted.filter_map(|(name, _)| Some(name.strip_prefix("cmdstat_")?.to_ascii_lowercase()))
     }
 
     /// Names of loaded modules.
-    pub(super) fn modules(&self) -> BTreeSet<&str> {
+    pub(in super::super) fn modules(&self) -> BTreeSet<&str> {
         let loaded = self.0.iter().filter(|(name, _)| name == "module");
         loaded.filter_map(|(_, value)| value.strip_prefix("name=")?.split(',').next()).collect()
     }
 }
 
+/// A client, as a line of CLIENT LIST describes it: `name=value`, parted by blanks.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Client<'a>(&'a str);
+
+/// The clients in an answer to CLIENT LIST.
+pub(in super::super) fn clients(list: &str) -> impl Iterator<Item = Client<'_>> {
+    // In RESP3, the text may begin with its format.
+    list.lines().map(|line| Client(line.strip_prefix("txt:").unwrap_or(line)))
+}
+
+impl<'a> Client<'a> {
+    /// A field.
+    pub(in super::super) fn text(self, name: &str) -> Option<&'a str> {
+        self.0.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// A field that is a number.
+    pub(in super::super) fn number(self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// The client's next EXEC need not fail.
+    pub(in super::super) fn is_clean(self) -> bool {
+        self.text("flags").is_some_and(|flags| !flags.contains('d'))
+    }
+}
+
 /// A place in a stream of writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct History {
+pub(in super::super) struct History {
     /// Names the stream: a master's and its replicas' is the same.
-    pub(super) id: String,
-    pub(super) offset: u64,
+    pub(in super::super) id: String,
+    pub(in super::super) offset: u64,
 }
 
 /// What a server says of replication.
 #[derive(Debug, Clone)]
-pub(super) struct Replication {
-    pub(super) is_master: bool,
+pub(in super::super) struct Replication {
+    pub(in super::super) is_master: bool,
     /// As a master: what it has written.
-    pub(super) history: History,
+    pub(in super::super) history: History,
     /// What it was before that, and up to where, if it was promoted.
-    pub(super) earlier: Option<History>,
+    pub(in super::super) earlier: Option<History>,
     /// As a replica: what it has applied, not only received.
-    pub(super) applied: u64,
+    pub(in super::super) applied: u64,
     /// It is connected to its master, and synchronised.
-    pub(super) is_up: bool,
-    pub(super) master: Option<(String, u16)>,
-    pub(super) is_syncing: bool,
+    pub(in super::super) is_up: bool,
+    pub(in super::super) master: Option<(String, u16)>,
+    pub(in super::super) is_syncing: bool,
     /// As a replica: its clients may write, which its master never learns.
-    pub(super) takes_writes: bool,
-    /// Of the first synchronisation; the total is not always known.
-    pub(super) read_bytes: u64,
-    pub(super) total_bytes: Option<u64>,
-    /// Its own replicas, by the addresses that it knows.
-    pub(super) replicas: Vec<(String, u16)>,
+    pub(in super::super) takes_writes: bool,
+    /// Bytes of the first synchronisation; the total is not always known.
+    pub(in super::super) read_bytes: u64,
+    pub(in super::super) total_bytes: Option<u64>,
+    /// The server's own replicas, by the addresses that it knows.
+    pub(in super::super) replicas: Vec<(String, u16)>,
 }
 
 impl Replication {
-    pub(super) fn of(info: &Info) -> Self {
+    pub(in super::super) fn of(info: &Info) -> Self {
         let number = |name| info.number(name).unwrap_or(0);
         let id = |name| info.text(name).unwrap_or_default().to_owned();
         // It says -1 where there is none.
@@ -282,12 +161,12 @@ impl Replication {
     }
 
     /// As a replica: what comes is what is written now.
-    pub(super) fn is_synchronised(&self) -> bool {
+    pub(in super::super) fn is_synchronised(&self) -> bool {
         self.is_up && !self.is_syncing
     }
 
     /// Everything that it has, the other one has, too.
-    pub(super) fn is_part_of(&self, other: &Replication) -> bool {
+    pub(in super::super) fn is_part_of(&self, other: &Replication) -> bool {
         let ends = |history: &History, at: &History| {
             !history.id.is_empty() && history.id == at.id && history.offset <= at.offset
         };
@@ -311,6 +190,16 @@ mod tests {
 
     fn replication(text: &str) -> Replication {
         Replication::of(&Info::read(text.replace(' ', "\r\n").as_bytes()))
+    }
+
+    #[test]
+    fn fields_of_clients_are_found_by_their_whole_names() {
+        let list = "txt:id=12 addr=127.0.0.1:1 fd=8 name=id=7 qbuf=1500 qbuf-free=9 flags=N\r\n\
+                    id=13 qbuf=0 flags=xd\r\n";
+        let [one, other] = clients(list).collect::<Vec<_>>()[..] else { panic!("two clients") };
+        assert_eq!((one.number("id"), one.number("qbuf")), (Some(12), Some(1500)));
+        assert_eq!((one.text("free"), one.text("name")), (None, Some("id=7")));
+        assert!(one.is_clean() && !other.is_clean());
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! One of the proxy's own connections to a server.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::generation::Generation;
+use crate::uplink::{Error, Fresh, Id, Script};
+
+/// A connection that is given up once an answer did not come, or once it was not waited for any
+/// more: that answer would be taken for the next one.
+#[derive(Debug)]
+pub(in super::super) struct Connection {
+    pub(in super::super) generation: Arc<Generation>,
+    /// `None` if it is not made yet, or lost.
+    fresh: Option<Fresh>,
+}
+
+impl Connection {
+    /// To the uplink of this generation; not made yet.
+    pub(in super::super) fn new(generation: Arc<Generation>) -> Self {
+        Connection { generation, fresh: None }
+    }
+
+    /// Makes it, and tells the server this.
+    pub(in super::super) async fn dial(&mut self, script: Script) -> Result<(), Error> {
+        self.fresh = Some(self.generation.uplink.dial(script).await?);
+        Ok(())
+    }
+
+    /// There is none: it is not made yet, or an answer did not come.
+    pub(in super::super) fn is_lost(&self) -> bool {
+        self.fresh.is_none()
+    }
+
+    /// What the server calls it, if it tells.
+    pub(in super::super) fn id(&self) -> Option<u64> {
+        match self.fresh.as_ref()?.id {
+            Id::Is(id) => Some(id),
+            Id::Secret | Id::Unasked => None,
+        }
+    }
+
+    /// Sends requests, and gives the whole reply to each.
+    pub(in super::super) async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
+        self.exchange(async |fresh| fresh.ask(requests).await).await
+    }
+
+    /// Sends requests whose replies nobody waits for.
+    pub(in super::super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.exchange(async |fresh| fresh.send(bytes).await).await
+    }
+
+    /// Waits for this frame, and passes over all others.
+    pub(in super::super) async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
+        self.exchange(async |fresh| fresh.await_frame(wanted).await).await
+    }
+
+    /// Sends a script, and checks the answers. A server that says no is connected all the same.
+    pub(in super::super) async fn tell(&mut self, script: Script) -> Result<(), Error> {
+        let lost = || Error::Lost(io::ErrorKind::NotConnected.into());
+        let mut fresh = self.fresh.take().ok_or_else(lost)?;
+        let told = fresh.tell(script).await;
+        if matches!(told, Ok(()) | Err(Error::Setup { .. })) {
+            self.fresh = Some(fresh);
+        }
+        told
+    }
+
+    async fn exchange<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Fresh) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut fresh = self.fresh.take().ok_or(io::ErrorKind::NotConnected)?;
+        let done = work(&mut fresh).await?;
+        self.fresh = Some(fresh);
+        Ok(done)
+    }
+}

@@ -1,0 +1,128 @@
+//! One of the two servers, asked and told by the proxy itself: not for a client, but about its data.
+//!
+//! - `connection`: one connection, which is given up once an answer did not come
+//! - `info`: what a server says (pure)
+
+mod connection;
+mod error;
+mod info;
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
+
+pub(super) use self::connection::Connection;
+pub(super) use self::error::Error;
+pub(super) use self::info::{History, Info, Replication, clients, text, value};
+use crate::generation::Generation;
+use crate::redact;
+use crate::resp::encode;
+use crate::uplink::Script;
+
+/// A server; connected to when it is needed.
+#[derive(Debug)]
+pub(super) struct Server {
+    connection: Connection,
+}
+
+impl Server {
+    /// The uplink of this generation.
+    pub(super) fn new(generation: Arc<Generation>) -> Self {
+        Server { connection: Connection::new(generation) }
+    }
+
+    /// The server's address, as it stands in the configuration.
+    pub(super) fn addr(&self) -> String {
+        self.generation().uplink.config.addr.to_string()
+    }
+
+    /// The generation whose uplink it is.
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        &self.connection.generation
+    }
+
+    /// Sends requests, over a new connection if there is none, and gives their answers.
+    async fn once(&mut self, requests: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
+        let limit = self.generation().settings.connect_time_limit;
+        if self.connection.is_lost() {
+            self.connection.dial(Script::default()).await?;
+        }
+        let answers = timeout(limit, self.connection.ask(requests)).await;
+        Ok(answers.map_err(|_| Error::TimeLimit(limit))??)
+    }
+
+    /// Sends a command that changes something, and gives what is not an error.
+    pub(super) async fn tell(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
+        let answers = self.once(&[encode::request(words)]).await?;
+        self.accepted(words, answers.into_iter().next().unwrap_or_default())
+    }
+
+    /// Sends a question, again if the connection was lost.
+    pub(super) async fn ask(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
+        Ok(self.ask_all(&[words]).await?.concat())
+    }
+
+    /// Sends several questions at once, and gives their answers, if none is an error.
+    async fn ask_all<'a, Words: AsRef<[&'a str]>>(
+        &mut self,
+        questions: &[Words],
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        self.ask_each(questions).await?.into_iter().collect()
+    }
+
+    /// Sends several questions at once, and gives what came of each.
+    pub(super) async fn ask_each<'a, Words: AsRef<[&'a str]>>(
+        &mut self,
+        questions: &[Words],
+    ) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
+        let requests: Vec<_> =
+            questions.iter().map(|words| encode::request(words.as_ref())).collect();
+        let had_connection = !self.connection.is_lost();
+        let answers = match self.once(&requests).await {
+            Err(Error::Lost(_)) if had_connection => self.once(&requests).await?,
+            other => other?,
+        };
+        let answers = questions.iter().zip(answers);
+        Ok(answers.map(|(words, answer)| self.accepted(words.as_ref(), answer)).collect())
+    }
+
+    /// Sends a question whose answer is one text.
+    pub(super) async fn text(&mut self, words: &[&str]) -> Result<String, Error> {
+        Ok(text(&self.ask(words).await?))
+    }
+
+    fn accepted(&self, words: &[&str], answer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let Some(error) = answer.strip_prefix(b"-") else { return Ok(answer) };
+        let text = String::from_utf8_lossy(error);
+        let text = redact::without_arguments(&text);
+        // A server that does not like a setting's value repeats it.
+        let own =
+            self.generation().uplink.config.login.iter().map(|login| login.pass.expose_secret());
+        let answer = redact::without(text, own.chain(words.iter().skip(3).copied()));
+        let request = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+        Err(Error::Refused { request, answer })
+    }
+
+    /// What it says of itself.
+    pub(super) async fn info(&mut self) -> Result<Info, Error> {
+        Ok(Info::read(&self.ask(&["INFO"]).await?))
+    }
+
+    /// What it says of itself in these sections.
+    pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
+        // One each: before version 7, it takes no more.
+        let questions: Vec<_> = names.iter().map(|name| ["INFO", name]).collect();
+        Ok(Info::read(&self.ask_all(&questions).await?.concat()))
+    }
+
+    /// What it says of replication.
+    pub(super) async fn replication(&mut self) -> Result<Replication, Error> {
+        Ok(Replication::of(&self.sections(&["replication"]).await?))
+    }
+
+    /// A setting; `None` if there is none of that name.
+    pub(super) async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
+        Ok(value(&self.ask(&["CONFIG", "GET", name]).await?))
+    }
+}

@@ -1,0 +1,108 @@
+//! What the sessions are asked, all at once, and what they are told alike.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::time::{Instant, timeout_at};
+
+use super::state::Controller;
+use crate::changeover::{Interrupt, Order, Prospect, Running, facets};
+
+/// How long to ask the sessions what they wait for.
+pub(super) const ASKING: Duration = Duration::from_millis(200);
+/// Sessions that are woken at once, where nothing hurries.
+pub(super) const WOKEN: u32 = 64;
+/// Running requests, or clients, that an answer names.
+pub(super) const NAMED: usize = 5;
+
+/// How many sessions have what.
+#[derive(Debug, Default, Serialize)]
+pub struct Carried {
+    /// Open transactions.
+    pub transactions: usize,
+    watching: usize,
+    /// Commands that wait for data.
+    pub blocked: usize,
+    /// Subscriptions.
+    pub subscribed: usize,
+    /// Client-side caching.
+    pub tracking: usize,
+    monitors: usize,
+    silent: usize,
+}
+
+impl Controller {
+    /// How many sessions have what, now.
+    pub fn carried(&self) -> Carried {
+        let all = self.shared.roster.facets();
+        let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
+        Carried {
+            transactions: count(facets::TRANSACTION),
+            watching: count(facets::WATCHING),
+            blocked: count(facets::BLOCKED),
+            subscribed: count(facets::SUBSCRIBED),
+            tracking: count(facets::TRACKING),
+            monitors: count(facets::MONITOR),
+            silent: count(facets::SILENT),
+        }
+    }
+
+    /// Tells those sessions whose facets are wanted to answer, and gives what was answered by the
+    /// deadline: a busy worker must not hold up the others.
+    async fn collect<T>(
+        &self,
+        wanted: impl Fn(u32) -> bool,
+        deadline: Instant,
+        order: impl Fn(UnboundedSender<T>, OwnedSemaphorePermit) -> Order,
+    ) -> Vec<T> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let order = |permit| order(tell.clone(), permit);
+        let asking = self.shared.roster.tell_some(wanted, WOKEN, || false, order);
+        let _ = timeout_at(deadline, asking).await;
+        std::iter::from_fn(|| told.try_recv().ok()).collect()
+    }
+
+    /// Which requests keep the gate from being quiet, the oldest first.
+    pub(super) async fn running(&self) -> Vec<Running> {
+        let mut running = self.collect(|_| true, Instant::now() + ASKING, Order::Report).await;
+        running.sort_by_key(|request| request.since);
+        running
+    }
+
+    /// What a handover would make of each session.
+    pub(super) async fn prospects(&self) -> Vec<Prospect> {
+        self.collect(|_| true, Instant::now() + ASKING, Order::Predict).await
+    }
+
+    /// The commands that wait for data, and that nobody else is about to interrupt. A session that does
+    /// not answer by the deadline is asked the next time.
+    pub(super) async fn blocked(&self, deadline: Instant) -> Vec<Interrupt> {
+        let is_blocked = |bits: u32| bits & facets::BLOCKED > 0;
+        self.collect(is_blocked, deadline, Order::Interrupt).await
+    }
+
+    /// Has all sessions let go of what they have made ready, and keep the present uplink.
+    pub(super) async fn abandon(&self) {
+        self.shared.ids.abandon();
+        self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
+    }
+
+    /// Has all sessions take the generation in force, if they have not yet.
+    pub(super) async fn tell_settle(&self) {
+        self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
+    }
+}
+
+/// The oldest few.
+pub(super) fn named(running: &[Running]) -> String {
+    if running.is_empty() {
+        return "unknown".to_owned();
+    }
+    let mut names: Vec<String> = running.iter().take(NAMED).map(Running::to_string).collect();
+    if running.len() > NAMED {
+        names.push(format!("and {} more", running.len() - NAMED));
+    }
+    names.join(", ")
+}

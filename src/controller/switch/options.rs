@@ -1,0 +1,44 @@
+//! How to switch.
+
+use std::time::Duration;
+
+use crate::config::Address;
+
+/// The whole, if nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How to switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchOptions {
+    /// How long everything up to the promotion may take.
+    pub timeout: Duration,
+    /// How long clients may be held; `None`: `pause_time_limit_ms`.
+    pub pause_limit: Option<Duration>,
+    /// The new uplink is a replica already.
+    pub prepared: bool,
+    /// How the new uplink reaches the present one, where that is not its address.
+    pub replicate_from: Option<Address>,
+    /// The present uplink becomes a replica of the new one.
+    pub fence: bool,
+    /// What clients feel of the present uplink's settings is set at the new one.
+    pub copy_settings: bool,
+    /// What the new uplink has may be erased, and what is doubtful may be done.
+    pub force: bool,
+    /// Clients that hold everybody up for longer than the limit are closed.
+    pub force_clients: bool,
+}
+
+impl Default for SwitchOptions {
+    fn default() -> Self {
+        SwitchOptions {
+            timeout: TIMEOUT,
+            pause_limit: None,
+            prepared: false,
+            replicate_from: None,
+            fence: true,
+            copy_settings: false,
+            force: false,
+            force_clients: false,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What `shard` is made of; loom's own in `tests/loom`.
+
+pub(super) use std::sync::atomic::{AtomicU64, Ordering};

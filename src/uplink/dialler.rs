@@ -1,0 +1,209 @@
+//! Connects to the uplink of one generation, logs in, and asks what it can.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::error::Error;
+use super::fresh::{Fresh, unblock};
+use super::script::{Answer, Script};
+use crate::command::{Commands, Listed, STATEFUL};
+use crate::config::{Address, Fault, Uplink};
+use crate::dial;
+use crate::redact;
+use crate::resp::{Args, encode};
+use crate::tls;
+use crate::transport::Stream;
+
+/// What a server says that reads its data from a file, or gets them from its master.
+const LOADING: &str = "-LOADING";
+/// What a replica says whose master is away.
+const WITHOUT_MASTER: &str = "-MASTERDOWN";
+
+/// Dials the uplink of one generation.
+#[derive(Debug)]
+pub struct Dialler {
+    /// What the file says.
+    pub config: Uplink,
+    /// What commands mean there; learnt by the first look whether it serves.
+    pub commands: Commands,
+    databases: OnceLock<u32>,
+    tls: Option<dial::Tls>,
+    time_limit: Duration,
+}
+
+impl Dialler {
+    /// Loads the TLS material; connects nowhere.
+    pub fn new(uplink: Uplink, time_limit: Duration) -> Result<Self, Vec<Fault>> {
+        let tls = match &uplink.tls {
+            None => None,
+            Some(tls) => {
+                let config = tls::client(tls)?;
+                let tls = dial::Tls::new(config, tls.servername.as_deref(), &uplink.addr)
+                    .map_err(|why| vec![Fault::new(format!("uplink: {why}"))])?;
+                Some(tls)
+            }
+        };
+        let (commands, databases) = (Commands::default(), OnceLock::new());
+        Ok(Dialler { config: uplink, commands, databases, tls, time_limit })
+    }
+
+    /// How many databases it has, if it has told.
+    pub fn databases(&self) -> Option<u32> {
+        self.databases.get().copied()
+    }
+
+    /// The proxy's own AUTH, needed again after a RESET.
+    pub fn auth(&self) -> Option<Vec<u8>> {
+        let login = self.config.login.as_ref()?;
+        let pass = login.pass.expose_secret();
+        Some(match &login.user {
+            Some(user) => encode::request(["AUTH", user, pass]),
+            None => encode::request(["AUTH", pass]),
+        })
+    }
+
+    /// Connects, with TLS and AUTH, asks for the connection's id, and tells it `script`; all within
+    /// the time limit. Where there is nothing else to be said, the id is left to be asked.
+    pub async fn dial(&self, script: Script) -> Result<Fresh, Error> {
+        let mut whole = self.login();
+        if !(whole.is_empty() && script.is_empty()) {
+            whole.ask("CLIENT ID", &[], Answer::Id);
+        }
+        whole.append(script);
+        self.timed(self.set_up(whole)).await
+    }
+
+    async fn set_up(&self, script: Script) -> Result<Fresh, Error> {
+        let mut fresh = Fresh::new(self.transport().await?);
+        match fresh.tell(script).await {
+            Ok(()) => Ok(fresh),
+            Err(Error::Login(why)) => Err(self.refused(&why)),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn login(&self) -> Script {
+        let mut script = Script::default();
+        if let Some(auth) = self.auth() {
+            script.repeat(&auth, "AUTH", Answer::Login);
+        }
+        script
+    }
+
+    /// A server that knows no AUTH repeats its arguments.
+    fn refused(&self, answer: &str) -> Error {
+        let secrets = self.config.login.iter().map(|login| login.pass.expose_secret());
+        Error::Login(redact::without(answer, secrets))
+    }
+
+    /// Connects with TLS, but leaves AUTH to the client.
+    pub async fn dial_raw(&self) -> Result<Stream, Error> {
+        self.timed(self.transport()).await
+    }
+
+    /// Connects to another address as if the uplink were there, with the uplink's TLS if `by_tls`, but
+    /// says nothing: who is there need not be the uplink.
+    pub async fn dial_without_login(&self, addr: &Address, by_tls: bool) -> Result<Fresh, Error> {
+        let tls = self.tls.as_ref().filter(|_| by_tls);
+        let dialled = dial::connect(addr, tls, self.time_limit);
+        self.timed(async { Ok(Fresh::new(dialled.await?)) }).await
+    }
+
+    /// Connects as for a client, and asks whether the uplink is ready to serve.
+    pub async fn verify(&self) -> Result<(), Fault> {
+        let mut fresh = self.verified().await?;
+        self.learn(&mut fresh).await;
+        Ok(())
+    }
+
+    /// Connects as for a client, asks whether the uplink is ready to serve, and tells whether commands
+    /// that wait for data could be interrupted.
+    pub async fn verify_rights(&self) -> Result<bool, Fault> {
+        let mut fresh = self.verified().await?;
+        self.learn(&mut fresh).await;
+        let asked = timeout(self.time_limit, fresh.ask(&[unblock(0)])).await;
+        // A server that does not answer has not said no.
+        let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
+        Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
+    }
+
+    /// Asks how many databases there are, which commands may wait, and which have to do with the
+    /// connection, so that those are known that the table does not know. A server that does not tell
+    /// (before Redis 7, or without the right to COMMAND LIST) has the table's meanings.
+    async fn learn(&self, fresh: &mut Fresh) {
+        if self.commands.are_learnt() {
+            return;
+        }
+        let list = |category| encode::request(["COMMAND", "LIST", "FILTERBY", "ACLCAT", category]);
+        let databases = encode::request(["CONFIG", "GET", "databases"]);
+        let lists = STATEFUL.into_iter().chain(["blocking"]).map(list);
+        let questions: Vec<_> = lists.chain([databases]).collect();
+        let answers = match timeout(self.time_limit, fresh.ask(&questions)).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let mut listed = Listed::default();
+        if let [stateful @ .., blocking, databases] = &answers[..] {
+            let count = Args::new(databases).nth(1).map(String::from_utf8_lossy);
+            if let Some(count) = count.and_then(|count| count.parse().ok()) {
+                self.databases.get_or_init(|| count);
+            }
+            listed.blocking = Args::new(blocking).collect();
+            listed.stateful = stateful.iter().flat_map(|answer| Args::new(answer)).collect();
+        }
+        self.commands.learn(&listed);
+    }
+
+    /// Connects as for a client to an uplink that is in use, and goes on being so. Only TLS material
+    /// that was read anew can be at fault; that the uplink cannot be reached is told in the log.
+    pub async fn verify_in_use(&self) -> Result<(), Fault> {
+        let Err(why) = self.greet().await else { return Ok(()) };
+        match &why {
+            // Other than that the connection was closed.
+            Error::Dial(dial::Error::Tls(tls)) if tls.kind() == io::ErrorKind::InvalidData => {
+                Err(self.fault(&why))
+            }
+            _ => {
+                warn!(addr = %self.config.addr, %why, "the uplink, which stays, does not serve");
+                Ok(())
+            }
+        }
+    }
+
+    /// Connects as for a client; the uplink may be loading its data yet.
+    pub async fn verify_reachable(&self) -> Result<(), Fault> {
+        match self.greet().await {
+            Err(Error::Ping(answer)) if answer.starts_with(LOADING) => Ok(()),
+            Err(Error::Ping(answer)) if answer.starts_with(WITHOUT_MASTER) => Ok(()),
+            greeted => greeted.map(drop).map_err(|why| self.fault(&why)),
+        }
+    }
+
+    async fn verified(&self) -> Result<Fresh, Fault> {
+        self.greet().await.map_err(|why| self.fault(&why))
+    }
+
+    async fn greet(&self) -> Result<Fresh, Error> {
+        let mut script = self.login();
+        script.ask("PING", &[], Answer::Pong);
+        self.timed(self.set_up(script)).await
+    }
+
+    fn fault(&self, why: &Error) -> Fault {
+        let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
+        Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        timeout(self.time_limit, work).await.unwrap_or(Err(Error::TimeLimit(self.time_limit)))
+    }
+
+    async fn transport(&self) -> Result<Stream, Error> {
+        Ok(dial::connect(&self.config.addr, self.tls.as_ref(), self.time_limit).await?)
+    }
+}

@@ -1,0 +1,85 @@
+//! Why there is no connection to the uplink, and what follows from that.
+
+use std::io;
+use std::time::Duration;
+
+use crate::dial;
+
+/// Why there is no connection to the uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection, or no TLS.
+    #[error(transparent)]
+    Dial(#[from] dial::Error),
+    /// The uplink did not take the proxy's AUTH.
+    #[error("AUTH failed: {0}")]
+    Login(String),
+    /// The uplink did not take the client's state.
+    #[error("could not restore the connection's state: {request}: {answer}")]
+    Setup {
+        /// What it was told.
+        request: String,
+        /// What it said to that.
+        answer: String,
+        /// Not for what it lacks for all clients: databases, or rights of its user.
+        is_about_one_client: bool,
+    },
+    /// The uplink said no, and closed.
+    #[error("refused by the uplink: {0}")]
+    Refused(String),
+    /// The connection was lost before it was ready.
+    #[error("connection lost: {0}")]
+    Lost(io::Error),
+    /// The uplink answered PING with something else than PONG.
+    #[error("unexpected answer to PING: {0}")]
+    Ping(String),
+    /// All of it took too long.
+    #[error("not connected within {} ms", .0.as_millis())]
+    TimeLimit(Duration),
+}
+
+impl Error {
+    /// Nothing came, not even a refusal.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Error::TimeLimit(_) => true,
+            Error::Dial(dial::Error::Connect { why, .. }) => why.kind() == io::ErrorKind::TimedOut,
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::Login(_)
+            | Error::Setup { .. }
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+
+    /// There is nobody who could have said anything.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Connect { .. })
+            | Error::TimeLimit(_) => true,
+            Error::Dial(dial::Error::Tls(_))
+            | Error::Login(_)
+            | Error::Setup { .. }
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+
+    /// No process listens there: whatever was there has ended.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Dial(dial::Error::Connect { why, .. }) => {
+                matches!(why.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+            }
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Tls(_))
+            | Error::TimeLimit(_)
+            | Error::Login(_)
+            | Error::Setup { .. }
+            | Error::Refused(_)
+            | Error::Lost(_)
+            | Error::Ping(_) => false,
+        }
+    }
+}
