@@ -40,6 +40,8 @@ impl Wire {
     fn read(&mut self) -> bool {
         let mut chunk = [0; 16384];
         match self.socket.read(&mut chunk) {
+            // This process was stopped, and goes on.
+            Err(why) if why.kind() == ErrorKind::Interrupted => self.read(),
             Ok(count @ 1..) => {
                 self.bytes.extend_from_slice(&chunk[..count]);
                 true
