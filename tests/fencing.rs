@@ -59,7 +59,8 @@ fn an_old_server_that_takes_writes_all_the_same_is_not_said_to_be_fenced() {
     assert_eq!(proxy.client().run("SET k v"), "OK");
     let dry = proxy.switch(&uplink(&two.addr()), "&dry_run=true");
     assert!(dry.body.contains("it will take writes after the switch"), "{}", dry.body);
-    let record = done(&proxy.cmd("switch"));
+    // Who writes past the proxy is held for some seconds more than that.
+    let record = done(&proxy.cmd("switch&pause_limit_ms=6000"));
     assert_eq!(record["fenced"], false, "{record}");
     let advice = "takes writes, which are lost: use CONFIG SET replica-read-only yes there";
     assert!(warnings(&record).contains(advice), "{record}");

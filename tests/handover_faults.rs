@@ -1,6 +1,8 @@
 //! A handover that goes wrong: everything stays as it was, or that one client is closed; and
 //! nobody's data goes to the wrong place.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::common::{Answer, Client, FakeUplink, Proxy, Redis, config, eventually, redis, request};
@@ -372,18 +374,24 @@ impl Slow {
         proxy.rewrite(&config(&two.addr(), more));
         let caller = proxy.begin_cmd("reload");
         let mut side = fake.accept();
-        // Everything is allowed but a channel, and it is nobody's replica.
-        while let Some(asked) = side.try_request() {
-            let words: Vec<&str> = asked.iter().map(String::as_str).collect();
-            match words[..] {
-                ["HELLO", ..] => side.send("*0\r\n"),
-                ["CLIENT", "UNBLOCK", "0", _] => side.send(":0\r\n"),
-                ["CLIENT", "LIST", ..] => side.send("$0\r\n\r\n"),
-                ["CLIENT", "UNBLOCK", "7", "ERROR"] => break,
-                _ => side.send("-NOPERM\r\n"),
-            };
-        }
+        until_interruption(&mut side);
         Slow { proxy, client, uplink, side, caller, _fake: fake, two }
+    }
+}
+
+/// Plays the connection of a reload's own, until that asks for a command to be interrupted. Everything
+/// is allowed but a channel, and this is nobody's replica.
+fn until_interruption(side: &mut Client) {
+    loop {
+        let asked = side.try_request().expect("it is interrupted before it is given up");
+        let words: Vec<&str> = asked.iter().map(String::as_str).collect();
+        match words[..] {
+            ["HELLO", ..] => side.send("*0\r\n"),
+            ["CLIENT", "UNBLOCK", "0", _] => side.send(":0\r\n"),
+            ["CLIENT", "LIST", ..] => side.send("$0\r\n\r\n"),
+            ["CLIENT", "UNBLOCK", "7", "ERROR"] => return,
+            _ => side.send("-NOPERM\r\n"),
+        };
     }
 }
 
@@ -432,7 +440,7 @@ fn an_interruption_by_another_client_at_that_moment_is_told_to_the_client() {
 
 #[test]
 fn an_uplink_that_does_not_answer_the_reload_cancels_it_in_time_and_is_gone_on_with() {
-    let mut slow = Slow::new(3000);
+    let mut slow = Slow::new(6000);
     let answer = Answer::read(&mut slow.caller);
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("BLPOP of"), "{answer:?}");
@@ -440,6 +448,38 @@ fn an_uplink_that_does_not_answer_the_reload_cancels_it_in_time_and_is_gone_on_w
     slow.uplink.send(UNBLOCKED).expect(request(&["BLPOP", "queue", "0"]));
     slow.uplink.send("*2\r\n$5\r\nqueue\r\n$1\r\nv\r\n");
     assert_eq!(slow.client.reply(), "[queue, v]");
+}
+
+#[test]
+fn the_time_of_a_command_goes_on_while_it_is_held_at_the_gate() {
+    let (fake, two) = (FakeUplink::bind(), redis());
+    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
+    let (mut popping, mut running) = (proxy.client(), proxy.client());
+    let begun = Instant::now();
+    popping.command(&["BLPOP", "queue", "0.3"]);
+    let mut pops = fake.accept();
+    pops.expect(request(&["BLPOP", "queue", "0.3"]));
+    // This one holds the reload up.
+    running.command(&["GET", "k"]);
+    let mut gets = fake.accept();
+    gets.expect(request(&["GET", "k"]));
+    proxy.rewrite(&to(&two));
+    let mut caller = proxy.begin_cmd("reload");
+    let mut side = fake.accept();
+    until_interruption(&mut side);
+    pops.send(UNBLOCKED);
+    side.send(":1\r\n");
+    // And then an operator goes on with that.
+    proxy.cmd("pause").expect_ok();
+    gets.send("$-1\r\n");
+    assert_eq!(running.reply(), "nil");
+    Answer::read(&mut caller).expect_ok();
+    assert_eq!(popping.reply(), "nil");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(proxy.info()["state_str"], "paused");
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(popping.run("PING"), "PONG");
+    assert!(!two.client().run("INFO commandstats").contains("cmdstat_blpop"), "its time is over");
 }
 
 #[test]
@@ -582,7 +622,7 @@ fn a_database_that_a_transaction_chooses_in_vain_is_chosen_in_vain_after_a_hando
 #[test]
 fn a_subscriber_that_does_not_read_what_the_old_uplink_said_is_closed_with_a_reason() {
     let (one, two) = (redis(), redis());
-    let limit = |redis: &Redis| config(&redis.addr(), json!({ "pause_time_limit_ms": 3000 }));
+    let limit = |redis: &Redis| config(&redis.addr(), json!({ "pause_time_limit_ms": 6000 }));
     let proxy = Proxy::start(&limit(&one));
     let mut client = hello3(&proxy);
     client.run("SUBSCRIBE news");
@@ -621,18 +661,23 @@ fn a_cache_is_dropped_when_the_same_uplink_comes_back_after_a_pause() {
 #[test]
 fn the_time_limit_of_a_command_that_waits_goes_on_after_a_switch() {
     let (one, two) = (redis(), redis());
-    let limit = |redis: &Redis| config(&redis.addr(), json!({ "blocking_time_limit_ms": 600 }));
+    let limit = |redis: &Redis| config(&redis.addr(), json!({ "blocking_time_limit_ms": 3000 }));
     let proxy = Proxy::start(&limit(&one));
     let mut client = proxy.client();
+    assert_eq!(client.run("PING"), "PONG");
+    let begun = Instant::now();
     client.command(&["BLPOP", "queue", "0"]);
-    proxy.shows("clients", 1);
-    let mut servers = [&two, &one].into_iter().cycle();
+    let (mut servers, mut moved) = ([&two, &one].into_iter().cycle(), 0);
     // If the limit began anew with each of them, this would not come to an end.
     eventually("the limit is reached", || {
         proxy.reload(&limit(servers.next().unwrap())).expect_ok();
-        proxy.info()["clients"] == 0
+        let info = proxy.info();
+        moved += info["reloads"][0]["handed_over"]["blocked"].as_u64().unwrap();
+        info["clients"] == 0
     });
-    assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 600 ms exceeded\r\n");
+    assert_eq!(client.rest(), "-ERR redis-proxy: time limit of 3000 ms exceeded\r\n");
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(moved > 0, "it was never moved");
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn a_reader_that_has_read_enough_is_a_quiet_end() {
     }
     let (ended, stderr) = with_closed(
         probe,
-        &["--addr", &redis.addr(), "--seconds", "1", "--clients", "11"],
+        &["--addr", &redis.addr(), "--seconds", "5", "--clients", "11"],
         "",
         true,
     );

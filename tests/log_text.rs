@@ -8,7 +8,9 @@ use std::process::{Child, Command};
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Client, FakeUplink, Redis, eventually, http, redis, run_to_end, send};
+use crate::common::{
+    Answer, Client, FakeUplink, Redis, config, eventually, http, redis, run_to_end, send,
+};
 
 /// What the manual looks for after a crash.
 const STAGE: &str = " INFO redis_proxy::switch: switching stage=";
@@ -80,7 +82,7 @@ impl Drop for Logging {
 
 fn settings(dir: &Path, uplink: &str, more: &Value) -> String {
     let socket = |name: &str| json!({ "network": "unix", "addr": dir.join(name) });
-    let mut settings = json!({ "uplink": { "addr": uplink } });
+    let mut settings = config(uplink, json!({}));
     (settings["listen"], settings["admin"]) = (socket("listen"), socket("admin"));
     for (field, value) in more.as_object().unwrap() {
         settings[field] = value.clone();

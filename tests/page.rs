@@ -5,7 +5,9 @@ use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{Answer, Browser, Middle, Proxy, TellsToEnd, config, eventually, redis};
+use crate::common::{
+    Answer, Browser, Middle, Proxy, TellsToEnd, Then, When, config, eventually, redis,
+};
 
 #[test]
 fn a_person_pauses_unpauses_and_reads_why_a_reload_is_refused() {
@@ -81,6 +83,15 @@ fn the_page_says_so_when_the_uplink_does_not_answer() {
     assert_eq!(browser.run(uplink), "away");
 }
 
+/// From where the copying begins on, everything that the server says takes this long.
+fn slow_after_psync(link: &Middle, delay: Duration) {
+    let slow = link.clone();
+    link.at("PSYNC", When::After, move || {
+        slow.slow_down(delay);
+        Then::Pass
+    });
+}
+
 #[test]
 fn a_person_checks_switches_watches_and_cancels() {
     let (one, two) = (redis(), redis());
@@ -102,10 +113,14 @@ fn a_person_checks_switches_watches_and_cancels() {
     browser.shows("#answer", "data (failed): the new uplink has 1 keys, which would be erased");
     two.client().run("DEL precious");
 
-    // Begun elsewhere, over a link that hardly moves.
-    link.slow_down(Duration::from_millis(500));
+    // Begun elsewhere, over a link that comes to a halt in the midst of the data.
+    slow_after_psync(&link, Duration::from_secs(1));
     let from = link.addr();
     let caller = proxy.begin_cmd(&format!("switch&replicate_from={from}"));
+    eventually("some of it is copied", || {
+        proxy.info()["switching"]["sync"]["read_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    link.slow_down(Duration::from_secs(3600));
     browser.shows("#switch-panel", &format!("{} → {}", one.addr(), two.addr()));
     browser.shows("#stages .passed", "preflight");
     browser.shows("#stages .present", "replicating");
@@ -115,10 +130,8 @@ fn a_person_checks_switches_watches_and_cancels() {
     browser.shows("#answer", "done");
     drop(caller);
 
-    // A double click confirms nothing; a second press does.
-    browser.press("#switch");
-    browser.shows("#switch", "press again to switch");
-    browser.press("#switch");
+    let between = browser.press_twice("#switch");
+    assert_eq!(between, "Press again to switch");
     browser.shows("#switches", "the old uplink is its replica");
     browser.shows("#switches", "clients held for");
     browser.shows("#uplink", &two.addr());
@@ -126,7 +139,7 @@ fn a_person_checks_switches_watches_and_cancels() {
     // Over a link that is too slow to begin, until it is not.
     two.client().run("FLUSHALL");
     let (three, link) = (redis(), Middle::to(&two.addr()));
-    link.slow_down(Duration::from_millis(500));
+    slow_after_psync(&link, Duration::from_secs(2));
     proxy.rewrite(&config(&three.addr(), json!({})));
     let from = link.addr();
     let done = AtomicBool::new(false);
@@ -138,7 +151,7 @@ fn a_person_checks_switches_watches_and_cancels() {
             }
         });
         let mut caller =
-            proxy.begin_cmd(&format!("switch&pause_limit_ms=1000&replicate_from={from}"));
+            proxy.begin_cmd(&format!("switch&pause_limit_ms=6000&replicate_from={from}"));
         browser.shows("#lag-caption", "behind, and catches up in");
         let points = "return document.getElementById('lag-line').getAttribute('points') ?? ''";
         eventually("the lag is plotted", || {

@@ -260,17 +260,19 @@ fn all_that_came_while_waiting_is_served_in_order() {
 #[test]
 fn the_time_that_a_request_waits_counts_against_no_limit() {
     let redis = redis();
-    let proxy = Proxy::start(&config(&redis.addr(), json!({ "read_time_limit_ms": 1000 })));
+    // Whatever is to be answered is answered within that.
+    let proxy = Proxy::start(&config(&redis.addr(), json!({ "read_time_limit_ms": 4000 })));
     let mut client = proxy.client();
     client.ask(&["PING"]);
     proxy.cmd("pause").expect_ok();
     client.command(&["PING"]);
     proxy.shows("waiting_requests", 1);
-    let paused = std::time::Instant::now();
-    eventually("it has waited for longer than the limit", || paused.elapsed().as_millis() > 1200);
+    let waits = std::time::Instant::now();
+    eventually("it has waited for longer than the limit", || waits.elapsed().as_millis() > 4500);
+    assert_eq!(proxy.info()["waiting_requests"], 1);
     proxy.cmd("unpause").expect_ok();
     assert_eq!(client.line(), "+PONG");
-    assert!(proxy.metric("redis_proxy_parked_seconds_sum") > 1.0);
+    assert!(proxy.metric("redis_proxy_parked_seconds_sum") > 4.5);
 }
 
 #[test]
@@ -305,6 +307,7 @@ fn half_a_request_is_no_obstacle_to_a_reload_and_a_short_one_survives_it() {
     }
     short.send(&set[..40]);
     half.send(&long[..500_000]);
+    proxy.has_read(2 * request(&["PING"]).len() + 40 + 500_000);
     eventually("it is known that no more comes", || proxy.info()["active_requests"] == 0);
     proxy.reload(&config(&two.addr(), json!({}))).expect_ok();
     short.send(&set[40..]).expect("+OK\r\n");
@@ -355,18 +358,15 @@ fn commands_during_a_stop_are_refused() {
 fn a_pause_interrupts_commands_that_wait_for_data_and_asks_again_when_it_ends() {
     let redis = redis();
     let proxy = Proxy::to(&redis.addr());
-    let (mut waiting, mut short) = (proxy.client(), proxy.client());
+    let mut waiting = proxy.client();
     waiting.command(&["BLPOP", "queue", "0"]);
-    short.command(&["BLPOP", "other", "0.2"]);
-    proxy.shows("active_requests", 2);
+    proxy.shows("active_requests", 1);
     proxy.cmd("pause&wait=true").expect_ok();
     assert_eq!(proxy.info()["state_str"], "paused");
     // Nobody waits for it there.
     let mut direct = redis.client();
     assert_eq!(direct.run("RPUSH queue v"), "1");
     assert_eq!(direct.run("LLEN queue"), "1");
-    // The time goes on.
-    assert_eq!(short.reply(), "nil");
     proxy.cmd("unpause").expect_ok();
     assert_eq!(waiting.reply(), "[queue, v]");
     // And again, as often as one likes.

@@ -104,8 +104,14 @@ fn number(redis: &Redis, key: &str) -> u64 {
 
 /// Waits until all kinds of clients have done so much more.
 fn works(redis: &Redis) {
-    let length = |key: &str| {
-        let reply = redis.client().ask(&["LLEN", key]);
+    works_on(redis, "t:");
+}
+
+/// Waits until all kinds of clients have done so much more, on keys that begin like this.
+fn works_on(redis: &Redis, prefix: &str) {
+    let key = |name: &str| format!("{prefix}{name}");
+    let length = |list: &str| {
+        let reply = redis.client().ask(&["LLEN", list]);
         reply.trim_start_matches(':').parse::<u64>().unwrap()
     };
     // Only its own kind of client sends each of these.
@@ -117,12 +123,12 @@ fn works(redis: &Redis) {
     };
     let done = || {
         [
-            number(redis, "t:counter:0"),
-            length("t:transaction:0:list"),
+            number(redis, &key("counter:0")),
+            length(&key("transaction:0:list")),
             calls("blpop"),
-            length("t:queue:1:done:0"),
+            length(&key("queue:1:done:0")),
             calls("publish"),
-            number(redis, "t:watched:0"),
+            number(redis, &key("watched:0")),
         ]
     };
     let before = done();
@@ -269,16 +275,24 @@ fn tls_a_user_and_a_password_from_a_file_or_the_environment() {
     let ca = cert("ca.pem");
     let file = redis.dir.path().join("pass");
     std::fs::write(&file, "secret\n").unwrap();
-    let few = ["--addr", &addr, "--clients", "11", "--user", "probe", "--tls", "--seconds", "0.5"];
+    let prefix = "switch-probe:t:";
+    let few = ["--addr", &addr, "--clients", "11", "--user", "probe", "--tls", "--prefix", prefix];
     let ways: [(&[&str], &[_]); 3] = [
         (&["--skipverify", "--pass-file", file.to_str().unwrap()], &[]),
         (&["--skipverify"], &[("REDIS_PROBE_PASS", "secret")]),
         (&["--cacert", &ca], &[("REDIS_PROBE_PASS", "secret")]),
     ];
     for (more, environment) in ways {
-        let ended = Running::start(PROBE, &[&few, more].concat(), environment).ended();
+        let probe = Running::start(PROBE, &[&few, more].concat(), environment);
         // The server's certificate is for 127.0.0.1, and this one has an address of its own.
         let verified = more.contains(&"--cacert");
+        let ended = match verified {
+            true => probe.ended(),
+            false => {
+                works_on(&redis, prefix);
+                probe.stopped()
+            }
+        };
         assert_eq!(ended.code, Some(if verified { 69 } else { 0 }), "{ended:?}");
         ended.says(if verified { "certificate" } else { "VERDICT" });
     }

@@ -18,7 +18,7 @@ fn uplink(server: &Redis, login: bool) -> Value {
 }
 
 fn at(addr: &str, login: bool) -> Value {
-    let mut settings = config(addr, json!({ "connect_time_limit_ms": 1500 }));
+    let mut settings = config(addr, json!({ "connect_time_limit_ms": 4000 }));
     if login {
         settings["uplink"]["pass"] = json!(SECRET);
     }

@@ -1,6 +1,6 @@
 //! Scripts are told the new uplink, as far as that is possible; they never refuse a reload.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -31,12 +31,14 @@ fn scripts_that_many_or_that_take_long_to_load_refuse_no_reload() {
     let (one, two) = (redis(), redis());
     let slow = Middle::to(&two.addr());
     // All of them take longer than a connection may take.
-    let limit = json!({ "connect_time_limit_ms": 1000 });
+    let limit = json!({ "connect_time_limit_ms": 4000 });
     let proxy = Proxy::start(&config(&one.addr(), limit.clone()));
     let mut client = proxy.client();
     evaluate(&mut client, 4000);
-    slow.slow_down(Duration::from_millis(60));
+    slow.slow_down(Duration::from_millis(250));
+    let begun = Instant::now();
     proxy.reload(&config(&slow.addr(), limit)).expect_ok();
+    assert!(begun.elapsed() > Duration::from_secs(4));
     slow.slow_down(Duration::ZERO);
     for n in [0, 3999] {
         let sha = sha(&one, &format!("return {n}"));

@@ -45,9 +45,9 @@ struct Limits {
 /// the proxy go on holds them for half as long again as a pause may last.)
 const PATIENT: Limits = Limits { connect_ms: 10_000, pause_ms: 6000, timeout_ms: 40_000 };
 /// What does not come is given up soon; a server that is busy is not taken for one that is gone.
-const SOON: Limits = Limits { connect_ms: 2000, pause_ms: 3000, timeout_ms: 40_000 };
+const SOON: Limits = Limits { connect_ms: 4000, pause_ms: 5000, timeout_ms: 40_000 };
 /// The whole is given up, which alone ends a replication that does not get on.
-const AT_ALL: Limits = Limits { timeout_ms: 8000, ..SOON };
+const AT_ALL: Limits = Limits { timeout_ms: 10_000, ..SOON };
 
 /// Which way the trap is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,8 +307,14 @@ fn go_on(
 ) {
     // By now, nobody is held any more.
     eventually("it takes writes", || present.client().run("SET usable 1") == "OK");
-    let way = if is_done { &scene.to_old } else { &scene.to_new };
-    scene.proxy.rewrite(&settings(way, scene.limits));
+    let (in_force, way) = match is_done {
+        true => (&scene.to_new, &scene.to_old),
+        false => (&scene.to_old, &scene.to_new),
+    };
+    // Nothing goes wrong any more, and nothing is to be given up.
+    let answer = scene.proxy.reload(&settings(in_force, PATIENT));
+    assert_eq!(answer.status, 200, "{what}, and then {}", answer.body);
+    scene.proxy.rewrite(&settings(way, PATIENT));
     let from = format!("replicate_from={}", present.addr());
     let answer = scene.proxy.cmd(&format!("switch&force=true&{from}"));
     assert_eq!(answer.status, 200, "{what}, and then {}", answer.body);

@@ -137,7 +137,7 @@ fn a_new_server_that_will_not_have_its_replicas_is_refused() {
         let why = format!("takes no write without 2 replicas, and will have {will_have}");
         assert!(answer.error().contains(&why), "{}", answer.body);
     }
-    let record = done(&switch(&proxy, &two.addr(), "&force=true&pause_limit_ms=1000"));
+    let record = done(&switch(&proxy, &two.addr(), "&force=true&pause_limit_ms=4000"));
     let warnings = record["warnings"].to_string();
     assert!(warnings.contains("it has not had them in time"), "{warnings}");
 }

@@ -575,7 +575,7 @@ fn clients_are_held_no_longer_than_pause_limit_ms() {
         Then::Pass
     });
     let from = link.addr();
-    let parameters = format!("&pause_limit_ms=300&replicate_from={from}");
+    let parameters = format!("&pause_limit_ms=4000&replicate_from={from}");
     let answer = proxy.switch(&uplink(&way.addr()), &parameters);
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("in time"), "{}", answer.body);
@@ -599,12 +599,11 @@ fn a_server_that_hangs_while_it_is_promoted_holds_clients_no_longer_than_they_ma
     assert_eq!(client.run("SET k v"), "OK");
     way.at("*3\r\n$9\r\nREPLICAOF\r\n$2\r\nNO", When::Before, || Then::Hold);
     let mut config = uplink(&way.addr());
-    config["connect_time_limit_ms"] = json!(50_000);
-    let answer = proxy.switch(&config, "&pause_limit_ms=3000");
+    // Who is held for as long as a server may take to answer fails this.
+    config["connect_time_limit_ms"] = json!(3_600_000);
+    let answer = proxy.switch(&config, "&pause_limit_ms=5000");
     assert_eq!(answer.status, 503);
     assert!(answer.error().contains("is not known in time"), "{}", answer.body);
-    let held = answer.json()["switch"]["held_ms"].as_f64().unwrap();
-    assert!(held < 40_000.0, "as long as a server may take to answer: {held} ms");
     assert_eq!(client.run("SET k v2"), "OK");
     done(&proxy.cmd("switch"));
     assert_eq!((client.run("GET k"), role(&one)), ("v2".to_owned(), "replica"));
@@ -678,7 +677,12 @@ fn progress_is_told_while_it_is_made() {
         assert_eq!(client.reply(), "OK");
     }
     assert_eq!(one.client().run("CONFIG SET rdbcompression no"), "OK");
-    link.slow_down(Duration::from_millis(20));
+    // The snapshot takes minutes, until it is known how far it is.
+    let slow = link.clone();
+    link.at("PSYNC", When::After, move || {
+        slow.slow_down(Duration::from_secs(1));
+        Then::Pass
+    });
     proxy.rewrite(&uplink(&two.addr()));
     let mut caller = proxy.begin_cmd(&format!("switch&replicate_from={}", link.addr()));
     let switching = || proxy.info()["switching"].clone();

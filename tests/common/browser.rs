@@ -92,18 +92,33 @@ impl Browser {
 
     /// Presses a button as a person does, once it can be pressed.
     pub fn press(&self, selector: &str) {
-        eventually(&format!("{selector} can be pressed"), || {
-            self.run(&format!("return document.querySelector('{selector}').disabled")) == false
-        });
+        self.can_be_pressed(selector);
         let found = self.ask("/element", json!({ "using": "css selector", "value": selector }));
         let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
         self.ask(&format!("/element/{element}/click"), json!({}));
+    }
+
+    /// Presses a button that asks to be pressed again, both times before the page's time for that can
+    /// run out; returns what it said in between.
+    pub fn press_twice(&self, selector: &str) -> String {
+        self.can_be_pressed(selector);
+        let said = self.run(&format!(
+            "const button = document.querySelector('{selector}'); button.click(); \
+             const said = button.textContent; button.click(); return said"
+        ));
+        said.as_str().unwrap_or_default().to_owned()
     }
 
     /// Everything that the browser complained of.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.ask("/se/log", json!({ "type": "browser" }));
         log.as_array().unwrap().iter().map(Value::to_string).collect()
+    }
+
+    fn can_be_pressed(&self, selector: &str) {
+        eventually(&format!("{selector} can be pressed"), || {
+            self.run(&format!("return document.querySelector('{selector}').disabled")) == false
+        });
     }
 
     fn ask(&self, path: &str, body: Value) -> Value {

@@ -3,12 +3,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
 
 use super::client::{certificates, private_key};
-use super::{Client, PATIENCE};
+use super::{Client, LOOK, PATIENCE, TellsToEnd};
 
 /// It answers the PING of the proxy's start by itself, and leaves the rest to the test.
 pub struct FakeUplink {
@@ -17,7 +19,10 @@ pub struct FakeUplink {
 
 impl FakeUplink {
     pub fn bind() -> FakeUplink {
-        FakeUplink { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A connection that never comes fails the test.
+        SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
+        FakeUplink { listener }
     }
 
     pub fn addr(&self) -> String {
@@ -26,7 +31,8 @@ impl FakeUplink {
 
     /// The next connection of the proxy; both sides are one kind of client here.
     pub fn accept(&self) -> Client {
-        let (stream, _) = self.listener.accept().unwrap();
+        let accepted = self.listener.accept();
+        let (stream, _) = accepted.unwrap_or_else(|why| panic!("nobody connected: {why}"));
         Client::of_uplink(stream)
     }
 
@@ -40,9 +46,14 @@ impl FakeUplink {
 
     /// A reload verifies it, and connects to it with a connection of its own, which may do nothing.
     pub fn accept_reload(&self) {
-        let ping = "*1\r\n$4\r\nPING\r\n";
         let mut verified = self.accept();
-        verified.expect(ping).send("+PONG\r\n");
+        verified.expect("*1\r\n$4\r\nPING\r\n");
+        self.go_on_with_reload(verified);
+    }
+
+    /// As [`FakeUplink::accept_reload`], from where its PING was read.
+    pub fn go_on_with_reload(&self, mut verified: Client) {
+        verified.send("+PONG\r\n");
         // What commands it has.
         while verified.try_request().is_some() {
             verified.send("-NOPERM\r\n");
@@ -60,6 +71,34 @@ impl FakeUplink {
                 }
             }
         });
+    }
+
+    /// Runs `then` while further looks of a reload are answered in the background. There is one if
+    /// clients were held for long: the new uplink may have died meanwhile. Whoever asks for something
+    /// else is not answered.
+    pub fn answering_looks<T>(&self, then: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        self.listener.set_nonblocking(true).unwrap();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut connected = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let Ok((stream, _)) = self.listener.accept() else {
+                        std::thread::sleep(LOOK);
+                        continue;
+                    };
+                    let mut client = Client::over(stream);
+                    if client.try_request().is_some_and(|asked| asked == ["PING"]) {
+                        let _ = client.try_send(b"+PONG\r\n");
+                    }
+                    connected.push(client);
+                }
+            });
+            let _over = TellsToEnd(&over);
+            then()
+        });
+        self.listener.set_nonblocking(false).unwrap();
+        outcome
     }
 
     /// Answers a start's PING in the background, while the caller starts the proxy.

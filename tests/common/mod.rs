@@ -28,7 +28,7 @@ pub use self::turn::Turn;
 /// How long anything may take before a test is given up, on a machine that has much else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what no event tells of; what is looked at needs the processor, too.
-const LOOK: Duration = Duration::from_millis(2);
+pub const LOOK: Duration = Duration::from_millis(2);
 
 /// A test certificate or key.
 pub fn cert(name: &str) -> String {

@@ -58,10 +58,7 @@ impl Proxy {
 
     /// As [`Proxy::to`], with a password for clients.
     pub fn with_pass(uplink: &str, pass: &str) -> Proxy {
-        Proxy::start(&json!({
-            "uplink": { "addr": uplink },
-            "listen": { "addr": "127.0.0.1:0", "pass": pass },
-        }))
+        Proxy::start(&config(uplink, json!({ "listen": { "addr": "127.0.0.1:0", "pass": pass } })))
     }
 
     /// With no more than this many file descriptors.
@@ -236,6 +233,26 @@ impl Proxy {
         value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
     }
 
+    /// Waits until the proxy has read so many bytes of its clients, all in all.
+    pub fn has_read(&self, bytes: usize) {
+        let read = "redis_proxy_client_bytes_total";
+        eventually(&format!("{bytes} bytes are read"), || self.metric(read) == bytes as f64);
+    }
+
+    /// Waits until the proxy has read everything that was sent to the address of a block.
+    pub fn has_read_all_at(&self, block: &str) {
+        let addr: std::net::SocketAddr = self.addr_of(block).parse().unwrap();
+        let local = format!(":{:04X}", addr.port());
+        eventually(&format!("all that came to {block} is read"), || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            sockets.lines().all(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let is_its = fields[1].ends_with(&local) && fields[3] == "01";
+                !is_its || fields[4].ends_with(":00000000")
+            })
+        });
+    }
+
     /// Writes another configuration, for a reload.
     pub fn rewrite(&self, config: &Value) {
         self.rewrite_text(&config.to_string());
@@ -287,6 +304,14 @@ impl Proxy {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Waits until every signal so far has come to the process.
+    pub fn has_heard(&self) {
+        eventually("no signal is on its way", || {
+            let status = self.status("ShdPnd:");
+            u64::from_str_radix(&status, 16).unwrap() == 0
+        });
+    }
+
     /// The lines of the log so far.
     pub fn log_lines(&self) -> Vec<Value> {
         self.log.lines().clone()
@@ -304,9 +329,14 @@ impl Proxy {
 
     /// A line of `/proc/PID/status`, in KiB.
     pub fn memory_kib(&self, field: &str) -> u64 {
+        self.status(field).parse().unwrap()
+    }
+
+    /// The first word of a line of `/proc/PID/status`.
+    fn status(&self, field: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        line.split_whitespace().nth(1).unwrap().to_owned()
     }
 
     /// Open file descriptors.
@@ -334,6 +364,7 @@ pub fn config(uplink: &str, more: Value) -> Value {
         "admin": { "addr": "127.0.0.1:0" },
         "connect_time_limit_ms": 50_000,
         "pause_time_limit_ms": 50_000,
+        "stop_time_limit_ms": 50_000,
     });
     for (field, value) in more.as_object().unwrap() {
         config[field] = value.clone();

@@ -9,7 +9,7 @@ use super::compare::compare;
 use super::frames;
 use super::program::{Mode, Program};
 use super::run::{self, Control};
-use crate::common::{Proxy, Redis, config};
+use crate::common::{LOOK, Proxy, Redis, config};
 
 /// A server, and a proxy in front of it.
 struct Place {
@@ -105,6 +105,7 @@ impl Place {
             if Instant::now() > until {
                 return Some(format!("after the end, the server has\n{}", clients.join("\n")));
             }
+            std::thread::sleep(LOOK);
         }
     }
 }

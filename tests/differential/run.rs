@@ -10,9 +10,10 @@ use socket2::Socket;
 use super::frames::{self, Frame};
 use super::place::Front;
 use super::program::{Ids, Mode, Program, Step, Who};
-use crate::common::Client;
+use crate::common::{Client, LOOK};
 
-/// After this, a blocked command does not end by itself: timeouts in programs are shorter, or none.
+/// After this, a blocked command does not end by itself: timeouts in programs are shorter, or longer
+/// than any test.
 const BLOCKS: Duration = Duration::from_millis(60);
 
 /// A connection of a program's.
@@ -39,6 +40,8 @@ impl Wire {
     fn read(&mut self) -> bool {
         let mut chunk = [0; 16384];
         match self.socket.read(&mut chunk) {
+            // This process was stopped, and goes on.
+            Err(why) if why.kind() == ErrorKind::Interrupted => self.read(),
             Ok(count @ 1..) => {
                 self.bytes.extend_from_slice(&chunk[..count]);
                 true
@@ -219,14 +222,20 @@ impl Runner<'_> {
             let ids = self.ids;
             self.wire(step.by).send(step, &ids);
             let sent = Instant::now();
-            while !self.control.blocked().is_empty() {
-                if sent.elapsed() > BLOCKS {
+            loop {
+                // Who is blocked at a look that begins after the time does not go on by itself.
+                let is_late = sent.elapsed() > BLOCKS;
+                if self.control.blocked().is_empty() {
+                    break;
+                }
+                if is_late {
                     heard.blocked = next == Some(Who::Peer);
                     if heard.blocked {
                         break;
                     }
                     self.control.unblock();
                 }
+                std::thread::sleep(LOOK);
             }
         }
         heard.main = self.main.drain();
@@ -269,7 +278,9 @@ pub fn proxied(
         heard.main = runner.listen(Who::Main, expected, until);
         heard.peer = runner.listen(Who::Peer, expected, until);
         (heard.main_closed, heard.peer_closed) = (runner.main.closed, runner.peer.closed);
-        while expected.blocked && runner.control.blocked().is_empty() && Instant::now() < until {}
+        while expected.blocked && runner.control.blocked().is_empty() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
         heard.blocked = expected.blocked;
         let missing = |heard: &[Frame], expected: &[Frame]| heard.len() < expected.len();
         let ends = missing(&heard.main, &expected.main)
