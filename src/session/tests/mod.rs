@@ -102,8 +102,8 @@ struct Schedule {
     at: usize,
     pause: Option<Hold>,
     published: u64,
-    /// The servers let the proxy have a channel of its own. Otherwise, subscribers miss what is published while
-    /// the gate is shut.
+    /// The servers let the proxy have a channel of its own. Otherwise, subscribers may miss what is published
+    /// while the gate is shut, or get it twice.
     has_channel: bool,
 }
 
@@ -336,7 +336,7 @@ impl Schedule {
                 return Err(format!("client {number} was closed"));
             }
             if let Some(fault) =
-                client.program.fault(&client.received, &left, hung_up, !self.has_channel)
+                client.program.fault(&client.received, &left, hung_up, self.has_channel)
             {
                 return Err(format!("client {number}: {fault}"));
             }
