@@ -1,6 +1,6 @@
 //! `cmd=pause` and `cmd=unpause`: requests wait, nothing is lost, and the answers are true.
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::common::{
@@ -378,6 +378,27 @@ fn a_pause_interrupts_commands_that_wait_for_data_and_asks_again_when_it_ends() 
     }
     assert_eq!(direct.run("RPUSH queue w"), "1");
     assert_eq!(waiting.reply(), "[queue, w]");
+}
+
+#[test]
+fn a_pause_interrupts_commands_once_an_uplink_answers_that_was_silent_at_first() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let mut waiting = proxy.client();
+    waiting.command(&["BLPOP", "queue", "0"]);
+    proxy.shows("active_requests", 1);
+    kill_process(redis.pid(), Signal::STOP).unwrap();
+    proxy.cmd("pause").expect_ok();
+    proxy.logged("a look in vain", |line| {
+        line["message"].as_str().unwrap().contains("are not interrupted yet")
+    });
+    kill_process(redis.pid(), Signal::CONT).unwrap();
+    proxy.shows("state_str", "paused");
+    let mut direct = redis.client();
+    assert_eq!(direct.run("RPUSH queue v"), "1");
+    assert_eq!(direct.run("LLEN queue"), "1", "nobody waits there");
+    proxy.cmd("unpause").expect_ok();
+    assert_eq!(waiting.reply(), "[queue, v]");
 }
 
 #[test]

@@ -41,13 +41,22 @@ impl Controller {
     pub(super) async fn interrupt_for_pause(self: Arc<Self>, released: CancellationToken) {
         let mut connection = None;
         let mut look = LOOK;
+        let mut told = false;
         while self.shared.gate.in_flight() > 0 {
             let blocked = |bits: &u32| bits & facets::BLOCKED > 0;
-            if self.shared.roster.facets().iter().any(blocked) {
-                if connection.is_none() {
-                    connection = self.unblocker().await;
+            let is_wanted = self.shared.roster.facets().iter().any(blocked);
+            if is_wanted && connection.is_none() {
+                match self.unblocker().await {
+                    Ok(unblocker) => connection = Some(unblocker),
+                    Err(NoUnblocker::NotAllowed) => return warn!("{MAY_NOT_UNBLOCK}"),
+                    Err(NoUnblocker::NotNow(_)) if told => {}
+                    Err(NoUnblocker::NotNow(why)) => {
+                        told = true;
+                        warn!(%why, "commands that wait for data are not interrupted yet");
+                    }
                 }
-                let Some(unblocker) = &mut connection else { return };
+            }
+            if let Some(unblocker) = connection.as_mut().filter(|_| is_wanted) {
                 // An answer may be on its way when the pause is released: a command that a client sends
                 // then must not be interrupted instead.
                 let hold = self.shared.gate.pause();
@@ -59,7 +68,9 @@ impl Controller {
                 let asked = timeout_at(deadline, interrupt(unblocker, commands)).await;
                 drop(hold);
                 if !matches!(asked, Ok(Ok(()))) {
-                    return debug!("the uplink did not answer whom it has interrupted");
+                    debug!("the uplink did not answer whom it has interrupted: it is asked again");
+                    // A late answer would be taken for the next one.
+                    connection = None;
                 }
             }
             tokio::select! {
@@ -71,17 +82,23 @@ impl Controller {
     }
 
     /// A connection to the present uplink that may have commands interrupted.
-    async fn unblocker(&self) -> Option<Connection> {
+    async fn unblocker(&self) -> Result<Connection, NoUnblocker> {
         let mut connection = Connection::new(self.shared.current.load());
-        if let Err(why) = connection.dial(Script::default()).await {
-            warn!(%why, "commands that wait for data are not interrupted for the pause");
-            return None;
+        let dialled = connection.dial(Script::default()).await;
+        dialled.map_err(|why| NoUnblocker::NotNow(why.to_string()))?;
+        match timeout(ASKING, connection.ask(&[unblock(0)])).await {
+            Ok(Ok(answers)) if answers.concat().starts_with(b":") => Ok(connection),
+            Ok(Ok(_)) => Err(NoUnblocker::NotAllowed),
+            Ok(Err(why)) => Err(NoUnblocker::NotNow(why.to_string())),
+            Err(_) => Err(NoUnblocker::NotNow("the uplink does not answer".to_owned())),
         }
-        let may = timeout(ASKING, connection.ask(&[unblock(0)])).await;
-        let may = matches!(may, Ok(Ok(answers)) if answers.concat().starts_with(b":"));
-        if !may {
-            warn!("{MAY_NOT_UNBLOCK}");
-        }
-        Some(connection).filter(|_| may)
     }
+}
+
+/// Why no command can be interrupted.
+enum NoUnblocker {
+    /// The uplink's user may not use CLIENT UNBLOCK.
+    NotAllowed,
+    /// The uplink does not answer.
+    NotNow(String),
 }
