@@ -301,7 +301,7 @@ impl Listener {
                     if let Some(suppressed) = EXHAUSTED.pass() {
                         warn!(addr = self.addr, %why, suppressed, "cannot accept for now");
                     }
-                    // Whoever wants it closed does not wait for descriptors.
+                    // A task that wants the listener closed does not wait for descriptors.
                     let _ = timeout(back_off, closed.cancelled()).await;
                     if closed.is_cancelled() {
                         return Ok(());

@@ -86,7 +86,7 @@ pub struct Metrics {
     pub switches: Family<Outcome, Counter>,
     /// How long the gate was shut; recorded by the controller alone.
     pub reload_pauses: Histogram,
-    /// The same, by an operator.
+    /// How long an operator had the gate shut.
     pub operator_pauses: Histogram,
 }
 
@@ -169,7 +169,7 @@ impl Histogram {
         Histogram { bounds, counts: Default::default(), sum: Tally::default() }
     }
 
-    /// The same time, so often.
+    /// Counts this time so many times.
     #[inline]
     pub fn observe(&self, time: Duration, times: u32) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

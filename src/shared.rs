@@ -52,7 +52,7 @@ impl Shared {
         })
     }
 
-    /// Puts the generation of this attempt in force. Whoever sees the generation sees the attempt.
+    /// Puts the generation of this attempt in force. A session that sees the generation sees the attempt.
     pub fn exchange(&self, attempt: &Arc<Attempt>) {
         *lock(&self.attempt) = Some(attempt.clone());
         self.current.exchange(attempt.generation().clone());

@@ -56,7 +56,7 @@ impl Shard {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Admits new requests. Whoever is admitted sees what was done before this.
+    /// Admits new requests. A session that is admitted sees what was done before this.
     pub(super) fn open(&self) {
         self.word.fetch_and(!CLOSED, Ordering::AcqRel);
     }

@@ -336,7 +336,7 @@ impl Scanner {
         true
     }
 
-    /// The same for the arguments; true if these were all.
+    /// Passes over arguments whose heads are short; true if these were all.
     #[inline(always)]
     fn short_bulks(&mut self, input: &[u8], pos: &mut usize) -> bool {
         while self.args_left > 0 {

@@ -238,7 +238,7 @@ impl AtUplink {
         }
     }
 
-    /// The same request with `$` replaced by what it meant.
+    /// The request with `$` replaced by what it meant.
     fn request(&self) -> Vec<u8> {
         let mut args: Vec<&[u8]> = Args::new(&self.frame).collect();
         for (at, position) in &self.positions {

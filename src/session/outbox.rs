@@ -11,7 +11,7 @@ use crate::transport::Stream;
 
 /// What is still to be written to one stream. Holds no memory while that is nothing.
 ///
-/// Whoever fills it stops reading from the other side until it is clear; so it never holds more
+/// The session that fills it stops reading from the other side until it is clear; so it never holds more
 /// than what one read brought and what the proxy adds to that.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {

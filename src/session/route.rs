@@ -328,7 +328,7 @@ impl Session {
             Verdict::Touched => {
                 self.requested.set_transaction(None);
                 self.requested.fails = false;
-                // Whoever may EXEC may not be allowed to DISCARD.
+                // A user with the right to EXEC may lack the right to DISCARD.
                 self.pending.push_own(Expected::Asked(Question::Barrier));
                 self.link.out.push(&replay::refused());
                 self.expect(Expected::Touched);

@@ -57,8 +57,8 @@ impl Session {
         self.state.uncarried()
     }
 
-    /// Gives back passes of requests that are over. Whoever finds the gate quiet sees what the session is like
-    /// now.
+    /// Gives back passes of requests that are over, after the facets were published: the controller, which
+    /// finds the gate quiet, sees what the session is like now.
     #[inline]
     pub(in crate::session) fn release(&mut self, over: u32) {
         if self.state.take_changed() {

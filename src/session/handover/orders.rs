@@ -43,7 +43,7 @@ impl Session {
                     self.give_up(&attempt, which, reason);
                 }
                 Order::Predict(to, _permit) => {
-                    // As above.
+                    // Nobody listens any more: it is too late for the answer.
                     let _ = to.send(self.prospect());
                 }
                 Order::Review(closed, _permit) => {

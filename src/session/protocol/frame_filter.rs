@@ -60,7 +60,7 @@ impl FrameFilter {
         self.expected.push_back((frame, meaning));
     }
 
-    /// Messages that begin like this are of the proxy's own channel. Whoever may run scripts can publish
+    /// Messages that begin like this are of the proxy's own channel. A client that may run scripts can publish
     /// there, but nobody else is subscribed to it.
     pub fn keep_back(&mut self, beginning: Vec<u8>) {
         self.own_channel = beginning;

@@ -77,7 +77,7 @@ impl Transaction {
         }
     }
 
-    /// The same, but only so many requests, the last ones, belong to it.
+    /// The transaction without its first requests: only the last `count` belong to it.
     pub fn since(mut self: Box<Self>, count: usize) -> Box<Self> {
         match self.frames.len().checked_sub(count) {
             Some(others) if !self.pinned => {

@@ -131,7 +131,7 @@ impl Client {
         self.attempt(|connection| query(connection, command))
     }
 
-    /// The same for more than one request.
+    /// Does this, which may be more than one request, and records how long it took.
     pub fn attempt<T>(
         &mut self,
         what: impl FnOnce(&mut Connection) -> RedisResult<T>,
@@ -142,7 +142,7 @@ impl Client {
         Some(answer)
     }
 
-    /// The same for what waits for others: how long that takes is for the caller to tell.
+    /// Does what waits for others. The caller tells how long that took.
     pub fn unmeasured<T>(
         &mut self,
         what: impl FnOnce(&mut Connection) -> RedisResult<T>,

@@ -174,7 +174,7 @@ impl Hearing {
                 if confirmed == self.names.len()
                     && let Some(ready) = ready.take()
                 {
-                    // Whoever waits for this waits for all.
+                    // A task that waits for this one waits for all.
                     let _ = ready.send(Ok(()));
                 }
                 continue;

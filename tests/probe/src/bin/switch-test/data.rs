@@ -78,7 +78,7 @@ fn key(number: usize) -> String {
     format!("data:{number}")
 }
 
-/// The same for the same number, and nothing that compression makes smaller.
+/// A value that a number always gives, and that compression does not make smaller.
 fn value(number: usize) -> Vec<u8> {
     let seed = BuildHasherDefault::<DefaultHasher>::default();
     let words = (0..SIZE / 8).map(|word| seed.hash_one((number, word)));
