@@ -35,16 +35,20 @@ test-slow: ## Move up to 1 GB while clients write, and say for how long they wer
 lint: ## Formatting, clippy, and the documentation's links, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 bench: ## Compare with HAProxy; ARGS="--rounds 3 p1 p64" chooses
 	@$(NEED) redis-server redis-benchmark haproxy
-	$(CARGO) bench --profile dist --bench proxy -- $(ARGS)
+	@$(CARGO) build --profile dist --bin redis-proxy
+	@$(CARGO) build --profile dist -p bench
+	@target/dist/bench-proxy $(ARGS)
 
 bench-switch: ## Measure what a reload costs clients; ARGS="--reloads 5 --clients 50,1000 tls"
 	@$(NEED) redis-server
-	$(CARGO) bench --profile dist --bench switch -- $(ARGS)
+	@$(CARGO) build --profile dist --bin redis-proxy
+	@$(CARGO) build --profile dist -p bench
+	@target/dist/bench-switch $(ARGS)
 
 fuzz: ## Fuzz the scanners, SECONDS_EACH seconds each (needs cargo-fuzz)
 	@./tests/fuzz/run.sh $(or $(SECONDS_EACH),60)

@@ -77,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "generation",
             "log",
             "metrics",
+            "redact",
             "resp",
             "roster",
             "scripts",

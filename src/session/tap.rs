@@ -2,11 +2,11 @@
 
 use tracing::info;
 
+use crate::redact::REMOVED;
 use crate::transport::Peer;
 
 /// Bytes of one request or reply that are kept.
 const KEPT: usize = 512;
-const REMOVED: &str = "[removed]";
 
 /// What of a request is not for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

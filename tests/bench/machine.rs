@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{CERT, KEY, Ports, Process, cpu_seconds, memory_kib, redis};
+use crate::process::{CERT, KEY, Ports, Process, cpu_seconds, memory_kib, proxy_binary, redis};
 
 /// What redis-benchmark is pointed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,8 @@ impl Setup {
         let redis = redis(redis_ports);
         let haproxy = haproxy(dir.path(), haproxy_ports, redis_ports.plain);
         let proxy = |binary, ports| ours(binary, dir.path(), ports, redis_ports.plain);
-        let ours = proxy(env!("CARGO_BIN_EXE_redis-proxy"), our_ports);
+        let binary = proxy_binary();
+        let ours = proxy(&binary, our_ports);
         let baseline = baseline.map(|binary| proxy(binary, baseline_ports)).unwrap_or_default();
         Setup {
             redis,

@@ -4,7 +4,7 @@
 //! targets in turn, several rounds, so that what else the machine does hits all alike. It prints
 //! medians. Nothing here asserts a time.
 //!
-//! `cargo bench --bench proxy -- [--rounds N] [--scale F] [--baseline PATH] [CASE ...]`; a baseline
+//! `bench-proxy [--rounds N] [--scale F] [--baseline PATH] [CASE ...]`; a baseline
 //! is another build of this proxy.
 
 mod machine;
@@ -176,7 +176,6 @@ fn options() -> Result<Options, String> {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             // cargo passes this to every benchmark.
-            "--bench" => {}
             "--rounds" => options.rounds = value()?.parse().map_err(|why| format!("{why}"))?,
             "--scale" => options.scale = value()?.parse().map_err(|why| format!("{why}"))?,
             "--baseline" => options.baseline = Some(value()?),

@@ -6,9 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The authority of the certificate that TLS servers show.
-pub(crate) const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/ca.pem");
-pub(crate) const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.pem");
-pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/server.key");
+pub(crate) const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/ca.pem");
+pub(crate) const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/server.pem");
+pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/server.key");
+
+/// The proxy that was built beside this program.
+pub(crate) fn proxy_binary() -> String {
+    let own = std::env::current_exe().expect("a path");
+    own.with_file_name("redis-proxy").to_str().expect("UTF-8").to_owned()
+}
 
 /// A process that ends with its owner, and its files with it.
 pub(crate) struct Process {

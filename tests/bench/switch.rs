@@ -7,7 +7,7 @@
 //! name and a subscription. With `switch`, the data are moved, too (`cmd=switch`), of which there are
 //! so many megabytes before.
 //!
-//! `cargo bench --bench switch -- [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls] [state]
+//! `bench-switch [--reloads N] [--rate N] [--clients N,N,...] [plain] [tls] [state]
 //! [switch] [--data-mb N,N,...]`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says where")]
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use process::{CA, Ports, Process, cpu_seconds, memory_kib, redis};
+use process::{CA, Ports, Process, cpu_seconds, memory_kib, proxy_binary, redis};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -59,7 +59,7 @@ fn options() -> Result<Options, String> {
         switch: false,
         data_mb: vec![0],
     };
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
@@ -110,8 +110,7 @@ impl Setup {
         let Ports { plain: listen, tls: admin } = Ports::free();
         let file = dir.path().join("config.json");
         fs::write(&file, config(redis[0].1, tls, listen, admin)).unwrap();
-        let proxy =
-            Process::start(env!("CARGO_BIN_EXE_redis-proxy"), &["-f", file.to_str().unwrap()]);
+        let proxy = Process::start(&proxy_binary(), &["-f", file.to_str().unwrap()]);
         Ports { plain: listen, tls: admin }.wait();
         Setup { redis, proxy, listen, admin, file, tls, _dir: dir }
     }
