@@ -159,7 +159,6 @@ impl Session {
                 }
                 self.expect(Expected::Blocking);
                 self.link.out.push(self.blocking.frame());
-                self.publish_facets();
             }
             Sending::Stays(frame) => {
                 self.expect(Expected::Waiting);
@@ -171,6 +170,7 @@ impl Session {
                 self.answer(self.timed_out().to_vec());
             }
         }
+        self.publish_facets();
         Ok(())
     }
 

@@ -347,7 +347,7 @@ impl Session {
         self.pending.clear();
         self.blocking = Blocking::None;
         self.requested.pinned_since = None;
-        self.passes.leave(self.passes.held());
+        self.release(self.passes.held());
     }
 
     /// The client has hung up, or will send no more; it may still read.

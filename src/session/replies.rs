@@ -60,8 +60,8 @@ impl Session {
         loop {
             if !self.to_client.is_clear() {
                 match self.to_client.poll_clear(&mut self.client, cx) {
-                    Poll::Pending => return,
-                    Poll::Ready(Ok(())) => {}
+                    Poll::Pending if !self.reads_ahead() => return,
+                    Poll::Pending | Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(why)) => return self.lose_client(why),
                 }
             }

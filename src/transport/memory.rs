@@ -152,19 +152,20 @@ impl AsyncWrite for End {
 pub type Accept = Box<dyn Fn(End) -> io::Result<()>>;
 
 thread_local! {
-    static NETWORK: RefCell<HashMap<String, Accept>> = RefCell::default();
+    static NETWORK: RefCell<HashMap<String, (usize, Accept)>> = RefCell::default();
 }
 
-/// From now on, whoever dials this address on this thread is accepted by this.
-pub fn listen(addr: &str, accept: Accept) {
-    NETWORK.with_borrow_mut(|network| network.insert(addr.to_owned(), accept));
+/// From now on, who dials this address on this thread is accepted by this, with a connection of which each
+/// direction takes so many bytes at a time.
+pub fn listen(addr: &str, room: usize, accept: Accept) {
+    NETWORK.with_borrow_mut(|network| network.insert(addr.to_owned(), (room, accept)));
 }
 
 /// Dials; `None` if the address is not one of a test.
 pub fn dial(addr: &str) -> Option<io::Result<End>> {
     NETWORK.with_borrow(|network| {
-        let accept = network.get(addr)?;
-        let (near, far) = pair(64 * 1024);
+        let (room, accept) = network.get(addr)?;
+        let (near, far) = pair(*room);
         Some(accept(far).map(|()| near))
     })
 }

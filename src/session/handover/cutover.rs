@@ -57,7 +57,7 @@ impl Session {
         attempt.begin(self.peer);
         let watched = self.state.watched().filter(|_| !self.state.touched);
         let watches_too_many = watched.is_some_and(|it| !attempt.may_watch(it.keys.len()));
-        let (standby, untouched) = self.handover.end();
+        let (standby, ..) = self.handover.end();
         self.handover = Handover::Cutover(Box::new(Cutover {
             attempt,
             old,
@@ -65,7 +65,7 @@ impl Session {
             stage: Stage::Old,
             unwatched: false,
             watches_too_many,
-            untouched,
+            untouched: Untouched::default(),
             standby,
         }));
     }

@@ -43,9 +43,9 @@ impl Session {
         if self.may_leave() {
             self.exchange();
         } else {
-            let (standby, untouched) = self.handover.end();
+            let (standby, untouched, permit) = self.handover.end();
             let until = clock::now() + self.generation.settings.pause_time_limit;
-            let leaving = Leaving { standby, untouched, until, permit: None };
+            let leaving = Leaving { standby, untouched, until, permit };
             self.handover = Handover::Leaving(Box::new(leaving));
         }
     }
@@ -124,7 +124,7 @@ impl Session {
 
     fn exchange(&mut self) {
         let was_connected = self.link.is_connected();
-        let (standby, untouched) = self.handover.end();
+        let (standby, untouched, permit) = self.handover.end();
         self.note_touched(&untouched);
         self.forget_uplink();
         // Without one that is ready, the next request dials.
@@ -144,6 +144,8 @@ impl Session {
         }
         self.link.was_exchanged = true;
         self.publish_facets();
+        // The old uplink is let go, and this was counted.
+        drop(permit);
     }
 
     fn take_standby(&mut self, standby: Standby) {

@@ -8,6 +8,9 @@ use crate::resp::encode;
 use crate::session::Session;
 use crate::session::protocol::frame_filter::Meaning;
 
+/// What may be read for a client that does not read, so that the mark's confirmation is found.
+const READ_AHEAD: usize = 256 * 1024;
+
 impl Session {
     /// Nothing that the client has sent can be shifted or counted wrongly by it.
     pub(in crate::session) fn may_subscribe_mark(&self) -> bool {
@@ -36,10 +39,7 @@ impl Session {
         let confirmation = marker.confirmation(self.state.resp3, false, self.shards());
         self.link.out.push(&marker.unsubscribe());
         let filter = self.replies.filter.get_or_insert_default();
-        // On the next uplink, it may be on its way yet.
-        if !filter.drops {
-            filter.forget_mark();
-        }
+        filter.forget_mark();
         filter.keep_back(marker.beginning(self.state.resp3));
         filter.expect(confirmation, Meaning::Noise);
         self.publish_facets();
@@ -70,14 +70,21 @@ impl Session {
     /// RESET ends all subscriptions, without a word.
     pub(in crate::session) fn forget_mark(&mut self) {
         self.replies.marker = None;
-        self.replies.filter.iter_mut().filter(|it| !it.drops).for_each(|it| it.forget_mark());
+        self.replies.filter.iter_mut().for_each(|it| it.forget_mark());
     }
 
-    /// The uplink has not confirmed the subscription to the mark: the mark, published now, could come before it has looked. (For a
-    /// client that does not read, its uplink is not read either: that must hold up nobody else.)
+    /// The uplink has not confirmed the subscription to the mark: published now, the mark could be missed. (The
+    /// uplink of a client that does not read is read no further than some way ahead: that must hold up nobody
+    /// else.)
     pub(in crate::session) fn awaits_confirmation(&self) -> bool {
         let awaits = self.replies.filter.as_ref().is_some_and(|filter| filter.awaits_noise());
-        awaits && self.to_client.is_clear()
+        awaits && self.to_client.len() < READ_AHEAD
+    }
+
+    /// The uplink is read although the client has yet to take what came before: the others wait for the
+    /// confirmation.
+    pub(in crate::session) fn reads_ahead(&self) -> bool {
+        self.handover.cutover().is_some() && self.awaits_confirmation()
     }
 
     fn shards(&self) -> i64 {

@@ -139,13 +139,14 @@ impl Handover {
         matches!(self, Handover::Leaving(_))
     }
 
-    /// Ends this: gives the next connection, and what is known of watched keys.
-    pub fn end(&mut self) -> (Option<Standby>, Untouched) {
+    /// Begins anew at idle; gives the next connection, what is known of watched keys, and the permit of whoever
+    /// waits until the old uplink is let go.
+    pub fn end(&mut self) -> (Option<Standby>, Untouched, Option<OwnedSemaphorePermit>) {
         match std::mem::take(self) {
-            Handover::Idle => (None, Untouched::default()),
-            Handover::Prepared(standby) => (Some(*standby), Untouched::default()),
-            Handover::Cutover(cutover) => (cutover.standby, cutover.untouched),
-            Handover::Leaving(leaving) => (leaving.standby, leaving.untouched),
+            Handover::Idle => (None, Untouched::default(), None),
+            Handover::Prepared(standby) => (Some(*standby), Untouched::default(), None),
+            Handover::Cutover(cutover) => (cutover.standby, cutover.untouched, None),
+            Handover::Leaving(leaving) => (leaving.standby, leaving.untouched, leaving.permit),
         }
     }
 }

@@ -40,11 +40,13 @@ impl Session {
         attempt: Arc<Attempt>,
         permit: OwnedSemaphorePermit,
     ) {
-        match self.handover {
+        match &self.handover {
             // Still with the uplink before the present one.
             Handover::Leaving(_) => return,
-            // For an earlier generation that did not come.
-            _ => self.handover = Handover::Idle,
+            // An earlier change that did not come.
+            Handover::Idle | Handover::Prepared(_) | Handover::Cutover(_) => {
+                self.handover = Handover::Idle;
+            }
         }
         let ends = self.ending.is_some() || self.uncarried().is_some();
         if !self.link.is_connected() || ends {

@@ -11,6 +11,7 @@ mod redis;
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,7 +127,8 @@ impl Schedule {
                 there.borrow_mut().servers[server].accept(end);
                 Ok(())
             };
-            memory::listen(&format!("redis-{server}.test:6379"), Box::new(accept));
+            let room = [8, 300, 64 * 1024][random.below(3)];
+            memory::listen(&format!("redis-{server}.test:6379"), room, Box::new(accept));
         }
         let shared = Shared::new(generation(1, 0), 1);
         let clients = (0..CLIENTS).map(|number| {
@@ -372,7 +374,8 @@ fn setting(name: &str, default: u64) -> u64 {
 fn no_order_of_events_in_a_handover_is_seen_by_a_client() {
     let (first, count) = (setting("REDIS_PROXY_SEED", 1), setting("REDIS_PROXY_SCHEDULES", 2000));
     for seed in first..first + count {
-        if let Err(fault) = run(seed) {
+        let ended = catch_unwind(|| run(seed)).unwrap_or_else(|_| Err("a panic".to_owned()));
+        if let Err(fault) = ended {
             panic!("REDIS_PROXY_SEED={seed} REDIS_PROXY_SCHEDULES=1: {fault}");
         }
     }

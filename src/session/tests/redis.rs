@@ -259,6 +259,11 @@ impl World {
             }
             _ => {}
         }
+        let is_subscribed = !conn.channels.is_empty() || !conn.shards.is_empty();
+        let is_deaf = is_subscribed && !conn.resp3;
+        if is_deaf && !name.ends_with(b"SUBSCRIBE") && name != b"PING" {
+            return error("ERR Can't execute this: only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING");
+        }
         self.command(at, id, request)
     }
 
@@ -354,7 +359,7 @@ impl World {
 /// How long the first request is; `None` if it is not complete.
 fn frame(bytes: &[u8]) -> Option<usize> {
     let line = |from: usize| {
-        let end = from + bytes[from..].iter().position(|byte| *byte == b'\n')?;
+        let end = from + bytes.get(from..)?.iter().position(|byte| *byte == b'\n')?;
         let number: usize = String::from_utf8_lossy(&bytes[from + 1..end - 1]).parse().ok()?;
         Some((number, end + 1))
     };
