@@ -122,7 +122,10 @@ async fn stop(
             }
         }
         () = signals.stop() => {
-            warn!(remaining = reception.remaining(), "second signal: cut off");
+            warn!(
+                remaining = reception.remaining(),
+                "second signal: closing the remaining connections"
+            );
         }
     }
     info!("stopped");

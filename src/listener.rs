@@ -299,7 +299,7 @@ impl Listener {
                 Severity::Passing => {}
                 Severity::Exhausted => {
                     if let Some(suppressed) = EXHAUSTED.pass() {
-                        warn!(addr = self.addr, %why, suppressed, "cannot accept for now");
+                        warn!(addr = self.addr, %why, suppressed, "accept failed; retrying");
                     }
                     // A task that wants the listener closed does not wait for descriptors.
                     let _ = timeout(back_off, closed.cancelled()).await;

@@ -46,6 +46,6 @@ fn line(status: &str) -> String {
 fn tell(states: &[NotifyState<'_>]) {
     // The service goes on without systemd's ear.
     if let Err(why) = sd_notify::notify(states) {
-        debug!(%why, "systemd cannot be told");
+        debug!(%why, "cannot notify systemd");
     }
 }

@@ -511,7 +511,7 @@ fn a_switch_that_was_rolled_back_can_be_tried_again_without_force() {
     proxy.signal(Signal::HUP);
     eventually("it is refused", || {
         let reload = &proxy.info()["reloads"][0];
-        reload["faults"].to_string().contains("a switch to it was not done")
+        reload["faults"].to_string().contains("a switch to it failed")
     });
     assert_eq!(client.run("GET k"), "v2");
     done(&proxy.cmd("switch"));

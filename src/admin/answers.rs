@@ -164,7 +164,7 @@ impl Desk {
         let generation = self.shared.current.load();
         let raw = self.reception.raw().close_unauthorized(generation.listen_raw.as_ref()).await;
         let clients = closed.load(Ordering::Relaxed);
-        info!(clients, raw_connections = raw, "closed who would not be let in any more");
+        info!(clients, raw_connections = raw, "closed clients that are no longer authorized");
         vec![("clients_closed", json!(clients)), ("raw_connections_closed", json!(raw))]
     }
 

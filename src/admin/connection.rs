@@ -36,7 +36,7 @@ pub(super) async fn accept(
         tasks.spawn(async move {
             tokio::select! {
                 () = connection(accepted, desk, &caller, closed) => {}
-                () = caller.sent_away() => debug!("an admin connection made room for another"),
+                () = caller.sent_away() => debug!("closed to make room for another caller"),
             }
         });
     };

@@ -151,8 +151,8 @@ impl ClientIds {
         maps.touched.remove(&seen);
     }
 
-    /// Its next EXEC must fail, or need not any more. CLIENT LIST shows that, as the uplink does of
-    /// what it knows: whoever moves clients from this proxy to elsewhere goes by it.
+    /// Marks whether the client's next EXEC fails, which CLIENT LIST shows, as the uplink does of what it
+    /// knows: whoever moves clients from this proxy to elsewhere goes by it.
     pub fn touched(&self, seen: u64, touched: bool) {
         self.differ.store(true, Ordering::Relaxed);
         let mut maps = self.maps();

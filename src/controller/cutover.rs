@@ -110,9 +110,7 @@ pub(super) fn held_up(
     };
     let why = links.cannot_ask().filter(|_| !links.old_is_silent());
     let why = why.map_or_else(String::new, |why| {
-        format!(
-            "; commands that wait cannot be interrupted, for want of a connection to {addr}: {why}"
-        )
+        format!("; blocking commands cannot be interrupted: no connection to {addr}: {why}")
     });
     late(by, &what, &format!("; still running: {}{why}", named(running)))
 }

@@ -49,7 +49,7 @@ impl Following {
         Ok(following)
     }
 
-    /// Waits for that again, and until messages come through as well.
+    /// Synchronises again, and tests that messages reach the replica.
     pub(super) async fn closely(&mut self, links: &mut Links) -> Result<(), Error> {
         self.synchronise().await?;
         links.rehearse().await.map_err(fault)

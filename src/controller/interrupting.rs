@@ -68,7 +68,7 @@ impl Controller {
                 let asked = timeout_at(deadline, interrupt(unblocker, commands)).await;
                 drop(hold);
                 if !matches!(asked, Ok(Ok(()))) {
-                    debug!("the uplink did not answer whom it has interrupted: it is asked again");
+                    debug!("no answer to CLIENT UNBLOCK: trying again");
                     // A late answer would be taken for the next one.
                     connection = None;
                 }

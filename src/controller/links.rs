@@ -228,7 +228,7 @@ impl Links {
         }
     }
 
-    /// Tells of each whether its keys were touched; whoever is not told takes it that they were.
+    /// Sets `untouched` of each whose keys were not touched; otherwise they count as touched.
     pub(super) async fn ask_watched(&mut self, watching: Vec<Watching>, deadline: Instant) {
         for some in watching.chunks(BATCH) {
             let asked = timeout_at(deadline, untouched(&mut self.old, some)).await;

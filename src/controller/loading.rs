@@ -132,7 +132,7 @@ impl Loading {
         let error = without_arguments(&error);
         // It would have been refused where it came from, too.
         if error.starts_with("ERR ") && !error.starts_with("ERR unknown command") {
-            debug!(error, "a script that is none");
+            debug!(error, "not a script");
             return;
         }
         self.refused.get_or_insert((0, error.to_owned())).0 += 1;

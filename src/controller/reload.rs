@@ -76,7 +76,7 @@ impl Controller {
         let uplink = &generation.uplink.config;
         if by == By::Signal && lock(&self.inner).not_reached.as_ref() == Some(uplink) {
             return Err(refused(Fault::new(format!(
-                "uplink: {}: a switch to it was not done, so what it has is old; put the present \
+                "uplink: {}: a switch to it failed, so its data is stale; put the present \
                  uplink back into the file, or switch again (cmd=reload takes it as it is)",
                 uplink.addr
             ))));

@@ -34,9 +34,9 @@ pub(super) struct AtUplink {
     since: Instant,
     /// When it will have waited long enough; `None` for never.
     until: Option<Instant>,
-    /// Where an XREAD says `$`, and what that meant when it was sent.
+    /// The arguments `$` of an XREAD, each with the id that it stood for.
     positions: Vec<(usize, Option<Box<[u8]>>)>,
-    /// Here the controller tells what came of the last CLIENT UNBLOCK for it.
+    /// Where the controller reports the last CLIENT UNBLOCK.
     ticket: Option<Arc<Ticket>>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct AtGate {
     /// Since when it has waited at an uplink, and up to when.
     since: Instant,
     interrupted: Instant,
-    /// Its bytes.
+    /// Length of its frame, which is at the start of the parked input.
     len: usize,
     ticket: Option<Arc<Ticket>>,
 }
@@ -61,7 +61,7 @@ pub(super) enum Sending {
     Waits(Vec<(usize, Box<[u8]>)>),
     /// This request goes up, and cannot be interrupted.
     Stays(Vec<u8>),
-    /// It has waited long enough.
+    /// No time is left.
     TimedOut,
 }
 
@@ -140,7 +140,7 @@ impl Blocking {
         }
     }
 
-    /// What `$` at this place meant is known.
+    /// Records the id that `$` stood for at this place.
     pub(super) fn resolve(&mut self, at: usize, position: Option<Box<[u8]>>) {
         if let Blocking::AtUplink(it) = self
             && let Some((_, known)) = it.positions.iter_mut().find(|(place, _)| *place == at)
@@ -165,7 +165,7 @@ impl Blocking {
         Returned::Interrupted { frame, closing }
     }
 
-    /// It can be asked again without a change of its meaning.
+    /// Sending the command again would mean the same.
     pub(super) fn can_be_repeated(&self) -> bool {
         match self {
             Blocking::AtUplink(it) => it.positions.iter().all(|(_, position)| position.is_some()),
@@ -184,7 +184,7 @@ impl Blocking {
         Some((it.since, it.ticket.insert(Arc::default()).clone()))
     }
 
-    /// It was another client that had it interrupted.
+    /// The interruption came from another client.
     pub(super) fn is_refused(&self) -> bool {
         let Blocking::AtGate(it) = self else { return false };
         it.ticket.as_ref().is_some_and(|ticket| ticket.answered() == Unblocked::No)
@@ -227,7 +227,7 @@ impl Blocking {
 }
 
 impl AtUplink {
-    /// Nobody is about to have it interrupted, or it was not waiting then.
+    /// No CLIENT UNBLOCK for this command is outstanding.
     fn is_to_be_asked(&self) -> bool {
         let Some(ticket) = &self.ticket else { return true };
         match ticket.answered() {

@@ -28,7 +28,7 @@ impl Session {
         }
     }
 
-    /// This is the uplink from now on.
+    /// Makes `fresh` the uplink.
     pub(super) fn connect(&mut self, fresh: Fresh) {
         let Fresh { stream, id, early } = fresh;
         self.link.state = LinkState::Live(stream);
@@ -65,8 +65,7 @@ impl Session {
         self.link.state = LinkState::Dialling(Box::pin(dial));
     }
 
-    /// What is owed will not come. As with a Redis that died, the client is told nothing, unless there
-    /// are words for it.
+    /// The uplink is lost: the client is told the last words, if there are any, and the session ends.
     pub(super) fn lose_uplink(&mut self, reason: Reason) {
         self.link.state = LinkState::Lost;
         self.link.out.clear();

@@ -23,7 +23,7 @@ pub(super) struct Intake {
     pub(super) route: Route,
     /// The beginning of a request of which nothing has gone up.
     pub(super) held: Vec<u8>,
-    /// Room for a long script in it, and in what it becomes.
+    /// Memory reserved for the long script that is being received.
     pub(super) long_script: Option<Coming>,
     /// Where no more could be taken in.
     pub(super) parked: Option<Box<Parked>>,
@@ -43,7 +43,7 @@ pub(super) struct Intake {
     pub(super) admitted: u32,
     /// When the present input was read.
     pub(super) arrived: Instant,
-    /// What may yet be read in this turn.
+    /// Reads left in this turn.
     pub(super) turn: Turn,
 }
 
@@ -72,8 +72,7 @@ impl Intake {
         self.route == Route::Stream && self.scanner.in_frame()
     }
 
-    /// So many bytes have come at `now`; `was_arriving` says whether they go on with a request that had
-    /// begun before.
+    /// Counts `bytes` that came at `now`; `was_arriving` says that they continue an earlier request.
     pub(super) fn note_arriving(&mut self, was_arriving: bool, bytes: usize, now: Instant) {
         if !self.scanner.in_frame() {
             self.arriving = None;
@@ -115,14 +114,14 @@ fn limits(authenticated: bool) -> Limits {
 pub(super) enum Route {
     /// Not known yet.
     None,
-    /// It is held until its end, with its class and the number of its arguments. As an answer to what
-    /// becomes of a whole request: its arguments matter.
+    /// Held until it is complete, with its class and argument count. As the answer of `head`: its arguments
+    /// are to be inspected.
     Held(Class, u32),
     /// It is here, and goes up.
     Forward,
     /// It goes up as it comes.
     Stream,
-    /// It is passed over, and at its end this happens.
+    /// Skipped; the verdict is applied at its end.
     Discard(Verdict),
 }
 
@@ -157,7 +156,7 @@ pub(super) enum Verdict {
     Http,
 }
 
-/// What more that was read waits for.
+/// What parked input waits for.
 pub(super) enum Waits {
     /// The gate.
     Gate(Waiting),

@@ -14,17 +14,17 @@ pub(super) struct Link {
     pub(super) state: LinkState,
     /// The connection's id, as the uplink counts.
     pub(super) id: Option<u64>,
-    /// What it has yet to take.
+    /// Bytes not yet written to the uplink.
     pub(super) out: Outbox,
     /// What the uplink answered to the question for the connection's id, if that was an error.
     pub(super) refusal: Option<Box<[u8]>>,
-    /// The connection was exchanged since it was last looked at.
+    /// Set at an exchange; cleared by `Session::poll`.
     pub(super) was_exchanged: bool,
 }
 
 /// Whether there is a connection to the uplink.
 pub(super) enum LinkState {
-    /// There is none, and none is needed yet.
+    /// No connection: the next request dials.
     Absent(Absent),
     Dialling(Dial),
     Live(Stream),
@@ -70,8 +70,8 @@ impl Link {
         matches!(self.state, LinkState::Lost)
     }
 
-    /// Nothing that was said or is to be said to the present uplink counts any more. The next one is told
-    /// `restore` first, or what the one after the last was to be told, where there is none now.
+    /// Drops the connection. `restore` is what the next connection is told first; `None` keeps what an absent
+    /// one has.
     pub(super) fn forget(&mut self, restore: Option<Script>) {
         let before = match &mut self.state {
             LinkState::Absent(absent) => absent.restore.take(),

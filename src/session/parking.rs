@@ -20,14 +20,14 @@ impl Session {
         self.intake.parked = Some(Box::new(Parked { waits, since, input: input.concat() }));
     }
 
-    /// What came behind a request that must be answered first waits.
+    /// Parks input behind a request that must be answered first.
     pub(super) fn park_behind(&mut self, input: &[u8]) {
         if !input.is_empty() {
             self.park_until(Waits::Reply, &[input]);
         }
     }
 
-    /// A blocking command was interrupted: it comes to the gate again, ahead of what is behind it.
+    /// Parks an interrupted command ahead of the input behind it.
     pub(super) fn park_ahead(&mut self, frame: &[u8]) {
         let behind = self.intake.parked.take().map(|parked| parked.input).unwrap_or_default();
         self.park(NotYet::GateShut, &[frame, &behind]);

@@ -19,8 +19,8 @@ pub(super) const STRANGERS_PACE: Duration = Duration::from_millis(1);
 /// How long a client waits after a wrong password, for each that it gave so far; and at most.
 const FAILED_LOGIN: Duration = Duration::from_millis(20);
 const LONGEST_PENALTY: Duration = Duration::from_secs(1);
-/// How long the rest of a request that goes up as it comes, or of a transaction that cannot be carried, may
-/// stay out before it holds up nobody.
+/// How long a request that goes up as it comes, or a transaction that cannot be carried, may pause before it
+/// gives back its pass.
 const STALLED: Duration = Duration::from_millis(100);
 
 impl Session {
@@ -29,7 +29,7 @@ impl Session {
         self.intake.set_limits(authenticated);
     }
 
-    /// The client is a stranger no more; nobody may take its place once it knows that.
+    /// The login succeeded: the client counts as a stranger no more, and keeps its place.
     pub(super) fn logged_in(&mut self) {
         self.authenticate(true);
         self.dispensable = None;
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    /// The client is not read for this long, or for as long as it is not read already.
+    /// Stops reading the client for at least this time.
     pub(super) fn slow_down(&mut self, time: Duration) {
         let until = clock::now() + time;
         self.login.slowed_until = self.login.slowed_until.max(Some(until));

@@ -44,7 +44,7 @@ impl Answered {
         recorder.durations.observe(duration, requests);
     }
 
-    /// Their replies were written. Each is taken to have been delayed by what all were on average.
+    /// Records the delays, once the replies were written; each request gets the average of the batch.
     #[inline]
     fn end(&self, recorder: &Recorder) {
         if self.requests > 0 {
@@ -232,9 +232,9 @@ impl Session {
         let looks_into = self.pending.looks_into(&self.state);
         self.replies.scanner.set_peek(looks_into);
         self.replies.scanner.set_unfolds(looks_into && self.pending.unfolds());
-        if let Some(swallow) = &mut self.replies.filter {
-            swallow.begin();
-            if swallow.is_matching() && self.replies.view == View::Shown {
+        if let Some(filter) = &mut self.replies.filter {
+            filter.begin();
+            if filter.is_matching() && self.replies.view == View::Shown {
                 self.replies.view = View::Hidden;
             }
         }
@@ -265,15 +265,14 @@ impl Session {
         self.replies.scanner.first_text().first().is_some_and(u8::is_ascii_digit)
     }
 
-    /// More of the present frame, which may be one that is not for the client. True if it is, or
-    /// may be.
+    /// Feeds more of the present frame to the filter; true if the client must not see it, or not yet.
     fn swallows(&mut self, bytes: &[u8], ends: bool) -> bool {
-        let Some(swallow) = &mut self.replies.filter else { return false };
-        if !swallow.is_matching() {
-            return swallow.drops || swallow.is_foreign();
+        let Some(filter) = &mut self.replies.filter else { return false };
+        if !filter.is_matching() {
+            return filter.drops || filter.is_foreign();
         }
-        let drops = swallow.drops;
-        match swallow.feed(bytes, ends) {
+        let drops = filter.drops;
+        match filter.feed(bytes, ends) {
             Seen::Perhaps | Seen::Foreign => true,
             Seen::Other(_) if drops => true,
             Seen::Other(held) => {
@@ -288,7 +287,7 @@ impl Session {
                 false
             }
             Seen::Frame(meaning) => {
-                if swallow.is_over() {
+                if filter.is_over() {
                     self.replies.filter = None;
                 }
                 self.replies.at_mark |= meaning == Meaning::Mark && !drops;
@@ -393,7 +392,7 @@ impl Session {
         (answered, self.pending.settle_plain(answered))
     }
 
-    /// Those whose turn has come, after what goes down before `pos`.
+    /// Sends the local replies whose turn it is, after the bytes before `pos`.
     fn send_locals(&mut self, input: &[u8], from: &mut usize, pos: usize) {
         while let Some(local) = self.pending.take_local() {
             self.to_client.push(&input[*from..pos]);

@@ -17,13 +17,13 @@ use crate::resp::{Args, encode, inline};
 
 /// The longest request that is held until its end. A longer one goes up as it comes.
 const MAX_HELD: usize = 64 * 1024;
-/// Replies of the proxy's own that may wait for a client to read before no more is taken in.
+/// Bytes of local replies that may queue before no more is read of the client.
 const MAX_WAITING: usize = 64 * 1024;
 
 /// Whether a client is read.
 enum Intaking {
     Yes,
-    /// What it has sent already has to go first, and may take its time: a client that hangs up gives it up.
+    /// Earlier input must be sent or answered first; a hang-up cancels it.
     Waits,
     /// What it has sent already is being worked off.
     Full,
@@ -173,7 +173,7 @@ impl Session {
         }
     }
 
-    /// Reads `input`, and says which part of it goes up after what was put into `to_uplink`.
+    /// Reads `input`, and says which part of it goes up after what was put into `link.out`.
     fn take_in(&mut self, input: &[u8]) -> Result<Range<usize>, request::Error> {
         let mut pos = 0;
         // Before this, everything was dealt with.
@@ -250,7 +250,7 @@ impl Session {
         }
     }
 
-    /// A request that was not just passed on ends at `pos`. False if no more may be taken in.
+    /// Handles the end, at `pos`, of a request that is not on the fast path; false if no more may be taken in.
     fn request_ends(&mut self, input: &[u8], from: &mut usize, start: usize, pos: usize) -> bool {
         match self.intake.route {
             Route::None | Route::Forward | Route::Stream => {}
@@ -315,7 +315,8 @@ impl Session {
         self.ending.is_none()
     }
 
-    /// The input is read. Its last request may not be complete: what goes up now?
+    /// Sends the complete requests, and holds the partial last one, unless it goes up as it comes or is
+    /// discarded. Gives the part of `input` that is still to go up.
     fn rest(&mut self, input: &[u8], from: usize) -> Range<usize> {
         let end = input.len();
         if !self.intake.scanner.in_frame() {
@@ -340,7 +341,7 @@ impl Session {
         end..end
     }
 
-    /// The present request was admitted together with those before it, and is half here: it is not running.
+    /// Removes the last request, of which only a part was read, from the admitted count.
     fn disown_half(&mut self) {
         let intake = &mut self.intake;
         if intake.route == Route::Forward
@@ -440,7 +441,7 @@ impl Session {
         Ok(())
     }
 
-    /// A request of nothing is not answered; it is the next one after CLIENT REPLY SKIP all the same.
+    /// An empty request gets no reply, but uses up CLIENT REPLY SKIP.
     fn pass_over(&mut self) {
         self.restart_tap();
         self.take_audience();

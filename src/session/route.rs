@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Until a transaction that cannot be carried is executed, it is in flight.
+    /// A transaction that cannot be carried holds one pass until EXEC.
     fn keep_pass(&mut self) {
         if self.requested.pinned_since.is_none() {
             self.passes.add(1);
@@ -214,8 +214,7 @@ impl Session {
         }
     }
 
-    /// Whether a transaction is open turned out to be another than it seemed when the requests were
-    /// sent.
+    /// Corrects what was assumed of the transaction, after an unexpected reply.
     pub(super) fn reconsider_transaction(&mut self) {
         if self.pending.awaits_multi() {
             // The reply to that tells.
@@ -240,7 +239,7 @@ impl Session {
         transaction.is_some_and(|transaction| transaction.pinned) && !self.pending.is_aborted()
     }
 
-    /// What the next request alone was to have is over with it, or with its transaction.
+    /// Clears what concerned the next request alone (ASKING, CACHING), or its transaction.
     pub(super) fn use_up_one_shot(&mut self, class: Class) {
         let kept = matches!(class, Class::Client | Class::Asking | Class::Multi);
         if self.requested.one_shot().is_some() && !kept {
@@ -276,7 +275,7 @@ impl Session {
         Ok(())
     }
 
-    /// The request that was admitted last needs nothing of the uplink.
+    /// Undoes the last admission: the request needs nothing of the uplink.
     pub(super) fn take_back_admitted(&mut self) {
         self.intake.admitted -= 1;
         // The others were not counted at the gate yet.
@@ -291,8 +290,7 @@ impl Session {
         self.pending.push(awaited, self.intake.scanner.name(), audience);
     }
 
-    /// Whether the client hears the answer to a request; used up by asking, where that is so for one
-    /// request only.
+    /// Whether the client hears the reply; uses up CLIENT REPLY SKIP.
     pub(super) fn take_audience(&mut self) -> Audience {
         match self.requested.silence() {
             Silence::No => Audience::Client,

@@ -169,7 +169,7 @@ impl Dialler {
                 Err(self.fault(&why))
             }
             _ => {
-                warn!(addr = %self.config.addr, %why, "the uplink, which stays, does not serve");
+                warn!(addr = %self.config.addr, %why, "the current uplink is not ready");
                 Ok(())
             }
         }

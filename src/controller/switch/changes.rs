@@ -72,7 +72,10 @@ impl SwitchProgress {
                 // Writers that were held are told that it is a replica; if not now, then before long.
                 for held in std::mem::take(&mut self.undo_old) {
                     if let Err(why) = held.on(&mut pair.old).await {
-                        debug!(%why, "writers past the proxy are held until that ends by itself");
+                        debug!(
+                            %why,
+                            "could not unpause direct writers; the pause expires by itself"
+                        );
                     }
                 }
             }

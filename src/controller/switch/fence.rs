@@ -147,7 +147,7 @@ impl Pair {
         if let [likeliest, _, ..] = by
             && let Err(why) = self.turn_again(likeliest).await
         {
-            warn!(%why, "the old uplink was not told again");
+            warn!(%why, "could not send REPLICAOF to the old uplink again");
         }
         false
     }

@@ -301,7 +301,7 @@ impl Pair {
         }
     }
 
-    /// Who writes to the old server past the proxy waits. It goes on by itself.
+    /// Holds direct writers by CLIENT PAUSE WRITE at the old server; it expires by itself.
     pub(super) async fn pause_writers(
         &mut self,
         time: Duration,

@@ -79,7 +79,7 @@ impl Session {
         self.handover.standby().is_some_and(Standby::is_busy)
     }
 
-    /// The old uplink has a last word for whoever is subscribed.
+    /// For a client with subscriptions, asks the old uplink for the mark, or for a barrier.
     fn ask_old(&mut self, attempt: &Attempt) {
         if self.state.subscribed() {
             match attempt.marker() {
@@ -234,7 +234,7 @@ impl Session {
         }
     }
 
-    /// The new uplink watches. Whether keys were touched before that, the old one knows.
+    /// Asks the old uplink whether watched keys were touched, now that the new one watches them.
     fn ask_watched(&mut self) -> Stage {
         let listens_only = self.listens_only();
         let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {

@@ -17,7 +17,7 @@ impl Session {
         }
     }
 
-    /// Tells those who look for such sessions what this one is like.
+    /// Publishes the session's facets in the roster.
     pub(in crate::session) fn publish_facets(&mut self) {
         self.note_target();
         let state = &self.state;

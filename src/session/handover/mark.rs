@@ -12,7 +12,7 @@ use crate::session::protocol::frame_filter::Meaning;
 const READ_AHEAD: usize = 256 * 1024;
 
 impl Session {
-    /// Nothing that the client has sent can be shifted or counted wrongly by it.
+    /// No reply, transaction or shard subscription would be confused by SSUBSCRIBE.
     pub(in crate::session) fn may_subscribe_mark(&self) -> bool {
         self.pending.is_empty()
             && self.requested.transaction().is_none()
@@ -32,7 +32,7 @@ impl Session {
         self.replies.marker = Some(marker);
     }
 
-    /// Ends that. Not in the middle of a request, nor in a transaction, where it would be queued.
+    /// Unsubscribes from the mark, but not within a request, or a transaction, which would queue that.
     pub(in crate::session) fn unsubscribe_mark(&mut self) {
         let free = self.requested.transaction().is_none() && !self.intake.is_incomplete();
         let Some(marker) = self.replies.marker.take_if(|_| free) else { return };
@@ -73,8 +73,8 @@ impl Session {
         self.replies.filter.iter_mut().for_each(|it| it.forget_mark());
     }
 
-    /// The uplink has not confirmed the subscription to the mark: published now, the mark could be missed. (The
-    /// uplink of a client that does not read is read no further than some way ahead: that must hold up nobody
+    /// The uplink has not confirmed the subscription to the mark: if the mark were published now, it could be missed.
+    /// (For a client that does not read, its uplink is read some way ahead and no further: that must hold up nobody
     /// else.)
     pub(in crate::session) fn awaits_confirmation(&self) -> bool {
         let awaits = self.replies.filter.as_ref().is_some_and(|filter| filter.awaits_noise());

@@ -76,7 +76,7 @@ impl Session {
         !self.state.resp3 && self.state.subscribed()
     }
 
-    /// There is something that is told last.
+    /// Some state can only be sent in the cutover.
     pub(in crate::session) fn needs_more_than_told(&self) -> bool {
         self.finals(At::Next).is_needed()
     }

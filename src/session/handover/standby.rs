@@ -13,7 +13,7 @@ use crate::uplink::Fresh;
 
 /// A session's next uplink connection.
 pub struct Standby {
-    /// Of this attempt's generation, and of no other with the same number.
+    /// The attempt that this connection was made for.
     pub attempt: Arc<Attempt>,
     /// What it was told.
     pub primed: Carried,
@@ -39,7 +39,7 @@ pub enum StandbyLink {
 }
 
 impl Standby {
-    /// It cannot be told anything now: it is being connected to, or in the middle of a message.
+    /// Still dialling, or inside a frame.
     pub fn is_busy(&self) -> bool {
         let in_frame = self.listens.as_ref().is_some_and(|listens| listens.scanner.in_frame());
         in_frame || matches!(self.link, StandbyLink::Busy(_))
@@ -49,8 +49,8 @@ impl Standby {
         matches!(self.link, StandbyLink::Refused)
     }
 
-    /// Takes what the connection says already; false if it makes no sense. Messages before the mark come
-    /// from the present uplink, too.
+    /// Feeds input from the connection; false if it breaks the protocol. Messages before the mark come from
+    /// the present uplink, too.
     pub fn overhear(&mut self, input: &[u8]) -> bool {
         let StandbyLink::Ready(fresh) = &mut self.link else { return true };
         match self.listens.as_mut().map(|listens| listens.feed(input)) {

@@ -51,9 +51,9 @@ pub struct FrameFilter {
 impl FrameFilter {
     /// Nothing goes by before this mark.
     pub fn until(mark: Vec<u8>) -> Self {
-        let mut swallow = FrameFilter { drops: true, ..FrameFilter::default() };
-        swallow.expect(mark, Meaning::Mark);
-        swallow
+        let mut filter = FrameFilter { drops: true, ..FrameFilter::default() };
+        filter.expect(mark, Meaning::Mark);
+        filter
     }
 
     pub fn expect(&mut self, frame: Vec<u8>, meaning: Meaning) {
@@ -184,17 +184,17 @@ mod tests {
     use super::*;
 
     /// Feeds a frame in pieces; gives what is not held in the end, and what the frame was.
-    fn feed(swallow: &mut FrameFilter, frame: &[u8], split: usize) -> (Vec<u8>, Option<Meaning>) {
-        swallow.begin();
+    fn feed(filter: &mut FrameFilter, frame: &[u8], split: usize) -> (Vec<u8>, Option<Meaning>) {
+        filter.begin();
         let mut out = Vec::new();
         let pieces = [&frame[..split], &frame[split..]];
         let pieces: Vec<&[u8]> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         for (at, piece) in pieces.iter().enumerate() {
-            if !swallow.is_matching() {
+            if !filter.is_matching() {
                 out.extend_from_slice(piece);
                 continue;
             }
-            match swallow.feed(piece, at + 1 == pieces.len()) {
+            match filter.feed(piece, at + 1 == pieces.len()) {
                 Seen::Perhaps => {}
                 Seen::Other(held) => {
                     out.extend(held);
@@ -212,21 +212,21 @@ mod tests {
         let (noise, mark) = (b"*1\r\n:1\r\n".to_vec(), b"*1\r\n:22\r\n".to_vec());
         let others = [&b"*1\r\n:2\r\n"[..], b"*1\r\n:223\r\n", b"+OK\r\n"];
         for split in 0..8 {
-            let mut swallow = FrameFilter::default();
-            swallow.expect(noise.clone(), Meaning::Noise);
-            swallow.expect(mark.clone(), Meaning::Mark);
+            let mut filter = FrameFilter::default();
+            filter.expect(noise.clone(), Meaning::Noise);
+            filter.expect(mark.clone(), Meaning::Mark);
             for other in others {
                 let split = split.min(other.len());
-                assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
+                assert_eq!(feed(&mut filter, other, split), (other.to_vec(), None));
             }
-            assert_eq!(feed(&mut swallow, &noise, split).1, Some(Meaning::Noise));
-            assert!(swallow.awaits_mark() && !swallow.awaits_noise());
+            assert_eq!(feed(&mut filter, &noise, split).1, Some(Meaning::Noise));
+            assert!(filter.awaits_mark() && !filter.awaits_noise());
             for other in others {
                 let split = split.min(other.len());
-                assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
+                assert_eq!(feed(&mut filter, other, split), (other.to_vec(), None));
             }
-            assert_eq!(feed(&mut swallow, &mark, split).1, Some(Meaning::Mark));
-            assert!(swallow.is_over());
+            assert_eq!(feed(&mut filter, &mark, split).1, Some(Meaning::Mark));
+            assert!(filter.is_over());
         }
     }
 
@@ -236,13 +236,13 @@ mod tests {
         let forged = b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n$6\r\nforged\r\n";
         let other = b"*3\r\n$1\r\ns\r\n$2\r\ncx\r\n$6\r\nforged\r\n";
         for split in 0..forged.len() {
-            let mut swallow = FrameFilter::default();
-            swallow.expect(mark.to_vec(), Meaning::Mark);
-            swallow.keep_back(b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n".to_vec());
-            assert_eq!(feed(&mut swallow, forged, split), (Vec::new(), None));
-            assert!(swallow.is_foreign());
-            assert_eq!(feed(&mut swallow, other, split), (other.to_vec(), None));
-            assert_eq!(feed(&mut swallow, mark, split), (Vec::new(), Some(Meaning::Mark)));
+            let mut filter = FrameFilter::default();
+            filter.expect(mark.to_vec(), Meaning::Mark);
+            filter.keep_back(b"*3\r\n$1\r\ns\r\n$2\r\nch\r\n".to_vec());
+            assert_eq!(feed(&mut filter, forged, split), (Vec::new(), None));
+            assert!(filter.is_foreign());
+            assert_eq!(feed(&mut filter, other, split), (other.to_vec(), None));
+            assert_eq!(feed(&mut filter, mark, split), (Vec::new(), Some(Meaning::Mark)));
         }
     }
 
@@ -250,17 +250,17 @@ mod tests {
     fn a_mark_that_nobody_needs_is_kept_from_the_client_whether_it_comes_or_not() {
         let (mark, noise) = (b"*1\r\n:22\r\n", b"*1\r\n:1\r\n");
         for comes in [false, true] {
-            let mut swallow = FrameFilter::default();
-            swallow.expect(mark.to_vec(), Meaning::Mark);
-            swallow.forget_mark();
-            swallow.expect(noise.to_vec(), Meaning::Noise);
-            assert!(!swallow.awaits_mark());
+            let mut filter = FrameFilter::default();
+            filter.expect(mark.to_vec(), Meaning::Mark);
+            filter.forget_mark();
+            filter.expect(noise.to_vec(), Meaning::Noise);
+            assert!(!filter.awaits_mark());
             if comes {
-                assert_eq!(feed(&mut swallow, mark, 6), (Vec::new(), Some(Meaning::Stale)));
+                assert_eq!(feed(&mut filter, mark, 6), (Vec::new(), Some(Meaning::Stale)));
             }
-            assert_eq!(feed(&mut swallow, b"+OK\r\n", 2), (b"+OK\r\n".to_vec(), None));
-            assert_eq!(feed(&mut swallow, noise, 6), (Vec::new(), Some(Meaning::Noise)));
-            assert!(swallow.is_over());
+            assert_eq!(feed(&mut filter, b"+OK\r\n", 2), (b"+OK\r\n".to_vec(), None));
+            assert_eq!(feed(&mut filter, noise, 6), (Vec::new(), Some(Meaning::Noise)));
+            assert!(filter.is_over());
         }
     }
 }

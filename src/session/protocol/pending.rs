@@ -86,7 +86,7 @@ pub enum Audience {
 #[derive(Debug)]
 struct Run {
     awaited: Expected,
-    /// Of the first of them; all have the same, but where there are many runs.
+    /// Name of the first request of the run; the others have it too, unless there are many runs.
     name: Name,
     count: u32,
     audience: Audience,
@@ -380,7 +380,7 @@ impl Pending {
         }
     }
 
-    /// Of these, so many have come. Gives how many requests are over.
+    /// So many plain replies came; gives how many requests are over.
     #[inline]
     pub fn settle_plain(&mut self, answered: u32) -> u32 {
         let Some(run) = self.runs.front_mut() else { return 0 };

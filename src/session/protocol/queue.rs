@@ -86,7 +86,7 @@ impl<M: Awaited> Queue<M> {
         }
     }
 
-    /// So many of the next replies, which are plain, have come.
+    /// Removes so many plain replies.
     pub fn pass(&mut self, count: u32) {
         self.len -= count;
         if let Some((_, left)) = self.runs.front_mut() {
