@@ -16,7 +16,7 @@ help: ## Show this list
 
 demo: ## Replace the Redis under fifty clients, six times, with a verdict; ARGS="--switches 20"
 	@$(NEED) redis-server
-	@$(CARGO) build --release
+	@$(CARGO) build --release --bin redis-proxy --bin switch-test
 	@target/release/switch-test $(ARGS)
 
 test: ## Run all tests
