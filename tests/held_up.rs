@@ -87,8 +87,8 @@ fn a_reload_that_leaves_the_uplink_alone_does_not_need_it_to_answer() {
     stop(&one);
     proxy.reload(&may_hang(&one, 70)).expect_ok();
     assert_eq!(proxy.info()["generation"], 2);
-    proxy.logged("that it does not serve", |line| {
-        line["message"].as_str().is_some_and(|text| text.contains("does not serve"))
+    proxy.logged("that it is not ready", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("is not ready"))
     });
     // Nor is there anything to be refused where it has gone.
     drop(one);
