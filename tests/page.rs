@@ -139,7 +139,7 @@ fn a_person_checks_switches_watches_and_cancels() {
     // Over a link that is too slow to begin, until it is not.
     two.client().run("FLUSHALL");
     let (three, link) = (redis(), Middle::to(&two.addr()));
-    slow_after_psync(&link, Duration::from_secs(2));
+    link.slow_down(Duration::from_millis(500));
     proxy.rewrite(&config(&three.addr(), json!({})));
     let from = link.addr();
     let done = AtomicBool::new(false);
@@ -151,7 +151,7 @@ fn a_person_checks_switches_watches_and_cancels() {
             }
         });
         let mut caller =
-            proxy.begin_cmd(&format!("switch&pause_limit_ms=6000&replicate_from={from}"));
+            proxy.begin_cmd(&format!("switch&pause_limit_ms=1000&replicate_from={from}"));
         browser.shows("#lag-caption", "behind, and catches up in");
         let points = "return document.getElementById('lag-line').getAttribute('points') ?? ''";
         eventually("the lag is plotted", || {
