@@ -223,6 +223,19 @@ impl Stream {
     }
 }
 
+/// Calls a method of whatever stream this is.
+macro_rules! poll {
+    ($stream:expr, $method:ident($($arg:expr),*)) => {
+        match $stream.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).$method($($arg),*),
+            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).$method($($arg),*),
+            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).$method($($arg),*),
+            #[cfg(test)]
+            Stream::Memory(end) => Pin::new(end).$method($($arg),*),
+        }
+    };
+}
+
 impl AsyncRead for Stream {
     #[inline]
     fn poll_read(
@@ -230,13 +243,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-            #[cfg(test)]
-            Stream::Memory(end) => Pin::new(end).poll_read(cx, buf),
-        }
+        poll!(self, poll_read(cx, buf))
     }
 }
 
@@ -247,33 +254,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-            #[cfg(test)]
-            Stream::Memory(end) => Pin::new(end).poll_write(cx, buf),
-        }
+        poll!(self, poll_write(cx, buf))
     }
 
     /// Needed behind TLS alone, where a write may leave records in the TLS layer.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(_) => Poll::Ready(Ok(())),
-            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            #[cfg(test)]
-            Stream::Memory(end) => Pin::new(end).poll_flush(cx),
-        }
+        poll!(self, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            #[cfg(test)]
-            Stream::Memory(end) => Pin::new(end).poll_shutdown(cx),
-        }
+        poll!(self, poll_shutdown(cx))
     }
 }
