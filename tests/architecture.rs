@@ -102,7 +102,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "uplink",
         ],
     ),
-    ("changeover", &["command", "generation", "lock", "random", "resp", "transport", "uplink"]),
+    (
+        "changeover",
+        &["clock", "command", "generation", "lock", "random", "resp", "transport", "uplink"],
+    ),
     ("roster", &["lock"]),
     ("scripts", &["lock"]),
     ("raw", &["generation", "lock", "log", "metrics", "transport"]),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::attempt::{Attempt, OldUplink};
+use crate::clock;
 use crate::transport::Peer;
 
 /// What a session is told by name. All of them also see a stop and a new generation.
@@ -114,8 +115,8 @@ impl Running {
     /// than that already, does not end by itself in that time, and cannot be interrupted.
     pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
         let interrupted = self.interruptible && may_unblock;
-        let ends = self.until.is_some_and(|until| until <= Instant::now() + limit);
-        !interrupted && !ends && self.since.elapsed() > limit
+        let ends = self.until.is_some_and(|until| until <= clock::now() + limit);
+        !interrupted && !ends && clock::now() - self.since > limit
     }
 }
 
@@ -123,7 +124,7 @@ impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Running { command, client, .. } = self;
         let command = command.to_ascii_uppercase();
-        write!(f, "{command} of {client} for {:.1} s", self.since.elapsed().as_secs_f64())?;
+        write!(f, "{command} of {client} for {:.1} s", (clock::now() - self.since).as_secs_f64())?;
         match self.awaits {
             Awaits::Reply => {}
             Awaits::Rest => f.write_str(", which has not sent all of it")?,
