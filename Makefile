@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/sbin
 # All tests share the descriptors of one process, and a user may have 1024.
 export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 16 ? n : 16)))
 
-.PHONY: help demo test test-slow lint bench bench-switch fuzz run build certs
+.PHONY: help demo test test-slow lint bench bench-switch bench-programs fuzz run build certs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,17 +38,18 @@ lint: ## Formatting, clippy, and the documentation's links, with warnings as err
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
-bench: ## Compare with HAProxy; ARGS="--rounds 3 p1 p64" chooses
+bench: bench-programs ## Compare with HAProxy; ARGS="--rounds 3 p1 p64" chooses
 	@$(NEED) redis-server redis-benchmark haproxy
-	@$(CARGO) build --profile dist --bin redis-proxy
-	@$(CARGO) build --profile dist -p bench
 	@target/dist/bench-proxy $(ARGS)
 
-bench-switch: ## Measure what a reload costs clients; ARGS="--reloads 5 --clients 50,1000 tls"
+bench-switch: bench-programs ## Measure what a reload costs clients; ARGS="--reloads 5 --clients 50,1000 tls"
 	@$(NEED) redis-server
+	@target/dist/bench-switch $(ARGS)
+
+# The proxy by itself: built beside the benchmarks, it would get what only they need.
+bench-programs:
 	@$(CARGO) build --profile dist --bin redis-proxy
 	@$(CARGO) build --profile dist -p bench
-	@target/dist/bench-switch $(ARGS)
 
 fuzz: ## Fuzz the scanners, SECONDS_EACH seconds each (needs cargo-fuzz)
 	@./tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
