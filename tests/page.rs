@@ -83,11 +83,11 @@ fn the_page_says_so_when_the_uplink_does_not_answer() {
     assert_eq!(browser.run(uplink), "away");
 }
 
-/// From where the copying begins on, everything that the server says takes this long.
-fn slow_after_psync(link: &Middle, delay: Duration) {
+/// From where the copying begins on, everything that the server says takes a second.
+fn slow_after_psync(link: &Middle) {
     let slow = link.clone();
     link.at("PSYNC", When::After, move || {
-        slow.slow_down(delay);
+        slow.slow_down(Duration::from_secs(1));
         Then::Pass
     });
 }
@@ -114,7 +114,7 @@ fn a_person_checks_switches_watches_and_cancels() {
     two.client().run("DEL precious");
 
     // Begun elsewhere, over a link that comes to a halt in the midst of the data.
-    slow_after_psync(&link, Duration::from_secs(1));
+    slow_after_psync(&link);
     let from = link.addr();
     let caller = proxy.begin_cmd(&format!("switch&replicate_from={from}"));
     eventually("some of it is copied", || {

@@ -15,7 +15,7 @@ fn tls_listener(uplink: &str, more: &Value) -> Proxy {
         "addr": "127.0.0.1:0", "tls": true,
         "certfile": cert("server.pem"), "keyfile": cert("server.key"),
     });
-    // Whoever shakes hands has done so by then.
+    // The TLS handshake of each client is over within this limit.
     let mut config = config(uplink, json!({ "listen": listen, "connect_time_limit_ms": 4000 }));
     for (field, value) in more.as_object().unwrap() {
         config["listen"][field] = value.clone();
