@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{FakeUplink, Proxy, Redis, redis, request};
+use crate::common::{FakeUplink, Proxy, Redis, config, redis, request};
 
 const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
 const NOAUTH: &str = "-NOAUTH Authentication required.";
@@ -98,6 +98,37 @@ fn hello_authenticates_names_and_chooses_the_protocol() {
     client.command(&["CLIENT", "GETNAME"]).expect("$2\r\nme\r\n");
     // A null is written in the protocol that was chosen.
     assert_eq!(client.ask(&["GET", "nothing"]), "_");
+}
+
+#[test]
+fn a_name_that_a_failed_hello_gave_is_kept_where_the_server_keeps_it() {
+    let (redis, other) = (Redis::start(&[]), Redis::start(&[]));
+    let proxy = Proxy::with_pass(&redis.addr(), "secret");
+    let mut direct = redis.client();
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&["AUTH", "secret"]), "+OK");
+    direct.run("CLIENT SETNAME before");
+    client.run("CLIENT SETNAME before");
+    for (bad, name, next) in [
+        ("FOO x", "one", &other),
+        ("SETNAME", "two", &redis),
+        ("AUTH nobody wrong", "three", &other),
+    ] {
+        let mut hello: Vec<&str> = vec!["HELLO", "3", "SETNAME", name];
+        hello.extend(bad.split(' '));
+        for client in [&mut direct, &mut client] {
+            assert!(client.ask(&hello).starts_with('-'), "{bad}");
+        }
+        let expected = direct.run("CLIENT GETNAME");
+        assert_eq!(client.run("CLIENT GETNAME"), expected, "{bad}");
+        proxy
+            .reload(&config(
+                &next.addr(),
+                json!({"listen": { "addr": "127.0.0.1:0", "pass": "secret" }}),
+            ))
+            .expect_ok();
+        assert_eq!(client.run("CLIENT GETNAME"), expected, "after a reload, {bad}");
+    }
 }
 
 #[test]

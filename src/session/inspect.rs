@@ -230,7 +230,14 @@ impl Session {
     fn hello(&mut self, args: &[&[u8]]) -> Result<(), GateShut> {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
-            Err(text) => self.refuse_login(text),
+            Err(refusal) => {
+                if let Some(request) = refusal.behind_name
+                    && self.requested.is_authenticated()
+                {
+                    self.fail_at_uplink(&request)?;
+                }
+                self.refuse_login(refusal.text);
+            }
             Ok(hello) if !hello.authenticated && !self.requested.is_authenticated() => {
                 self.answer(encode::error(auth::NOAUTH));
             }
@@ -246,6 +253,20 @@ impl Session {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Sends a HELLO that fails behind a name, and asks which name the client has then. The client
+    /// hears neither answer.
+    fn fail_at_uplink(&mut self, hello: &[u8]) -> Result<(), GateShut> {
+        self.admit()?;
+        for (request, question) in
+            [(hello, Question::Failure), (&encode::request(["CLIENT", "GETNAME"]), Question::Name)]
+        {
+            self.pending.push_own(Expected::Asked(question));
+            self.link.out.push(request);
+        }
+        self.take_back_admitted();
         Ok(())
     }
 

@@ -18,9 +18,10 @@ impl Session {
                     cutover.untouched.answer(reply == b"*0\r\n");
                 }
             }
-            Question::Barrier => {}
+            Question::Barrier | Question::Failure => {}
             Question::Id => self.learn_id(reply),
             Question::Flags => self.learn_flags(reply),
+            Question::Name => self.learn_name(reply),
             Question::Silence(mode) => self.learn_silence(mode, reply),
         }
     }
@@ -32,6 +33,14 @@ impl Session {
             // A user without the right to ask is a user all the same, and is served.
             None if reply.starts_with(b"-NOPERM") => {}
             None => self.link.refusal = reply.strip_prefix(b"-").map(Box::from),
+        }
+    }
+
+    /// The name that the client has, as far as it may be asked for.
+    fn learn_name(&mut self, reply: &[u8]) {
+        let bulk = reply.strip_prefix(b"$").and_then(|rest| rest.strip_suffix(b"\r\n"));
+        if let Some(end) = bulk.and_then(|rest| memchr::memchr(b'\n', rest)) {
+            self.state.apply(Effect::Name(Box::from(&bulk.unwrap_or_default()[end + 1..])));
         }
     }
 

@@ -61,11 +61,6 @@ pub fn tells_of_touched_keys(frame: &Frame) -> bool {
     frame == "*-1" || frame == "_" || frame.contains(" flags=d ")
 }
 
-/// Redis 7.0 refuses a HELLO for an option at its end, and has taken the name before that.
-pub fn is_half(frame: &Frame) -> bool {
-    frame.starts_with("-ERR Syntax error in HELLO option")
-}
-
 /// Before AUTH, the proxy does not look at requests more closely: to a client it is refused either
 /// way. What it does not know in a HELLO may be a part of a password, and is not repeated.
 pub fn is_refused_earlier(expected: &Frame, got: &Frame) -> bool {

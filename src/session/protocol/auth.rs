@@ -11,6 +11,7 @@ use crate::resp::encode;
 pub const NOAUTH: &str = "NOAUTH Authentication required.";
 pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const HELLO_SYNTAX: &str = "ERR Syntax error in HELLO option";
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
      default user. Are you sure your configuration is correct?";
 
@@ -51,38 +52,65 @@ pub struct Hello {
     pub name: Option<Box<[u8]>>,
 }
 
+/// A HELLO that fails.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub text: &'static str,
+    /// A HELLO that fails behind the name that this one gave. Redis up to 7.0 keeps the name then,
+    /// later versions do not.
+    pub behind_name: Option<Vec<u8>>,
+}
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Self {
+        Refusal { text, behind_name: None }
+    }
+}
+
 /// Checks a HELLO as Redis does, in the same order. `args` are all arguments, the name included.
-pub fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, &'static str> {
+pub fn hello(login: Option<&Login>, args: &[&[u8]]) -> Result<Hello, Refusal> {
     let Some((version, mut options)) = args.get(1..).and_then(<[_]>::split_first) else {
         return Ok(plain(args));
     };
     match words::integer(version) {
-        None => return Err("ERR Protocol version is not an integer or out of range"),
+        None => return Err("ERR Protocol version is not an integer or out of range".into()),
         Some(2 | 3) => {}
-        Some(_) => return Err("NOPROTO unsupported protocol version"),
+        Some(_) => return Err("NOPROTO unsupported protocol version".into()),
     }
     let mut forwarded = args[..2].to_vec();
     let (mut authenticated, mut name_given) = (false, None);
-    loop {
+    let fault = loop {
         options = match options {
-            [] => break,
+            [] => break None,
             [option, user, pass, rest @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                check(login, Some(user), pass)?;
+                if let Err(text) = check(login, Some(user), pass) {
+                    break Some(text);
+                }
                 authenticated = true;
                 rest
             }
             [option, name, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
+                if !name.iter().all(u8::is_ascii_graphic) {
+                    break Some(BAD_NAME);
+                }
                 forwarded.extend([*option, *name]);
                 name_given = Some(Box::from(*name));
                 rest
             }
             [option, ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
-                return Err("ERR Syntax error in HELLO option 'SETNAME'");
+                break Some("ERR Syntax error in HELLO option 'SETNAME'");
             }
             // Redis repeats the option, but it may be a part of a password with a space in it,
             // and replies are logged.
-            [_, ..] => return Err(HELLO_SYNTAX),
+            [_, ..] => break Some(HELLO_SYNTAX),
         };
+    };
+    if let Some(text) = fault {
+        let behind_name = name_given.is_some().then(|| {
+            forwarded.push(b"SETNAME");
+            encode::request(&forwarded)
+        });
+        return Err(Refusal { text, behind_name });
     }
     Ok(Hello { authenticated, name: name_given, ..plain(&forwarded) })
 }
@@ -149,12 +177,29 @@ mod tests {
             ("HELLO 4", "NOPROTO unsupported protocol version"),
             ("HELLO 4 AUTH default wrong", "NOPROTO unsupported protocol version"),
             ("HELLO 3 FOO", HELLO_SYNTAX),
+            ("HELLO 3 SETNAME m\u{e9} FOO", BAD_NAME),
             ("HELLO 3 AUTH default", HELLO_SYNTAX),
             ("HELLO 3 AUTH default wrong", WRONGPASS),
             ("HELLO 3 AUTH default wrong AUTH default secret", WRONGPASS),
             ("HELLO 3 AUTH default secret AUTH default wrong", WRONGPASS),
         ] {
-            assert_eq!(hello(Some(&login), &words(line)), Err(text), "{line}");
+            assert_eq!(hello(Some(&login), &words(line)), Err(text.into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_hello_that_fails_behind_a_name_fails_there_at_the_uplink_too() {
+        let login = login(None);
+        for (line, text) in [
+            ("HELLO 3 SETNAME me FOO BAR", HELLO_SYNTAX),
+            ("HELLO 3 SETNAME me AUTH default wrong", WRONGPASS),
+            ("HELLO 3 AUTH default secret SETNAME me AUTH default", HELLO_SYNTAX),
+            ("HELLO 3 SETNAME me SETNAME", "ERR Syntax error in HELLO option 'SETNAME'"),
+        ] {
+            let refusal = hello(Some(&login), &words(line)).expect_err(line);
+            assert_eq!(refusal.text, text, "{line}");
+            let sent = encode::request(words("HELLO 3 SETNAME me SETNAME"));
+            assert_eq!(refusal.behind_name, Some(sent), "{line}");
         }
     }
 }

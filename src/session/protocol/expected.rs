@@ -72,6 +72,10 @@ pub enum Question {
     Id,
     /// CLIENT INFO: which flags a RESET has left.
     Flags,
+    /// A HELLO that fails in the end, for what it does before that.
+    Failure,
+    /// CLIENT GETNAME: whether a HELLO that failed has given a name.
+    Name,
     /// CLIENT REPLY ON, in the place of the client's own CLIENT REPLY: whether it may ask for this.
     Silence(Mode),
 }
@@ -85,7 +89,9 @@ impl Question {
             | Question::Touched
             | Question::Barrier
             | Question::Id
-            | Question::Flags => false,
+            | Question::Flags
+            | Question::Failure
+            | Question::Name => false,
         }
     }
 }
