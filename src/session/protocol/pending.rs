@@ -371,6 +371,8 @@ impl Pending {
         match self.runs.front() {
             Some(run) if run.audience == Audience::Client && !state.hears_unasked() => {
                 match &run.awaited {
+                    // Perhaps it was queued.
+                    Expected::Plain if self.open.is_some() => 0,
                     Expected::Plain => run.count,
                     Expected::Executed(queue) => queue.plain(),
                     _ => 0,
@@ -533,6 +535,11 @@ impl Pending {
                     self.open = None;
                 }
                 learn(awaited, reply, state)
+            }
+            // A DISCARD, or an EXEC, before it was refused: the transaction is still open.
+            awaited if reply.is_queued() && self.open.is_some() => {
+                self.open.get_or_insert_default().queue.push(awaited);
+                Settled::Answered
             }
             awaited => learn(awaited, reply, state),
         }
