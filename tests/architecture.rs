@@ -176,6 +176,7 @@ const PURE: &[&str] = &[
     "controller/switch/glob.rs",
     "controller/switch/user.rs",
     "uplink/script.rs",
+    "uplink/unblock.rs",
     "config/mod.rs",
     "config/read.rs",
 ];

@@ -304,16 +304,19 @@ impl Maps {
     }
 }
 
-/// `flags=...` with the flag for a transaction that must fail.
+/// The flag in CLIENT LIST of a client whose next EXEC fails, for a key that it watches was touched.
+pub const DIRTY: u8 = b'd';
+
+/// `flags=...` with the flag of a client whose next EXEC fails.
 fn as_dirty(word: &[u8]) -> Vec<u8> {
     let (flags, end) = match word.strip_suffix(b" ") {
         Some(flags) => (flags, &b" "[..]),
         None => (word, &b""[..]),
     };
     match flags {
-        b"flags=N" => [b"flags=d", end].concat(),
-        flags if flags.contains(&b'd') => word.to_vec(),
-        flags => [flags, b"d", end].concat(),
+        b"flags=N" => [b"flags=", &[DIRTY][..], end].concat(),
+        flags if flags.contains(&DIRTY) => word.to_vec(),
+        flags => [flags, &[DIRTY], end].concat(),
     }
 }
 

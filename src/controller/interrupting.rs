@@ -27,10 +27,10 @@ pub(super) async fn interrupt(
     mut commands: Vec<Interrupt>,
 ) -> io::Result<()> {
     commands.sort_by_key(|command| command.since);
-    let requests: Vec<_> = commands.iter().map(|command| unblock(command.id)).collect();
+    let requests: Vec<_> = commands.iter().map(|command| unblock::request(command.id)).collect();
     let answers = connection.ask(&requests).await?;
     for (command, answer) in commands.iter().zip(answers) {
-        command.ticket.answer(answer == b":1\r\n");
+        command.ticket.answer(unblock::has_interrupted(&answer));
     }
     Ok(())
 }
@@ -86,8 +86,8 @@ impl Controller {
         let mut connection = Connection::new(self.shared.current.load());
         let dialled = connection.dial(Script::default()).await;
         dialled.map_err(|why| NoUnblocker::NotNow(why.to_string()))?;
-        match timeout(ASKING, connection.ask(&[unblock(0)])).await {
-            Ok(Ok(answers)) if answers.concat().starts_with(b":") => Ok(connection),
+        match timeout(ASKING, connection.ask(&[unblock::rehearsal()])).await {
+            Ok(Ok(answers)) if unblock::is_allowed(&answers.concat()) => Ok(connection),
             Ok(Ok(_)) => Err(NoUnblocker::NotAllowed),
             Ok(Err(why)) => Err(NoUnblocker::NotNow(why.to_string())),
             Err(_) => Err(NoUnblocker::NotNow("the uplink does not answer".to_owned())),

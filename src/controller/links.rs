@@ -343,10 +343,10 @@ async fn untouched(old: &mut Connection, watching: &[Watching]) -> io::Result<Ha
 
 async fn rights(old: &mut Connection) -> Rights {
     let Some(id) = old.id().map(|id| id.to_string()) else { return Rights::default() };
-    let requests = [unblock(0), encode::request(["CLIENT", "LIST", "ID", &id])];
+    let requests = [unblock::rehearsal(), encode::request(["CLIENT", "LIST", "ID", &id])];
     match old.ask(&requests).await.as_deref() {
         Ok([unblock, list]) => {
-            Rights { may_unblock: unblock.starts_with(b":"), may_list: !list.starts_with(b"-") }
+            Rights { may_unblock: unblock::is_allowed(unblock), may_list: !list.starts_with(b"-") }
         }
         _ => Rights::default(),
     }

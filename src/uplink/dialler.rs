@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::error::Error;
-use super::fresh::{Fresh, unblock};
+use super::fresh::Fresh;
 use super::script::{Answer, Script};
+use super::unblock;
 use crate::command::{Commands, Listed, STATEFUL};
 use crate::config::{Address, Fault, Uplink};
 use crate::dial;
@@ -126,10 +127,12 @@ impl Dialler {
     pub async fn verify_rights(&self) -> Result<bool, Fault> {
         let mut fresh = self.verified().await?;
         self.learn(&mut fresh).await;
-        let asked = timeout(self.time_limit, fresh.ask(&[unblock(0)])).await;
-        // A server that does not answer has not said no.
-        let denied = |answer: &Vec<u8>| answer.starts_with(b"-");
-        Ok(!matches!(asked, Ok(Ok(answers)) if answers.iter().any(denied)))
+        let asked = timeout(self.time_limit, fresh.ask(&[unblock::rehearsal()])).await;
+        match asked {
+            Ok(Ok(answers)) => Ok(unblock::is_allowed(&answers.concat())),
+            // A server that does not answer has not said no.
+            Ok(Err(_)) | Err(_) => Ok(true),
+        }
     }
 
     /// Asks how many databases there are, which commands may wait, and which have to do with the

@@ -7,7 +7,6 @@ use tokio::io::AsyncWriteExt;
 use super::error::Error;
 use super::frames::Frames;
 use super::script::{Id, Script};
-use crate::resp::encode;
 use crate::transport::Stream;
 
 /// A connection that no client uses yet.
@@ -120,10 +119,4 @@ impl Fresh {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
-}
-
-/// Has the command that this connection waits with interrupted; it is answered with an error, for
-/// what looks like the end of its time could be taken for that.
-pub fn unblock(id: u64) -> Vec<u8> {
-    encode::request(["CLIENT", "UNBLOCK", &id.to_string(), "ERROR"])
 }

@@ -4,14 +4,16 @@
 //! - `fresh`: a connection that no client uses yet
 //! - `frames`: what comes on one, frame by frame
 //! - `script`: what one is told, and what it must answer (pure)
+//! - `unblock`: CLIENT UNBLOCK, asked and read (pure)
 
 mod dialler;
 mod error;
 mod frames;
 mod fresh;
 mod script;
+pub mod unblock;
 
 pub use self::dialler::Dialler;
 pub use self::error::Error;
-pub use self::fresh::{Fresh, unblock};
+pub use self::fresh::Fresh;
 pub use self::script::{Answer, Heard, Id, Script};

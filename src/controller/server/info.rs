@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::changeover::client_ids::DIRTY;
 use crate::resp::Args;
 
 /// An answer that is one text.
@@ -101,7 +102,7 @@ impl<'a> Client<'a> {
 
     /// The client's next EXEC need not fail.
     pub(in super::super) fn is_clean(self) -> bool {
-        self.text("flags").is_some_and(|flags| !flags.contains('d'))
+        self.text("flags").is_some_and(|flags| !flags.as_bytes().contains(&DIRTY))
     }
 }
 
