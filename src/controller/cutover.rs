@@ -68,9 +68,18 @@ impl Held {
 }
 
 impl Cutover<'_> {
-    /// Time is over.
-    pub(super) fn late(&self, what: &str, more: &str) -> Error {
-        late(self.by, what, more)
+    /// What comes of this work, if that ends by the deadline; else the change is cancelled, for `late`.
+    pub(super) async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        late: &str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(self.late(late)))
+    }
+
+    fn late(&self, what: &str) -> Error {
+        late(self.by, what, "")
     }
 
     fn held_up(&self, moment: Moment, links: &Links, running: &[Running]) -> Error {
@@ -160,20 +169,14 @@ impl Controller {
         let failed = || attempt.has_failed();
         let prepare = |permit| Order::Prepare(attempt.clone(), permit);
         self.shared.roster.tell_each(CONNECTS, failed, prepare).await;
-        let mut fault = attempt.fault().map(|why| not_for_all(&attempt, &why));
-        if fault.is_none() {
-            // That may have taken a while.
-            links.loading.ahead(&self.shared).await;
-            // It may have died since it was verified.
-            fault = generation.uplink.verify().await.err();
+        if let Some(why) = attempt.fault() {
+            return Err(refused(not_for_all(&attempt, &why)));
         }
-        match fault {
-            None => Ok(attempt),
-            Some(fault) => {
-                self.abandon().await;
-                Err(refused(fault))
-            }
-        }
+        // That may have taken a while.
+        links.loading.ahead(&self.shared).await;
+        // The new uplink may have died since it was verified.
+        generation.uplink.verify().await.map_err(refused)?;
+        Ok(attempt)
     }
 
     /// Whether the new uplink takes what the clients carry is tried, on connections that are let go
@@ -201,13 +204,11 @@ impl Controller {
         following: &mut Following,
         done: &mut Done,
     ) -> Result<Result<(), Panicked>, Error> {
-        let held = self.hold(swap, links, done).await?;
+        let held = self.or_abandon(self.hold(swap, links, done).await).await?;
         let told = caught(async {
             point("reload:telling");
-            // What was written to keys before they are watched there is no touch.
-            let caught_up = timeout_at(held.deadline, following.catch_up()).await;
-            caught_up.map_err(|_| swap.late(NOT_CAUGHT_UP, ""))??;
-            self.finish(swap, links, &held).await?;
+            let caught_up = swap.in_time(held.deadline, NOT_CAUGHT_UP, following.catch_up());
+            self.finish(swap, links, &held, caught_up).await?;
             self.queue(swap, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.
@@ -219,11 +220,7 @@ impl Controller {
             Ok(told) => told,
             Err(why) => Err(self.end_panicked(swap.before.number, &why).await),
         };
-        if let Err(why) = told {
-            // Before anything goes to the old uplink again.
-            self.abandon().await;
-            return Err(why);
-        }
+        self.or_abandon(told).await?;
         done.warnings.extend(links.loading.warnings());
         Ok(self.exchange(swap, held, done))
     }
@@ -258,7 +255,6 @@ impl Controller {
         }
         let why = swap.held_up(Moment::Ahead, links, &in_the_way);
         done.held_up_by = in_the_way;
-        self.abandon().await;
         Err(why)
     }
 
@@ -292,8 +288,6 @@ impl Controller {
                 return Ok(Held { hold, begun, deadline: now + swap.limit, was_open });
             }
         }
-        drop(hold);
-        self.abandon().await;
         let why = swap.held_up(Moment::AtTheLimit, links, &running);
         done.held_up_by = running;
         Err(why)
@@ -355,14 +349,17 @@ impl Controller {
         }
     }
 
-    /// Nothing is in flight. What could not be told before is told the new uplink now, but for open
-    /// transactions; up to the end of this, everything can be undone.
-    pub(super) async fn finish(
+    /// Nothing is in flight. Once the new uplink has caught up, it is told what could not be told before,
+    /// but for open transactions; up to the end of this, everything can be undone.
+    pub(super) async fn finish<T>(
         &self,
         swap: &Cutover<'_>,
         links: &mut Links,
         held: &Held,
+        caught_up: impl Future<Output = Result<T, Error>>,
     ) -> Result<(), Error> {
+        // What was written to keys before they are watched there is no touch.
+        caught_up.await?;
         let (attempt, deadline) = (&swap.attempt, held.deadline);
         let addr = &attempt.generation().uplink.config.addr;
         let old = match links.rights.may_list {
@@ -382,15 +379,9 @@ impl Controller {
         // What was written to a master reaches its replica before this does.
         if links.marker.is_some() && (attempt.is_listened() || links.is_replica()) {
             attempt.published();
-            match timeout_at(deadline, links.publish_mark()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => {
-                    return Err(refused(Fault::new(format!("lost uplink: {addr}: {why}"))));
-                }
-                Err(_) => {
-                    return Err(swap.late(NOT_CAUGHT_UP, ""));
-                }
-            }
+            let lost = |why| refused(Fault::new(format!("lost uplink: {addr}: {why}")));
+            let published = async { links.publish_mark().await.map_err(lost) };
+            swap.in_time(deadline, NOT_CAUGHT_UP, published).await?;
         }
         Ok(())
     }
@@ -416,7 +407,7 @@ impl Controller {
             let named: Vec<String> = clients.iter().take(NAMED).map(Peer::to_string).collect();
             let (count, named) = (clients.len(), named.join(", "));
             let what = format!("the state of {count} clients ({named}) could not be handed over");
-            return Err(swap.late(&format!("{what} in time"), ""));
+            return Err(swap.late(&format!("{what} in time")));
         }
         let Some(why) = attempt.fault() else { return Ok(()) };
         let addr = &swap.attempt.generation().uplink.config.addr;

@@ -142,9 +142,7 @@ impl ReloadRecord {
             Err(why) => ("cancelled", vec![why.to_string()]),
         };
         ReloadRecord {
-            at_unix_seconds: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64()),
+            at_unix_seconds: unix_seconds(),
             by,
             result: label,
             generation: generation.number,
@@ -258,6 +256,11 @@ impl From<&Running> for HeldUp {
             seconds: running.since.elapsed().as_secs_f64(),
         }
     }
+}
+
+/// The time of day, as records have it.
+pub(super) fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 pub(super) fn milliseconds(duration: Duration) -> f64 {

@@ -87,13 +87,11 @@ impl Controller {
             let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
             done.warnings.extend(links.warning().cloned());
             let mut following = Following::of(by, &before, &generation, &links).await?;
-            let attempt = self.prepare(&generation, &mut links, force).await?;
+            let prepared = self.prepare(&generation, &mut links, force).await;
+            let attempt = self.or_abandon(prepared).await?;
             done.attempt = Some(attempt.clone());
             // That may have taken a while.
-            if let Err(why) = following.closely(&mut links).await {
-                self.abandon().await;
-                return Err(why);
-            }
+            self.or_abandon(following.closely(&mut links).await).await?;
             self.stage(ReloadStage::Pausing);
             let limit = before.settings.pause_time_limit;
             let swap =

@@ -7,6 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
+use super::error::Error;
+use super::panics::caught;
 use super::state::Controller;
 use crate::changeover::{Interrupt, Order, Prospect, Running, facets};
 
@@ -87,6 +89,15 @@ impl Controller {
     pub(super) async fn abandon(&self) {
         self.shared.ids.abandon();
         self.shared.roster.tell_each(WOKEN, || false, Order::Abandon).await;
+    }
+
+    /// If a step of a change failed, has all sessions let go of what they have made ready for it. Nothing
+    /// may go to the old uplink before that.
+    pub(super) async fn or_abandon<T>(&self, step: Result<T, Error>) -> Result<T, Error> {
+        if step.is_err() {
+            let _ = caught(self.abandon()).await;
+        }
+        step
     }
 
     /// Has all sessions take the generation in force, if they have not yet.

@@ -1,7 +1,7 @@
 //! How far a switch has come, and what became of it.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::super::error::Error;
-use super::super::outcome::{By, Moved, milliseconds};
+use super::super::outcome::{By, Moved, milliseconds, unix_seconds};
 use super::super::panics::point;
 use crate::lock::lock;
 use crate::log;
@@ -283,9 +283,7 @@ impl SwitchRecord {
         let mut stages = now.passed.clone();
         stages.push(Passed { stage: now.stage, ms: milliseconds(now.begun.elapsed()) });
         SwitchRecord {
-            at_unix_seconds: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64()),
+            at_unix_seconds: unix_seconds(),
             by: switching.by,
             result,
             reason: String::new(),

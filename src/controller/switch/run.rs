@@ -143,7 +143,7 @@ impl<'a> SwitchRun<'a> {
         let switching = self.switching;
         let making = self.revocable.run(self.make_ready(pair, source.as_ref(), limit));
         let ready = step(switching, making).await;
-        let Ready { mut links, attempt } = self.or_abandon(ready).await?;
+        let Ready { mut links, attempt } = controller.or_abandon(ready).await?;
         self.progress.done.attempt = Some(attempt.clone());
         let force = self.options.force_clients;
         let swap = Cutover { by: "switch", limit, force, before, sockets, attempt };
@@ -153,9 +153,9 @@ impl<'a> SwitchRun<'a> {
             controller.hold(&swap, &mut links, &mut self.progress.done).await
         };
         let held = step(switching, revocable.run(holding)).await;
-        let held = self.or_abandon(held).await?;
+        let held = controller.or_abandon(held).await?;
         let promoted = step(switching, self.promote(&swap, &mut links, &held, pair)).await;
-        let copied = match self.or_abandon(promoted).await {
+        let copied = match controller.or_abandon(promoted).await {
             Ok(copied) => copied,
             Err(why) => {
                 held.release(&mut self.progress.done);
@@ -214,14 +214,6 @@ impl<'a> SwitchRun<'a> {
         let remains = format!("make {} a replica of {}", pair.old.addr(), pair.new.addr());
         let fenced = caught(self.progress.fence(pair, ways, copied)).await;
         self.progress.note(fenced, &remains);
-    }
-
-    /// If it did not come to that, nothing may go to the old uplink again before this.
-    async fn or_abandon<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if result.is_err() {
-            let _ = caught(self.controller.abandon()).await;
-        }
-        result
     }
 
     /// The data are copied, but for what is written just now; and each client's connection is made.
@@ -296,30 +288,32 @@ impl<'a> SwitchRun<'a> {
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
-        let late = |_| swap.late("the new uplink has not caught up in time", "");
-        let caught_up = timeout_at(held.deadline, pair.catch_up()).await.map_err(late)?;
-        // What was written to keys before they are watched there is no touch.
-        caught_up.map_err(Error::RolledBack)?;
-        self.controller.finish(swap, links, held).await?;
+        const LATE: &str = "the new uplink has not caught up in time";
+        let caught_up = swap.in_time(held.deadline, LATE, catch_up(pair));
+        self.controller.finish(swap, links, held, caught_up).await?;
         let deadline = held.deadline.min(Instant::now() + LAST_BYTE);
         if self.options.fence {
             // Not before: the mark for subscribers would have to wait, too.
             let time = deadline.saturating_duration_since(Instant::now()) + FENCED_WITHIN;
             let pausing = pair.pause_writers(time, &mut self.progress.undo_old);
-            if let Err(why) = timeout_at(deadline, pausing).await.map_err(late)? {
+            let paused = swap.in_time(deadline, LATE, async { Ok(pausing.await) });
+            if let Err(why) = paused.await? {
                 let addr = pair.old.addr();
                 let text = format!("{addr}: who writes past the proxy was not held: {why}");
                 self.progress.warnings.push(text);
             }
         }
-        let caught_up = timeout_at(deadline, pair.catch_up()).await.map_err(late)?;
-        let CaughtUp { old, new } = caught_up.map_err(Error::RolledBack)?;
+        let CaughtUp { old, new } = swap.in_time(deadline, LATE, catch_up(pair)).await?;
         // Whether it is promoted may never be known.
         if !self.progress.undo_new.iter().any(|it| matches!(it, Undo::Follow(_))) {
             self.progress.undo_new.push(Undo::Follow(new.master));
         }
         Ok(Copied { old, deadline })
     }
+}
+
+async fn catch_up(pair: &mut Pair) -> Result<CaughtUp, Error> {
+    pair.catch_up().await.map_err(Error::RolledBack)
 }
 
 /// A part of what comes before the promotion: if it panics, the switch is rolled back.
