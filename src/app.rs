@@ -16,7 +16,7 @@ use crate::generation::Generation;
 use crate::limits;
 use crate::listener;
 use crate::notify;
-use crate::reception::{Place, Reception};
+use crate::reception::{DoorPlace, Reception};
 use crate::shared::Shared;
 use crate::signal::{Signal, Signals};
 use crate::worker::Workers;
@@ -48,9 +48,10 @@ pub async fn run(
     let (reception, mut failures) = Reception::new(Workers::start(cores)?, shared.clone());
     let controller = Controller::new(shared.clone(), reception.clone(), file);
 
-    let listen = Place::At(&generation.listen.config.addr);
+    let listen = DoorPlace::At(&generation.listen.config.addr);
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
-    let sockets = reception.bind(listen, Place::changed(None, listen_raw)).await.map_err(first)?;
+    let sockets =
+        reception.bind(listen, DoorPlace::changed(None, listen_raw)).await.map_err(first)?;
     let admin = match &generation.admin {
         Some(endpoint) => listener::bind("admin", &endpoint.config.addr, &[]).await?,
         None => Vec::new(),

@@ -11,11 +11,11 @@ use crate::lock::lock;
 /// The guests that are there now. They come with the default rank.
 #[derive(Debug, Default)]
 pub struct Crowd<R> {
-    inner: Mutex<Inner<R>>,
+    inner: Mutex<CrowdGuests<R>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner<R> {
+struct CrowdGuests<R> {
     /// Counts guests and changes of rank.
     clock: u64,
     guests: BTreeMap<Place<R>, CancellationToken>,
@@ -55,14 +55,14 @@ impl<R: Copy + Ord + Default> Crowd<R> {
         lock(&self.inner).send_first_away(|_| true)
     }
 
-    fn add(self: &Arc<Self>, inner: &mut Inner<R>) -> Guest<R> {
+    fn add(self: &Arc<Self>, inner: &mut CrowdGuests<R>) -> Guest<R> {
         let sent_away = CancellationToken::new();
         let place = inner.put(R::default(), sent_away.clone());
         Guest { crowd: self.clone(), place: Mutex::new(place), sent_away }
     }
 }
 
-impl<R: Copy + Ord> Inner<R> {
+impl<R: Copy + Ord> CrowdGuests<R> {
     fn put(&mut self, rank: R, sent_away: CancellationToken) -> Place<R> {
         self.clock += 1;
         self.guests.insert((rank, self.clock), sent_away);

@@ -35,14 +35,14 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Listener {
     block: &'static str,
-    kind: Kind,
+    kind: SocketKind,
     addr: String,
-    id: Id,
+    id: SocketId,
 }
 
 /// What tells one listening socket from another, however its address is spelt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Id {
+pub enum SocketId {
     /// Over TCP.
     Tcp(SocketAddr),
     /// The device and inode of a unix socket's file.
@@ -53,13 +53,13 @@ pub enum Id {
 #[derive(Debug)]
 pub enum Bound {
     /// A socket that listens already.
-    Held(Id),
+    Held(SocketId),
     /// Another one.
     New(Listener),
 }
 
 #[derive(Debug)]
-enum Kind {
+enum SocketKind {
     Tcp(TcpListener),
     Unix {
         /// Removed while the socket still listens: one who finds it must not take it for stale.
@@ -97,11 +97,16 @@ impl Accepted {
 
 /// Binds every address that `addr`, that of `block`, stands for, but those that are `held`
 /// already. Call it inside a runtime.
-pub async fn bind(block: &'static str, addr: &Address, held: &[Id]) -> Result<Vec<Bound>, Error> {
+pub async fn bind(
+    block: &'static str,
+    addr: &Address,
+    held: &[SocketId],
+) -> Result<Vec<Bound>, Error> {
     let failed = |why| Error { block, addr: addr.to_string(), why };
     match addr {
         Address::Unix(path) => {
-            let id = path.symlink_metadata().ok().map(|meta| Id::Unix(meta.dev(), meta.ino()));
+            let id =
+                path.symlink_metadata().ok().map(|meta| SocketId::Unix(meta.dev(), meta.ino()));
             Ok(vec![match id.filter(|id| held.contains(id)) {
                 Some(id) => Bound::Held(id),
                 None => Bound::New(bind_unix(block, path).map_err(failed)?),
@@ -126,7 +131,11 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A name may have addresses that this machine lacks (IPv6 turned off): one must do.
-fn bind_tcp(block: &'static str, addrs: &[SocketAddr], held: &[Id]) -> io::Result<Vec<Bound>> {
+fn bind_tcp(
+    block: &'static str,
+    addrs: &[SocketAddr],
+    held: &[SocketId],
+) -> io::Result<Vec<Bound>> {
     let mut listeners: Vec<Bound> = Vec::new();
     let mut lacking = io::Error::other("the name has no address");
     for &addr in addrs {
@@ -134,8 +143,8 @@ fn bind_tcp(block: &'static str, addrs: &[SocketAddr], held: &[Id]) -> io::Resul
         if wildcard_done {
             break;
         }
-        if held.contains(&Id::Tcp(addr)) {
-            listeners.push(Bound::Held(Id::Tcp(addr)));
+        if held.contains(&SocketId::Tcp(addr)) {
+            listeners.push(Bound::Held(SocketId::Tcp(addr)));
             continue;
         }
         match bind_one(block, addr) {
@@ -161,8 +170,8 @@ fn bind_one(block: &'static str, addr: SocketAddr) -> io::Result<Listener> {
     start(&socket)?;
     let listener = TcpListener::from_std(socket.into())?;
     let addr = listener.local_addr()?;
-    let id = Id::Tcp(addr);
-    Ok(Listener { block, kind: Kind::Tcp(listener), addr: addr.to_string(), id })
+    let id = SocketId::Tcp(addr);
+    Ok(Listener { block, kind: SocketKind::Tcp(listener), addr: addr.to_string(), id })
 }
 
 fn bind_unix(block: &'static str, path: &Path) -> io::Result<Listener> {
@@ -171,8 +180,8 @@ fn bind_unix(block: &'static str, path: &Path) -> io::Result<Listener> {
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::new(path)?;
     start(&socket)?;
-    let id = Id::Unix(file.id.0, file.id.1);
-    let kind = Kind::Unix { listener: UnixListener::from_std(socket.into())?, _file: file };
+    let id = SocketId::Unix(file.id.0, file.id.1);
+    let kind = SocketKind::Unix { listener: UnixListener::from_std(socket.into())?, _file: file };
     Ok(Listener { block, kind, addr: path.display().to_string(), id })
 }
 
@@ -265,7 +274,7 @@ impl Listener {
     }
 
     /// Which one it is.
-    pub fn id(&self) -> Id {
+    pub fn id(&self) -> SocketId {
         self.id
     }
 
@@ -318,7 +327,7 @@ impl Listener {
         /// More than any backlog.
         const MOST: usize = 64 * 1024;
         match self.kind {
-            Kind::Tcp(listener) => {
+            SocketKind::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else { return };
                 for (socket, addr) in (0..MOST).map_while(|_| listener.accept().ok()) {
                     let _ = set_tcp_options(&SockRef::from(&socket));
@@ -327,7 +336,7 @@ impl Listener {
                     }
                 }
             }
-            Kind::Unix { listener, _file } => {
+            SocketKind::Unix { listener, _file } => {
                 let Ok(listener) = listener.into_std() else { return };
                 for (socket, _) in (0..MOST).map_while(|_| listener.accept().ok()) {
                     if socket.set_nonblocking(true).is_ok() {
@@ -341,13 +350,15 @@ impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         // The runtime of the listener lets go of the socket: a worker's will serve it.
         Ok(match &self.kind {
-            Kind::Tcp(listener) => {
+            SocketKind::Tcp(listener) => {
                 let (socket, addr) = listener.accept().await?;
                 // Fails only on a connection that is gone already, as reading will find.
                 let _ = set_tcp_options(&SockRef::from(&socket));
                 Accepted::Tcp(socket.into_std()?, addr)
             }
-            Kind::Unix { listener, .. } => Accepted::Unix(listener.accept().await?.0.into_std()?),
+            SocketKind::Unix { listener, .. } => {
+                Accepted::Unix(listener.accept().await?.0.into_std()?)
+            }
         })
     }
 }

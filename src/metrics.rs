@@ -79,11 +79,11 @@ pub struct Metrics {
     /// Wrong passwords, or users, that clients gave.
     pub logins_failed: Counter,
     /// Connections to the uplink, made or not.
-    connects: Family<Outcome, Counter>,
+    connects: Family<ResultLabel, Counter>,
     /// Reloads that ended.
-    pub reloads: Family<Outcome, Counter>,
+    pub reloads: Family<ResultLabel, Counter>,
     /// Switches.
-    pub switches: Family<Outcome, Counter>,
+    pub switches: Family<ResultLabel, Counter>,
     /// How long the gate was shut; recorded by the controller alone.
     pub reload_pauses: Histogram,
     /// How long an operator had the gate shut.
@@ -99,7 +99,7 @@ pub struct Reason {
 
 /// A label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub struct ResultLabel {
     /// How it went.
     pub result: &'static str,
 }
@@ -214,9 +214,9 @@ impl Metrics {
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
             logins_failed: Counter::default(),
-            connects: zeroes(&CONNECTS, |result| Outcome { result }),
-            reloads: zeroes(&RELOADS, |result| Outcome { result }),
-            switches: zeroes(&SWITCHES, |result| Outcome { result }),
+            connects: zeroes(&CONNECTS, |result| ResultLabel { result }),
+            reloads: zeroes(&RELOADS, |result| ResultLabel { result }),
+            switches: zeroes(&SWITCHES, |result| ResultLabel { result }),
             reload_pauses: Histogram::new(WAITS),
             operator_pauses: Histogram::new(WAITS),
         })
@@ -229,7 +229,7 @@ impl Metrics {
 
     /// A connection to the uplink was made, or not.
     pub fn count_connect<T, E>(&self, result: &Result<T, E>) {
-        let outcome = Outcome { result: if result.is_ok() { "ok" } else { "failed" } };
+        let outcome = ResultLabel { result: if result.is_ok() { "ok" } else { "failed" } };
         self.connects.get_or_create(&outcome).inc();
     }
 

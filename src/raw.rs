@@ -67,32 +67,32 @@ impl RawConnections {
         closed
     }
 
-    fn let_in(&self, shown: Shown, closed: CancellationToken) -> Member<'_> {
+    fn let_in(&self, shown: Shown, closed: CancellationToken) -> MemberGuard<'_> {
         let key = lock(&self.members).insert(Arc::new(Raw { shown, closed }));
-        Member { connections: self, key }
+        MemberGuard { connections: self, key }
     }
 
-    fn enter(&self) -> (CancellationToken, Open<'_>) {
+    fn enter(&self) -> (CancellationToken, OpenGuard<'_>) {
         self.open.fetch_add(1, Ordering::Relaxed);
         let token = lock(&self.token).child_token();
-        (token, Open(&self.open))
+        (token, OpenGuard(&self.open))
     }
 }
 
-struct Open<'a>(&'a AtomicUsize);
+struct OpenGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Open<'_> {
+impl Drop for OpenGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-struct Member<'a> {
+struct MemberGuard<'a> {
     connections: &'a RawConnections,
     key: usize,
 }
 
-impl Drop for Member<'_> {
+impl Drop for MemberGuard<'_> {
     fn drop(&mut self) {
         lock(&self.connections.members).remove(self.key);
     }

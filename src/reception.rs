@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use crate::config::Address;
 use crate::generation::Generation;
-use crate::listener::{self, Accepted, Bound, Id, Listener};
+use crate::listener::{self, Accepted, Bound, Listener, SocketId};
 use crate::lock::lock;
 use crate::raw::{self, RawConnections};
 use crate::session;
@@ -47,7 +47,7 @@ struct Doors {
 
 #[derive(Debug)]
 struct Door {
-    id: Id,
+    id: SocketId,
     /// Closes it, after those who have connected by then are let in.
     close: CancellationToken,
     /// Set when it is about to be closed: the generation of its last clients.
@@ -56,7 +56,7 @@ struct Door {
 
 /// Where a listener is to be.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum DoorPlace<'a> {
     /// Where it is.
     Same,
     /// Nowhere.
@@ -65,25 +65,25 @@ pub enum Place<'a> {
     At(&'a Address),
 }
 
-impl<'a> Place<'a> {
+impl<'a> DoorPlace<'a> {
     /// From one address, or none, to another.
     pub fn changed(before: Option<&Address>, now: Option<&'a Address>) -> Self {
         match now {
-            _ if before == now => Place::Same,
-            Some(addr) => Place::At(addr),
-            None => Place::Nowhere,
+            _ if before == now => DoorPlace::Same,
+            Some(addr) => DoorPlace::At(addr),
+            None => DoorPlace::Nowhere,
         }
     }
 
     async fn bind(
         self,
         block: &'static str,
-        held: &[Id],
+        held: &[SocketId],
     ) -> Result<Option<Vec<Bound>>, listener::Error> {
         match self {
-            Place::Same => Ok(None),
-            Place::Nowhere => Ok(Some(Vec::new())),
-            Place::At(addr) => listener::bind(block, addr, held).await.map(Some),
+            DoorPlace::Same => Ok(None),
+            DoorPlace::Nowhere => Ok(Some(Vec::new())),
+            DoorPlace::At(addr) => listener::bind(block, addr, held).await.map(Some),
         }
     }
 }
@@ -133,10 +133,10 @@ impl Reception {
     /// Binds what is not bound yet, and opens nothing.
     pub async fn bind(
         &self,
-        listen: Place<'_>,
-        listen_raw: Place<'_>,
+        listen: DoorPlace<'_>,
+        listen_raw: DoorPlace<'_>,
     ) -> Result<Sockets, Vec<listener::Error>> {
-        let (held, held_raw): (Vec<Id>, Vec<Id>) = {
+        let (held, held_raw): (Vec<SocketId>, Vec<SocketId>) = {
             let doors = lock(&self.doors);
             let ids = |doors: &[Door]| doors.iter().map(|door| door.id).collect();
             (ids(&doors.listen), ids(&doors.listen_raw))

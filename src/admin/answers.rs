@@ -15,11 +15,11 @@ use super::callers::Caller;
 use super::desk::Desk;
 // The module alone: a macro has its name, too.
 use super::info::{self};
-use super::routes::{self, Asset, Command, Refusal, Route};
+use super::routes::{self, ApiCommand, ApiRefusal, ApiRoute, Asset};
 use super::{body, host};
 use crate::changeover::Order;
 use crate::config::{Fault, Listen};
-use crate::controller::{By, Error, NotReloaded, NotSwitched, Report, State};
+use crate::controller::{By, Error, NotReloaded, NotSwitched, ProxyState, Report};
 use crate::log;
 use crate::metrics::as_plain_text;
 use crate::transport::Peer;
@@ -69,30 +69,32 @@ impl Desk {
         peer: Peer,
         caller: &Caller,
         request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, ApiRefusal> {
         let (head, body) = request.into_parts();
         let generation = self.shared.current.load();
         let config = generation.admin.as_ref().map(|admin| &admin.config);
         let permission = config.map_or(Permission::Probes, |it| permission(it, peer, &head));
         let route = routes::route(&head.method, head.uri.path());
-        let is_probe = matches!(route, Ok(Route::Health | Route::Ready));
+        let is_probe = matches!(route, Ok(ApiRoute::Health | ApiRoute::Ready));
         if permission == Permission::Everything && !is_probe {
             caller.is_known();
         }
         Ok(match (route, permission) {
-            (Ok(Route::Health), _) => text("text/plain; charset=utf-8", "ok\n"),
-            (Ok(Route::Ready), _) => self.ready(permission).await?,
-            (Ok(Route::Metrics), Permission::Everything | Permission::Figures) => {
+            (Ok(ApiRoute::Health), _) => text("text/plain; charset=utf-8", "ok\n"),
+            (Ok(ApiRoute::Ready), _) => self.ready(permission).await?,
+            (Ok(ApiRoute::Metrics), Permission::Everything | Permission::Figures) => {
                 self.metrics(&head.headers)
             }
             (_, Permission::Probes) => {
-                return Err(Refusal::new(StatusCode::UNAUTHORIZED, "no or wrong password"));
+                return Err(ApiRefusal::new(StatusCode::UNAUTHORIZED, "no or wrong password"));
             }
-            (_, Permission::Figures) => return Err(Refusal::new(StatusCode::FORBIDDEN, NAMED)),
+            (_, Permission::Figures) => return Err(ApiRefusal::new(StatusCode::FORBIDDEN, NAMED)),
             (Err(refusal), Permission::Everything) => return Err(refusal),
-            (Ok(Route::Page(asset)), Permission::Everything) => page(asset),
-            (Ok(Route::Info), Permission::Everything) => text("application/json", info::json(self)),
-            (Ok(Route::Command), Permission::Everything) => {
+            (Ok(ApiRoute::Page(asset)), Permission::Everything) => page(asset),
+            (Ok(ApiRoute::Info), Permission::Everything) => {
+                text("application/json", info::json(self))
+            }
+            (Ok(ApiRoute::Command), Permission::Everything) => {
                 self.command(peer, caller, &head, body).await?
             }
         })
@@ -104,10 +106,10 @@ impl Desk {
         caller: &Caller,
         head: &Parts,
         body: Incoming,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, ApiRefusal> {
         if !host::is_same_origin(&head.headers) {
             let why = "a page of another origin may not send commands";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+            return Err(ApiRefusal::new(StatusCode::FORBIDDEN, why));
         }
         let body = body::form(&head.headers, body::read(body).await?).await?;
         let command = routes::command(head.uri.query().unwrap_or_default(), &body)?;
@@ -118,36 +120,39 @@ impl Desk {
     }
 
     /// What there is to be told, by its name.
-    async fn carry_out(&self, command: Command) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    async fn carry_out(
+        &self,
+        command: ApiCommand,
+    ) -> Result<Vec<(&'static str, Value)>, ApiRefusal> {
         let result = match command {
-            Command::Reload { dry_run: true, force } => {
+            ApiCommand::Reload { dry_run: true, force } => {
                 let prediction = self.controller.predict(force).await.map_err(not_carried_out)?;
                 let told = vec![("prediction", json!(prediction))];
                 return match prediction.cancelled {
                     None => Ok(told),
-                    Some(why) => Err(Refusal { more: told, ..not_carried_out(why) }),
+                    Some(why) => Err(ApiRefusal { more: told, ..not_carried_out(why) }),
                 };
             }
-            Command::Reload { dry_run: false, force } => {
+            ApiCommand::Reload { dry_run: false, force } => {
                 let done = self.controller.clone().reload(By::Http, force).await;
                 let told = Some(done.map_err(not_reloaded)?);
                 let told = told.filter(|record| force || record.is_worth_telling());
                 return Ok(told.map(|record| ("reload", json!(record))).into_iter().collect());
             }
-            Command::Switch { dry_run: true, options } => {
+            ApiCommand::Switch { dry_run: true, options } => {
                 let report = self.controller.check_switch(&options).await;
                 return would_switch(report.map_err(not_carried_out)?);
             }
-            Command::Switch { dry_run: false, options } => {
+            ApiCommand::Switch { dry_run: false, options } => {
                 let done = self.controller.clone().switch(options, By::Http).await;
                 return done.map_err(not_switched).map(|record| vec![("switch", json!(record))]);
             }
-            Command::CancelSwitch => self.controller.cancel_switch().await,
-            Command::Pause { wait: false, ttl } => self.controller.pause(ttl),
-            Command::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
-            Command::Unpause => self.controller.unpause(),
-            Command::CloseUnauthorizedClients => return Ok(self.close_unauthorized().await),
-            Command::TerminateRawConnections => {
+            ApiCommand::CancelSwitch => self.controller.cancel_switch().await,
+            ApiCommand::Pause { wait: false, ttl } => self.controller.pause(ttl),
+            ApiCommand::Pause { wait: true, ttl } => self.controller.pause_and_wait(ttl).await,
+            ApiCommand::Unpause => self.controller.unpause(),
+            ApiCommand::CloseUnauthorizedClients => return Ok(self.close_unauthorized().await),
+            ApiCommand::TerminateRawConnections => {
                 self.reception.raw().terminate();
                 Ok(())
             }
@@ -171,17 +176,17 @@ impl Desk {
     /// While the gate is shut, clients wait, and are not to be sent elsewhere: whoever takes all
     /// proxies out of a load balancer for a pause does more harm. Those who may not ask everything
     /// are told no more than that the uplink is away: why names its address.
-    async fn ready(&self, permission: Permission) -> Result<Answer, Refusal> {
-        let unready = |why: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
+    async fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
+        let unready = |why: String| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let ready = Ok(text("text/plain; charset=utf-8", "ready\n"));
         match self.controller.state() {
-            State::Stopping => return Err(unready("stopping".to_owned())),
-            State::Pausing | State::Paused => {
+            ProxyState::Stopping => return Err(unready("stopping".to_owned())),
+            ProxyState::Pausing | ProxyState::Paused => {
                 // Somebody may want to see how the uplink is meanwhile.
                 self.probe.ask();
                 return ready;
             }
-            State::Running => {}
+            ProxyState::Running => {}
         }
         match (self.probe.answer().await, permission) {
             (Ok(()), _) => ready,
@@ -218,39 +223,39 @@ fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
     }
 }
 
-fn not_carried_out(why: Error) -> Refusal {
+fn not_carried_out(why: Error) -> ApiRefusal {
     let status = match why {
         Error::Refused(_) => StatusCode::BAD_REQUEST,
         Error::Conflict(_) => StatusCode::CONFLICT,
         Error::TimeLimit(_) | Error::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
         Error::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let refusal = Refusal::new(status, why.to_string());
+    let refusal = ApiRefusal::new(status, why.to_string());
     let Error::Refused(faults) = why else { return refusal };
-    Refusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
+    ApiRefusal { faults: faults.iter().map(Fault::to_string).collect(), ..refusal }
 }
 
-fn not_reloaded(why: NotReloaded) -> Refusal {
+fn not_reloaded(why: NotReloaded) -> ApiRefusal {
     let mut refusal = not_carried_out(why.error);
     refusal.more.extend(why.record.map(|record| ("reload", json!(record))));
     refusal
 }
 
-fn not_switched(why: NotSwitched) -> Refusal {
+fn not_switched(why: NotSwitched) -> ApiRefusal {
     let mut refusal = not_carried_out(why.error);
     refusal.more.extend(why.report.map(|report| ("preflight", json!(report))));
     refusal.more.extend(why.record.map(|record| ("switch", json!(record))));
     refusal
 }
 
-fn would_switch(report: Report) -> Result<Vec<(&'static str, Value)>, Refusal> {
+fn would_switch(report: Report) -> Result<Vec<(&'static str, Value)>, ApiRefusal> {
     let faults = report.failures();
     let told = vec![("preflight", json!(report))];
     if faults.is_empty() {
         return Ok(told);
     }
     let text = format!("the switch would be refused: {}", faults.join("; "));
-    Err(Refusal { faults, more: told, ..Refusal::new(StatusCode::BAD_REQUEST, text) })
+    Err(ApiRefusal { faults, more: told, ..ApiRefusal::new(StatusCode::BAD_REQUEST, text) })
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -276,7 +281,7 @@ fn outcome(ok: bool, told: Vec<(&'static str, Value)>) -> String {
     format!("{{\"ok\": {ok}{}}}", told.collect::<String>())
 }
 
-fn refused(refusal: Refusal) -> Answer {
+fn refused(refusal: ApiRefusal) -> Answer {
     let mut told = vec![("error", Value::from(refusal.text))];
     if !refusal.faults.is_empty() {
         told.push(("faults", Value::from(refusal.faults)));

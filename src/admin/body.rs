@@ -11,30 +11,30 @@ use hyper::header::{self, HeaderMap};
 use tokio::time::timeout;
 
 use super::callers::PATIENCE;
-use super::routes::Refusal;
+use super::routes::ApiRefusal;
 
 const MAX_BODY: usize = 16 * 1024;
 
 /// All of it, if it is not too long.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiRefusal> {
     let whole = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
     match whole.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(why)) if why.is::<LengthLimitError>() => {
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
+            Err(ApiRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
         }
-        Ok(Err(why)) => Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_string())),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
+        Ok(Err(why)) => Err(ApiRefusal::new(StatusCode::BAD_REQUEST, why.to_string())),
+        Err(_) => Err(ApiRefusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
     }
 }
 
 /// `curl -F` sends its fields in parts; what comes of it here is what `curl -d` sends.
-pub(super) async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+pub(super) async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiRefusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) else {
         return Ok(body);
     };
-    let bad = |why: multer::Error| Refusal::new(StatusCode::BAD_REQUEST, why.to_string());
+    let bad = |why: multer::Error| ApiRefusal::new(StatusCode::BAD_REQUEST, why.to_string());
     let whole = stream::once(ready(Ok::<_, Infallible>(body)));
     let mut parts = multer::Multipart::new(whole, boundary);
     let mut fields = Vec::new();

@@ -19,25 +19,25 @@ const GOOD_FOR: Duration = Duration::from_secs(5);
 /// Asks the uplink in force.
 pub(super) struct Probe {
     shared: Arc<Shared>,
-    state: watch::Sender<State>,
+    state: watch::Sender<ProbeState>,
 }
 
 #[derive(Default)]
-struct State {
-    asked: Option<Question>,
-    known: Option<Answer>,
+struct ProbeState {
+    asked: Option<ProbeQuestion>,
+    known: Option<ProbeAnswer>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Question {
+pub(super) struct ProbeQuestion {
     number: u64,
     /// The generation that put the uplink in force.
     uplink: u64,
     at: Instant,
 }
 
-struct Answer {
-    to: Question,
+struct ProbeAnswer {
+    to: ProbeQuestion,
     at: Instant,
     result: Result<(), String>,
 }
@@ -51,20 +51,20 @@ pub(super) struct Look {
     pub(super) why: String,
 }
 
-impl State {
+impl ProbeState {
     /// The last question, while its answer has not come.
-    fn pending(&self) -> Option<Question> {
+    fn pending(&self) -> Option<ProbeQuestion> {
         self.asked.filter(|asked| !self.has_answer(asked))
     }
 
     /// Whether an answer to this question has come, or to a later one.
-    fn has_answer(&self, question: &Question) -> bool {
+    fn has_answer(&self, question: &ProbeQuestion) -> bool {
         self.known.as_ref().is_some_and(|known| known.to.number >= question.number)
     }
 
     /// The last question, if another one would tell no more.
-    fn good_enough(&self, uplink: u64) -> Option<Question> {
-        let is_new = |known: &Answer| known.at.elapsed() < EVERY;
+    fn good_enough(&self, uplink: u64) -> Option<ProbeQuestion> {
+        let is_new = |known: &ProbeAnswer| known.at.elapsed() < EVERY;
         let asked = self.asked.filter(|asked| asked.uplink == uplink)?;
         let is_good = self.pending().is_some() || self.known.as_ref().is_some_and(is_new);
         is_good.then_some(asked)
@@ -88,11 +88,11 @@ impl Probe {
     }
 
     /// Asks, unless the last question is good enough, and waits for nothing.
-    pub(super) fn ask(self: &Arc<Self>) -> Question {
+    pub(super) fn ask(self: &Arc<Self>) -> ProbeQuestion {
         let generation = self.shared.current.load();
         let uplink = generation.uplink_since;
         let mut is_new = false;
-        let mut question = Question { number: 1, uplink, at: Instant::now() };
+        let mut question = ProbeQuestion { number: 1, uplink, at: Instant::now() };
         self.state.send_if_modified(|state| {
             match (state.good_enough(uplink), state.asked) {
                 (Some(last), _) => question = last,
@@ -113,7 +113,11 @@ impl Probe {
         question
     }
 
-    async fn hear(self: Arc<Self>, question: Question, verifying: JoinHandle<Result<(), Fault>>) {
+    async fn hear(
+        self: Arc<Self>,
+        question: ProbeQuestion,
+        verifying: JoinHandle<Result<(), Fault>>,
+    ) {
         let result = match verifying.await {
             Ok(verified) => verified.map_err(|why| why.to_string()),
             Err(why) => Err(why.to_string()),
@@ -124,7 +128,7 @@ impl Probe {
             if is_last {
                 let before = state.known.as_ref().map(|known| known.result.is_ok());
                 log(before, &result);
-                state.known = Some(Answer { to: question, at: Instant::now(), result });
+                state.known = Some(ProbeAnswer { to: question, at: Instant::now(), result });
             }
             is_last
         });

@@ -16,7 +16,7 @@ use crate::controller::SwitchOptions;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum ApiRoute {
     Page(Asset),
     Info,
     Metrics,
@@ -36,7 +36,7 @@ pub(super) enum Asset {
 
 /// What `/cmd/` can be asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum ApiCommand {
     Pause { wait: bool, ttl: Option<Duration> },
     Unpause,
     Reload { dry_run: bool, force: bool },
@@ -48,7 +48,7 @@ pub(super) enum Command {
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ApiRefusal {
     pub(super) status: StatusCode,
     pub(super) text: String,
     /// Each fault on its own, where there are several.
@@ -59,31 +59,31 @@ pub(super) struct Refusal {
     pub(super) allow: Option<&'static str>,
 }
 
-impl Refusal {
+impl ApiRefusal {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Refusal { status, text: text.into(), faults: Vec::new(), more: Vec::new(), allow: None }
+        ApiRefusal { status, text: text.into(), faults: Vec::new(), more: Vec::new(), allow: None }
     }
 }
 
 /// Finds what a path means.
-pub(super) fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
+pub(super) fn route(method: &Method, path: &str) -> Result<ApiRoute, ApiRefusal> {
     let (route, allow) = match path {
-        "/" => (Route::Page(Asset::Html), "GET, HEAD"),
-        "/page.css" => (Route::Page(Asset::Css), "GET, HEAD"),
-        "/page.js" => (Route::Page(Asset::Js), "GET, HEAD"),
-        "/switch.js" => (Route::Page(Asset::SwitchJs), "GET, HEAD"),
-        "/info.json" => (Route::Info, "GET, HEAD"),
-        "/metrics" | "/metrics/" => (Route::Metrics, "GET, HEAD"),
-        "/healthz" => (Route::Health, "GET, HEAD"),
-        "/readyz" => (Route::Ready, "GET, HEAD"),
-        "/cmd" | "/cmd/" => (Route::Command, "POST"),
-        _ => return Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
+        "/" => (ApiRoute::Page(Asset::Html), "GET, HEAD"),
+        "/page.css" => (ApiRoute::Page(Asset::Css), "GET, HEAD"),
+        "/page.js" => (ApiRoute::Page(Asset::Js), "GET, HEAD"),
+        "/switch.js" => (ApiRoute::Page(Asset::SwitchJs), "GET, HEAD"),
+        "/info.json" => (ApiRoute::Info, "GET, HEAD"),
+        "/metrics" | "/metrics/" => (ApiRoute::Metrics, "GET, HEAD"),
+        "/healthz" => (ApiRoute::Health, "GET, HEAD"),
+        "/readyz" => (ApiRoute::Ready, "GET, HEAD"),
+        "/cmd" | "/cmd/" => (ApiRoute::Command, "POST"),
+        _ => return Err(ApiRefusal::new(StatusCode::NOT_FOUND, "not found")),
     };
     if allow.split(", ").any(|allowed| allowed == method.as_str()) {
         return Ok(route);
     }
     let text = format!("method not allowed; use {allow}");
-    Err(Refusal { allow: Some(allow), ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text) })
+    Err(ApiRefusal { allow: Some(allow), ..ApiRefusal::new(StatusCode::METHOD_NOT_ALLOWED, text) })
 }
 
 /// The password, as Basic with any user name or as Bearer. The comparison takes the same time
@@ -125,7 +125,7 @@ const PARAMETERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Reads a command from the form in `body`, or from the query.
-pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
+pub(super) fn command(query: &str, body: &[u8]) -> Result<ApiCommand, ApiRefusal> {
     let fields = form_urlencoded::parse(body).chain(form_urlencoded::parse(query.as_bytes()));
     let mut given = Given::default();
     for (name, value) in fields {
@@ -144,19 +144,19 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
     }
     Ok(match cmd.as_str() {
         "pause" => {
-            Command::Pause { wait: given.flag("wait", false)?, ttl: given.duration("ttl_ms")? }
+            ApiCommand::Pause { wait: given.flag("wait", false)?, ttl: given.duration("ttl_ms")? }
         }
-        "unpause" => Command::Unpause,
-        "reload" => Command::Reload {
+        "unpause" => ApiCommand::Unpause,
+        "reload" => ApiCommand::Reload {
             dry_run: given.flag("dry_run", false)?,
             force: given.flag("force", false)?,
         },
         "switch" => {
-            Command::Switch { dry_run: given.flag("dry_run", false)?, options: given.options()? }
+            ApiCommand::Switch { dry_run: given.flag("dry_run", false)?, options: given.options()? }
         }
-        "cancel-switch" => Command::CancelSwitch,
-        "terminate-raw-connections" => Command::TerminateRawConnections,
-        "close-unauthorized-clients" => Command::CloseUnauthorizedClients,
+        "cancel-switch" => ApiCommand::CancelSwitch,
+        "terminate-raw-connections" => ApiCommand::TerminateRawConnections,
+        "close-unauthorized-clients" => ApiCommand::CloseUnauthorizedClients,
         _ => return Err(bad(format!("unknown cmd: {cmd}"))),
     })
 }
@@ -166,7 +166,7 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<Command, Refusal> {
 struct Given(BTreeMap<String, String>);
 
 impl Given {
-    fn flag(&self, name: &str, default: bool) -> Result<bool, Refusal> {
+    fn flag(&self, name: &str, default: bool) -> Result<bool, ApiRefusal> {
         match self.0.get(name).map(String::as_str) {
             None => Ok(default),
             Some("false") => Ok(false),
@@ -175,7 +175,7 @@ impl Given {
         }
     }
 
-    fn duration(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+    fn duration(&self, name: &str) -> Result<Option<Duration>, ApiRefusal> {
         match self.0.get(name).map(|value| value.parse()) {
             None => Ok(None),
             Some(Ok(ms @ 1..)) => Ok(Some(Duration::from_millis(ms))),
@@ -183,7 +183,7 @@ impl Given {
         }
     }
 
-    fn options(&self) -> Result<SwitchOptions, Refusal> {
+    fn options(&self) -> Result<SwitchOptions, ApiRefusal> {
         let default = SwitchOptions::default();
         let from = self.0.get("replicate_from").map(|from| Address::server(from));
         Ok(SwitchOptions {
@@ -205,8 +205,8 @@ impl Given {
     }
 }
 
-fn bad(text: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, text)
+fn bad(text: String) -> ApiRefusal {
+    ApiRefusal::new(StatusCode::BAD_REQUEST, text)
 }
 
 #[cfg(test)]
@@ -222,25 +222,25 @@ mod tests {
 
     #[test]
     fn commands_come_in_the_form_or_in_the_query() {
-        let pause = Command::Pause { wait: false, ttl: None };
+        let pause = ApiCommand::Pause { wait: false, ttl: None };
         assert_eq!(command("", b"cmd=pause"), Ok(pause.clone()));
         assert_eq!(command("cmd=pause", b""), Ok(pause.clone()));
         assert_eq!(command("cmd=unpause", b"cmd=pause"), Ok(pause), "the form counts");
         assert_eq!(
             command("", b"cmd=reload&dry_run=true"),
-            Ok(Command::Reload { dry_run: true, force: false })
+            Ok(ApiCommand::Reload { dry_run: true, force: false })
         );
         let ttl = Some(Duration::from_millis(1500));
         assert_eq!(
             command("wait=true", b"cmd=pause&ttl_ms=1500"),
-            Ok(Command::Pause { wait: true, ttl })
+            Ok(ApiCommand::Pause { wait: true, ttl })
         );
         assert_eq!(
             command(
                 "",
                 b"cmd=switch&replicate_from=db:6379&fence=false&settings=copy&pause_limit_ms=50"
             ),
-            Ok(Command::Switch {
+            Ok(ApiCommand::Switch {
                 dry_run: false,
                 options: SwitchOptions {
                     replicate_from: Some(Address::Tcp { host: "db".to_owned(), port: 6379 }),
@@ -253,7 +253,7 @@ mod tests {
         );
         assert_eq!(
             command("", b"cmd=terminate-raw-connections"),
-            Ok(Command::TerminateRawConnections)
+            Ok(ApiCommand::TerminateRawConnections)
         );
     }
 
@@ -306,9 +306,9 @@ mod tests {
 
     #[test]
     fn paths_and_methods_are_told_apart() {
-        assert_eq!(route(&Method::GET, "/metrics/"), Ok(Route::Metrics));
-        assert_eq!(route(&Method::HEAD, "/info.json"), Ok(Route::Info));
-        assert_eq!(route(&Method::POST, "/cmd"), Ok(Route::Command));
+        assert_eq!(route(&Method::GET, "/metrics/"), Ok(ApiRoute::Metrics));
+        assert_eq!(route(&Method::HEAD, "/info.json"), Ok(ApiRoute::Info));
+        assert_eq!(route(&Method::POST, "/cmd"), Ok(ApiRoute::Command));
         let refusal = route(&Method::GET, "/cmd/").expect_err("a GET changes nothing");
         assert_eq!(refusal.allow, Some("POST"));
         let refusal = route(&Method::DELETE, "/").expect_err("there is nothing to delete");

@@ -32,12 +32,12 @@ pub struct Attempt {
     /// Watched keys that may yet be told the new uplink while the gate is shut.
     watch_budget: AtomicU64,
     /// What became of the sessions.
-    pub outcome: Outcome,
-    inner: Mutex<Inner>,
+    pub outcome: AttemptOutcome,
+    inner: Mutex<AttemptState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct AttemptState {
     fault: Option<String>,
     watching: Vec<Watching>,
     unfinished: Vec<Peer>,
@@ -48,7 +48,7 @@ struct Inner {
 
 /// How many sessions came to what.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct AttemptOutcome {
     /// Sessions whose uplink was exchanged.
     pub moved: AtomicU64,
     /// Of these, sessions whose new connection was ready.
@@ -112,12 +112,12 @@ impl Attempt {
             published: AtomicBool::new(false),
             ready: AtomicU64::new(0),
             watch_budget: AtomicU64::new(MOST_WATCHED),
-            outcome: Outcome::default(),
+            outcome: AttemptOutcome::default(),
             inner: Mutex::default(),
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, AttemptState> {
         lock(&self.inner)
     }
 

@@ -22,8 +22,8 @@ pub use self::blocks::{Identity, Listen, ListenTls, Login, Settings, Uplink, Upl
 pub use self::fault::Fault;
 pub use self::faulty::{Faulty, Files};
 use self::fields::{address, given, login, path, secret};
-use self::raw::{Raw, RawListen, RawUplink};
-use self::read::Read;
+use self::raw::{RawConfig, RawListen, RawUplink};
+use self::read::ReadConfig;
 use crate::redact::REMOVED;
 
 /// What a configuration file says, as far as it is valid.
@@ -115,7 +115,7 @@ impl Draft {
 
 /// The file without its secrets; nobody can tell from it whether there is a password. Absent blocks
 /// and texts are empty ones, as in the older program.
-fn shown(raw: &Raw) -> serde_json::Value {
+fn shown(raw: &RawConfig) -> serde_json::Value {
     let text = |text: &Option<String>| given(text).unwrap_or_default().to_owned();
     let empty = RawListen::default();
     let block = |listen: &Option<RawListen>| {
@@ -146,7 +146,7 @@ fn shown(raw: &Raw) -> serde_json::Value {
 }
 
 /// Turning TLS off and leaving its fields is common; not knowing of it would be dangerous.
-fn without_tls(read: &Read) -> Vec<String> {
+fn without_tls(read: &ReadConfig) -> Vec<String> {
     let raw = &read.raw;
     let mut warnings = Vec::new();
     let mut note = |block: &str, tls: Option<bool>, fields: &[(&str, bool)]| {
@@ -180,7 +180,7 @@ fn without_tls(read: &Read) -> Vec<String> {
 }
 
 /// Older files say so where they mean no password; others mean one that somebody forgot to fill in.
-fn empty_passwords(raw: &Raw) -> Vec<String> {
+fn empty_passwords(raw: &RawConfig) -> Vec<String> {
     let is_empty =
         |it: &RawListen| !is_blank(it) && it.pass.is_some() && secret(&it.pass).is_none();
     let blocks = [("listen", &raw.listen), ("admin", &raw.admin)];
@@ -251,7 +251,7 @@ fn block(name: &str, raw: &RawListen, faults: &mut Vec<Fault>) -> Option<Listen>
     Some(Listen { addr: addr?, login, tls }).filter(|_| faults.len() == before)
 }
 
-fn settings(raw: &Raw, faults: &mut Vec<Fault>) -> Settings {
+fn settings(raw: &RawConfig, faults: &mut Vec<Fault>) -> Settings {
     let some_time = |ms: Option<u64>| ms.filter(|ms| *ms > 0).map(Duration::from_millis);
     let or_default = |ms: Option<u64>, default| Duration::from_millis(ms.unwrap_or(default));
     let read_time_limit = some_time(raw.read_time_limit_ms);

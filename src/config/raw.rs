@@ -6,7 +6,7 @@ use serde::Deserialize;
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Raw {
+pub(super) struct RawConfig {
     pub(super) uplink: Option<RawUplink>,
     pub(super) listen: Option<RawListen>,
     pub(super) listen_raw: Option<RawListen>,

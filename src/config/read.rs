@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
 use super::fault::Fault;
-use super::raw::{Raw, RawUplink};
+use super::raw::{RawConfig, RawUplink};
 use super::twice::{self, Twice};
 
 /// What could be read.
-pub(super) struct Read {
-    pub(super) raw: Raw,
+pub(super) struct ReadConfig {
+    pub(super) raw: RawConfig,
     /// The paths of fields that are there and could not be read, or of all blocks.
     broken: Vec<String>,
     twice: Vec<Twice>,
@@ -21,7 +21,7 @@ pub(super) struct Read {
 
 const BLOCKS: [&str; 4] = ["uplink", "listen", "listen_raw", "admin"];
 
-impl Read {
+impl ReadConfig {
     /// Whether this block, or this field, is there and could not be read.
     pub(super) fn is_broken(&self, path: &str) -> bool {
         self.broken.iter().any(|broken| broken == path)
@@ -38,9 +38,9 @@ impl Read {
 }
 
 /// Each fault that serde finds is noted, its field removed, and the rest read again.
-pub(super) fn read(text: &str) -> Read {
-    let nothing = |fault: String| Read {
-        raw: Raw::default(),
+pub(super) fn read(text: &str) -> ReadConfig {
+    let nothing = |fault: String| ReadConfig {
+        raw: RawConfig::default(),
         broken: BLOCKS.map(str::to_owned).into(),
         twice: Vec::new(),
         uplink_strays: false,
@@ -63,8 +63,8 @@ pub(super) fn read(text: &str) -> Read {
         }
     }
     loop {
-        let error = match serde_path_to_error::deserialize::<_, Raw>(value.clone()) {
-            Ok(raw) => return Read { raw, broken, twice, uplink_strays, faults },
+        let error = match serde_path_to_error::deserialize::<_, RawConfig>(value.clone()) {
+            Ok(raw) => return ReadConfig { raw, broken, twice, uplink_strays, faults },
             Err(error) => error,
         };
         let path = error.path().clone();
@@ -73,7 +73,7 @@ pub(super) fn read(text: &str) -> Read {
         faults.push(Fault::new(format!("{path}: {why}")));
         broken.push(path.to_string());
         if !remove(&mut value, &path) {
-            return Read { raw: Raw::default(), broken, twice, uplink_strays, faults };
+            return ReadConfig { raw: RawConfig::default(), broken, twice, uplink_strays, faults };
         }
     }
 }

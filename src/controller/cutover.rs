@@ -38,7 +38,7 @@ const NOT_CAUGHT_UP: &str =
     "the new uplink, a replica of the old one, has not caught up with it in time";
 
 /// What is exchanged.
-pub(super) struct Cutover<'a> {
+pub(super) struct Swap<'a> {
     /// What exchanges it: a reload, or a switch.
     pub(super) by: &'static str,
     /// How long clients may be held.
@@ -67,7 +67,7 @@ impl Held {
     }
 }
 
-impl Cutover<'_> {
+impl Swap<'_> {
     /// What comes of this work, if that ends by the deadline; else the change is cancelled, for `late`.
     pub(super) async fn in_time<T>(
         &self,
@@ -199,7 +199,7 @@ impl Controller {
     /// about at the new uplink, and one pointer is exchanged. With what panicked when that was done.
     pub(super) async fn swap(
         &self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         links: &mut Links,
         following: &mut Following,
         done: &mut Done,
@@ -235,12 +235,7 @@ impl Controller {
 
     /// What cannot succeed is found out while clients are served: requests that have been running for
     /// longer than anybody may be held for, and requests at an uplink that does not answer.
-    async fn make_way(
-        &self,
-        swap: &Cutover<'_>,
-        links: &Links,
-        done: &mut Done,
-    ) -> Result<(), Error> {
+    async fn make_way(&self, swap: &Swap<'_>, links: &Links, done: &mut Done) -> Result<(), Error> {
         let in_the_way = self.in_the_way(swap.limit, links).await;
         if in_the_way.is_empty() {
             return Ok(());
@@ -258,7 +253,7 @@ impl Controller {
         Err(why)
     }
 
-    async fn give_up(&self, swap: &Cutover<'_>, which: GiveUp, links: &Links) {
+    async fn give_up(&self, swap: &Swap<'_>, which: GiveUp, links: &Links) {
         let reason = given_up_for(links);
         let order = |permit| Order::GiveUp(swap.attempt.clone(), which, reason, permit);
         self.shared.roster.tell_each(WOKEN, || false, order).await;
@@ -267,7 +262,7 @@ impl Controller {
     /// Shuts the gate, and waits until nothing is in flight.
     pub(super) async fn hold(
         &self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         links: &mut Links,
         done: &mut Done,
     ) -> Result<Held, Error> {
@@ -297,7 +292,7 @@ impl Controller {
     /// not open to the old one.
     pub(super) fn exchange(
         &self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         held: Held,
         done: &mut Done,
     ) -> Result<(), Panicked> {
@@ -353,7 +348,7 @@ impl Controller {
     /// but for open transactions; up to the end of this, everything can be undone.
     pub(super) async fn finish<T>(
         &self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         links: &mut Links,
         held: &Held,
         caught_up: impl Future<Output = Result<T, Error>>,
@@ -387,14 +382,14 @@ impl Controller {
     }
 
     /// Begins open transactions again at the new uplink. A replica would not queue what writes.
-    pub(super) async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn queue(&self, swap: &Swap<'_>, deadline: Instant) -> Result<(), Error> {
         let open = |bits: u32| bits & facets::TRANSACTION > 0;
         self.tell_last(swap, deadline, open, Order::Queue).await
     }
 
     async fn tell_last(
         &self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         deadline: Instant,
         wanted: impl Fn(u32) -> bool,
         order: impl Fn(OwnedSemaphorePermit) -> Order,

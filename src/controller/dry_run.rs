@@ -8,7 +8,7 @@ use super::cutover::{Moment, few_descriptors, given_up_for, held_up};
 use super::error::{Error, refused};
 use super::links::Links;
 use super::outcome::{Closed, HeldUp};
-use super::sessions::Carried;
+use super::sessions::CarriedCounts;
 use super::state::Controller;
 use crate::changeover::Running;
 use crate::config::Fault;
@@ -27,7 +27,7 @@ pub struct Prediction {
     clients: usize,
     /// Clients that would be moved to another uplink connection.
     moved: usize,
-    carrying: Carried,
+    carrying: CarriedCounts,
     closed: Vec<Closed>,
     /// Clients that would be moved, and that may lose something that the proxy does not know.
     uncertain: Vec<Closed>,

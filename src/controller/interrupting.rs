@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::server::Connection;
+use super::server::OwnConnection;
 use super::sessions::ASKING;
 use super::state::Controller;
 use crate::changeover::{Interrupt, facets};
@@ -23,7 +23,7 @@ const LOOK_SELDOM: Duration = Duration::from_millis(200);
 /// Has these commands interrupted, those that wait for longest first, and tells who was. If that fails,
 /// what was not answered may yet be carried out: the sessions know that.
 pub(super) async fn interrupt(
-    connection: &mut Connection,
+    connection: &mut OwnConnection,
     mut commands: Vec<Interrupt>,
 ) -> io::Result<()> {
     commands.sort_by_key(|command| command.since);
@@ -82,8 +82,8 @@ impl Controller {
     }
 
     /// A connection to the present uplink that may have commands interrupted.
-    async fn unblocker(&self) -> Result<Connection, NoUnblocker> {
-        let mut connection = Connection::new(self.shared.current.load());
+    async fn unblocker(&self) -> Result<OwnConnection, NoUnblocker> {
+        let mut connection = OwnConnection::new(self.shared.current.load());
         let dialled = connection.dial(Script::default()).await;
         dialled.map_err(|why| NoUnblocker::NotNow(why.to_string()))?;
         match timeout(ASKING, connection.ask(&[unblock::rehearsal()])).await {

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::interrupting::interrupt;
 use super::loading::Loading;
-use super::server::{Connection, Info, Replication, clients};
+use super::server::{Info, OwnConnection, Replication, clients};
 use crate::changeover::{Interrupt, Marker, Watching};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
@@ -27,12 +27,12 @@ const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Links {
     /// Lost if it cannot be had: the old uplink may be on its last legs, or full.
-    old: Connection,
+    old: OwnConnection,
     /// Why nothing more can be asked there.
     lost: Option<Lost>,
     /// Why there is no connection to the old uplink.
     no_connection: Option<String>,
-    new: Connection,
+    new: OwnConnection,
     /// Where the mark can be published.
     pub(super) marker: Option<Arc<Marker>>,
     relation: Relation,
@@ -96,9 +96,9 @@ impl Links {
         let limit = generation.settings.connect_time_limit;
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
-        let mut new = Connection::new(generation.clone());
+        let mut new = OwnConnection::new(generation.clone());
         new.dial(hello()).await.map_err(fault)?;
-        let mut old = Connection::new(before.clone());
+        let mut old = OwnConnection::new(before.clone());
         let refusal = old.dial(hello()).await.err();
         let mut lost = refusal.as_ref().and_then(Lost::of);
         if let Some(why) = &refusal {
@@ -262,7 +262,7 @@ impl Links {
         }
         let words = ["SCRIPT", "EXISTS"].into_iter().chain(shas.iter().map(String::as_str));
         let request = encode::request(words.collect::<Vec<_>>());
-        let is_known = async |side: &mut Connection| -> Option<Vec<bool>> {
+        let is_known = async |side: &mut OwnConnection| -> Option<Vec<bool>> {
             let asked = timeout(limit, side.ask(std::slice::from_ref(&request))).await;
             let answer = asked.ok()?.ok()?.concat();
             let mut lines = answer.strip_prefix(b"*")?.split(|byte| *byte == b'\n').skip(1);
@@ -316,7 +316,10 @@ fn hello() -> Script {
 }
 
 /// Which of these were not touched, by their ids.
-async fn untouched(old: &mut Connection, watching: &[Watching]) -> io::Result<HashMap<u64, bool>> {
+async fn untouched(
+    old: &mut OwnConnection,
+    watching: &[Watching],
+) -> io::Result<HashMap<u64, bool>> {
     // A key whose time is over counts as touched once somebody has looked at it.
     let mut requests = Vec::new();
     for (db, key) in watching.iter().flat_map(|one| &one.keys) {
@@ -341,7 +344,7 @@ async fn untouched(old: &mut Connection, watching: &[Watching]) -> io::Result<Ha
     Ok(untouched)
 }
 
-async fn rights(old: &mut Connection) -> Rights {
+async fn rights(old: &mut OwnConnection) -> Rights {
     let Some(id) = old.id().map(|id| id.to_string()) else { return Rights::default() };
     let requests = [unblock::rehearsal(), encode::request(["CLIENT", "LIST", "ID", &id])];
     match old.ask(&requests).await.as_deref() {
@@ -366,7 +369,7 @@ fn relation(old: Option<(String, Replication)>, new: Option<(String, Replication
 }
 
 /// What a server is called since its start, and what it says of replication.
-async fn replication(side: &mut Connection) -> Option<(String, Replication)> {
+async fn replication(side: &mut OwnConnection) -> Option<(String, Replication)> {
     let requests = ["server", "replication"].map(|section| encode::request(["INFO", section]));
     let info = Info::read(&side.ask(&requests).await.ok()?.concat());
     let run_id = info.text("run_id")?.to_owned();

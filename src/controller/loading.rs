@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::server::Connection;
+use super::server::OwnConnection;
 use crate::generation::Generation;
 use crate::redact::without_arguments;
 use crate::resp::encode;
@@ -29,7 +29,7 @@ const TOLD: Duration = Duration::from_secs(5);
 /// Loads them, over a connection of its own: one that is slow holds up nothing else.
 #[derive(Debug)]
 pub(super) struct Loading {
-    connection: Connection,
+    connection: OwnConnection,
     /// Why no more can be loaded.
     lost: Option<String>,
     /// Scripts up to this stamp were taken.
@@ -43,7 +43,7 @@ pub(super) struct Loading {
 impl Loading {
     pub(super) fn new(generation: Arc<Generation>) -> Self {
         Loading {
-            connection: Connection::new(generation),
+            connection: OwnConnection::new(generation),
             lost: None,
             stamp: 0,
             left: VecDeque::new(),

@@ -40,6 +40,6 @@ mod verify;
 pub use self::dry_run::Prediction;
 pub use self::error::Error;
 pub use self::outcome::{By, NotReloaded, ReloadRecord, ReloadStage, Reloading};
-pub use self::sessions::Carried;
-pub use self::state::{Controller, Paused, State};
+pub use self::sessions::CarriedCounts;
+pub use self::state::{Controller, Paused, ProxyState};
 pub use self::switch::{NotSwitched, Report, SwitchOptions, SwitchRecord, Switching};

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::error::{Error, stopping};
 use super::sessions::named;
-use super::state::{Controller, Pause};
+use super::state::{Controller, OperatorPause};
 use crate::lock::lock;
 
 impl Controller {
@@ -25,8 +25,12 @@ impl Controller {
             none => {
                 let released = CancellationToken::new();
                 let hold = self.shared.gate.pause();
-                *none =
-                    Some(Pause { hold, since: Instant::now(), until, released: released.clone() });
+                *none = Some(OperatorPause {
+                    hold,
+                    since: Instant::now(),
+                    until,
+                    released: released.clone(),
+                });
                 info!(ttl_ms = ttl.map(|ttl| ttl.as_millis()), "paused by an operator");
                 tokio::spawn(self.clone().interrupt_for_pause(released.clone()));
                 if let Some(until) = until {
@@ -96,7 +100,7 @@ impl Controller {
         }
     }
 
-    fn release(&self, pause: Pause, why: &str) {
+    fn release(&self, pause: OperatorPause, why: &str) {
         pause.released.cancel();
         drop(pause.hold);
         let lasted = pause.since.elapsed();

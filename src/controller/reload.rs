@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cutover::Cutover;
+use super::cutover::Swap;
 use super::error::{Error, refused, stopping};
 use super::following::Following;
 use super::links::Links;
 use super::outcome::{By, Done, NotReloaded, ReloadRecord, ReloadStage, Reloading};
 use super::panics::{Panicked, broken_off, caught, caught_now, point};
-use super::state::{Change, Controller, remember};
+use super::state::{Controller, RunningChange, remember};
 use crate::config::Fault;
 use crate::generation::{Generation, Readiness};
 use crate::limits;
 use crate::lock::lock;
-use crate::metrics::Outcome;
+use crate::metrics::ResultLabel;
 use crate::notify;
 use crate::reception::Sockets;
 
@@ -27,7 +27,7 @@ impl Controller {
     pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
         self.not_stopping()?;
         let reloading = Reloading { by, stage: ReloadStage::Verifying, since: Instant::now() };
-        let busy = self.begin(Change::Reload(reloading))?;
+        let busy = self.begin(RunningChange::Reload(reloading))?;
         let running = tokio::spawn(async move { busy.0.run(by, force).await });
         running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
     }
@@ -95,7 +95,7 @@ impl Controller {
             self.stage(ReloadStage::Pausing);
             let limit = before.settings.pause_time_limit;
             let swap =
-                Cutover { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
+                Swap { by: "reload", limit, force, before: &before, sockets: &sockets, attempt };
             let exchanged = self.swap(&swap, &mut links, &mut following, done).await?;
             lock(&self.inner).not_reached = None;
             exchanged
@@ -134,7 +134,7 @@ impl Controller {
     }
 
     fn stage(&self, stage: ReloadStage) {
-        if let Some(Change::Reload(reloading)) = &mut lock(&self.inner).change {
+        if let Some(RunningChange::Reload(reloading)) = &mut lock(&self.inner).change {
             reloading.stage = stage;
         }
         point(&format!("reload:{}", stage.name()));
@@ -150,7 +150,7 @@ impl Controller {
     ) -> ReloadRecord {
         let generation = self.shared.current.load();
         let record = ReloadRecord::of(by, duration, &generation, before, done, result);
-        let outcome = Outcome { result: record.result };
+        let outcome = ResultLabel { result: record.result };
         self.shared.metrics.reloads.get_or_create(&outcome).inc();
         record.log(result);
         remember(&mut lock(&self.inner).reloads, record.clone());

@@ -21,7 +21,7 @@ pub(super) const NAMED: usize = 5;
 
 /// How many sessions have what.
 #[derive(Debug, Default, Serialize)]
-pub struct Carried {
+pub struct CarriedCounts {
     /// Open transactions.
     pub transactions: usize,
     watching: usize,
@@ -37,10 +37,10 @@ pub struct Carried {
 
 impl Controller {
     /// How many sessions have what, now.
-    pub fn carried(&self) -> Carried {
+    pub fn carried(&self) -> CarriedCounts {
         let all = self.shared.roster.facets();
         let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
-        Carried {
+        CarriedCounts {
             transactions: count(facets::TRANSACTION),
             watching: count(facets::WATCHING),
             blocked: count(facets::BLOCKED),

@@ -24,7 +24,7 @@ use crate::shared::Shared;
 const REMEMBERED: usize = 10;
 
 /// What replaces the generation in force.
-pub(super) enum Change {
+pub(super) enum RunningChange {
     Reload(Reloading),
     Switch(Arc<Switching>),
 }
@@ -45,7 +45,7 @@ impl Drop for Busy {
 
 /// What the process is doing, by the numbers of the older program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum ProxyState {
     /// Requests pass.
     Running = 2,
     /// New requests wait, some older ones still run.
@@ -56,19 +56,19 @@ pub enum State {
     Stopping = 5,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for ProxyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            State::Running => "running",
-            State::Pausing => "pausing",
-            State::Paused => "paused",
-            State::Stopping => "stopping",
+            ProxyState::Running => "running",
+            ProxyState::Pausing => "pausing",
+            ProxyState::Paused => "paused",
+            ProxyState::Stopping => "stopping",
         })
     }
 }
 
 /// An operator's pause.
-pub(super) struct Pause {
+pub(super) struct OperatorPause {
     pub(super) hold: Hold,
     pub(super) since: Instant,
     /// When it ends by itself.
@@ -91,16 +91,16 @@ pub struct Controller {
     pub(super) reception: Arc<Reception>,
     /// The configuration; `None` if it came from standard input.
     pub(super) file: Option<PathBuf>,
-    pub(super) inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Known>,
     pub(super) changed: Notify,
 }
 
 /// What the controller knows.
 #[derive(Default)]
-pub(super) struct Inner {
-    pub(super) pause: Option<Pause>,
+pub(super) struct Known {
+    pub(super) pause: Option<OperatorPause>,
     /// The reload or switch that is running: one at a time.
-    pub(super) change: Option<Change>,
+    pub(super) change: Option<RunningChange>,
     /// A SIGHUP came during a reload.
     pub(super) again: bool,
     /// The last reloads, the newest first.
@@ -134,15 +134,15 @@ impl Controller {
     }
 
     /// What the process is doing.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ProxyState {
         if self.shared.stop.is_stopping() {
-            State::Stopping
+            ProxyState::Stopping
         } else if self.shared.gate.is_open() {
-            State::Running
+            ProxyState::Running
         } else if self.shared.gate.in_flight() > 0 {
-            State::Pausing
+            ProxyState::Pausing
         } else {
-            State::Paused
+            ProxyState::Paused
         }
     }
 
@@ -163,8 +163,8 @@ impl Controller {
     pub fn status(&self) -> String {
         let generation = self.shared.current.load();
         let state = match (self.state(), self.paused()) {
-            (State::Stopping, _) => "Stopping".to_owned(),
-            (State::Running, _) if self.switching().is_some() => {
+            (ProxyState::Stopping, _) => "Stopping".to_owned(),
+            (ProxyState::Running, _) if self.switching().is_some() => {
                 let switching = self.switching().map(|switching| switching.line());
                 format!("Running, {}", switching.unwrap_or_default())
             }
@@ -191,8 +191,8 @@ impl Controller {
     /// The reload that is running.
     pub fn reloading(&self) -> Option<Reloading> {
         match &lock(&self.inner).change {
-            Some(Change::Reload(reloading)) => Some(*reloading),
-            Some(Change::Switch(_)) | None => None,
+            Some(RunningChange::Reload(reloading)) => Some(*reloading),
+            Some(RunningChange::Switch(_)) | None => None,
         }
     }
 
@@ -204,8 +204,8 @@ impl Controller {
     /// The switch that is running.
     pub fn switching(&self) -> Option<Arc<Switching>> {
         match &lock(&self.inner).change {
-            Some(Change::Switch(switching)) => Some(switching.clone()),
-            Some(Change::Reload(_)) | None => None,
+            Some(RunningChange::Switch(switching)) => Some(switching.clone()),
+            Some(RunningChange::Reload(_)) | None => None,
         }
     }
 
@@ -215,7 +215,7 @@ impl Controller {
     }
 
     /// Nothing else replaces the generation until this is dropped.
-    pub(super) fn begin(self: &Arc<Self>, next: Change) -> Result<Busy, Error> {
+    pub(super) fn begin(self: &Arc<Self>, next: RunningChange) -> Result<Busy, Error> {
         self.not_stopping()?;
         let mut inner = lock(&self.inner);
         let running = match &inner.change {
@@ -223,8 +223,8 @@ impl Controller {
                 inner.change = Some(next);
                 return Ok(Busy(self.clone()));
             }
-            Some(Change::Reload(_)) => "a reload",
-            Some(Change::Switch(_)) => "a switch",
+            Some(RunningChange::Reload(_)) => "a reload",
+            Some(RunningChange::Switch(_)) => "a switch",
         };
         Err(Error::Conflict(format!("{running} is running already")))
     }

@@ -10,7 +10,7 @@ use super::error::Error;
 use super::state::Controller;
 use crate::config::{self, Draft, Fault};
 use crate::generation::{self, Generation, Readiness};
-use crate::reception::{Place, Sockets};
+use crate::reception::{DoorPlace, Sockets};
 
 impl Controller {
     /// Everything that can be found wrong before anything is touched.
@@ -37,8 +37,8 @@ impl Controller {
         let sockets = self
             .reception
             .bind(
-                Place::changed(Some(&before.listen.config.addr), listen),
-                Place::changed(raw_before, listen_raw),
+                DoorPlace::changed(Some(&before.listen.config.addr), listen),
+                DoorPlace::changed(raw_before, listen_raw),
             )
             .await;
         let loaded = generation::load(draft, Some((before, readiness))).await;

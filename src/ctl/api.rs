@@ -9,7 +9,7 @@ use serde_json::Value;
 /// `/info.json`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Info {
+pub(super) struct ProxyInfo {
     pub(super) state_str: String,
     pub(super) version: String,
     pub(super) generation: u64,
@@ -23,7 +23,7 @@ pub(super) struct Info {
     pub(super) paused_seconds: Option<f64>,
     pub(super) pause_ends_in_seconds: Option<f64>,
     pub(super) reloading: Option<Reloading>,
-    pub(super) reloads: Vec<Reload>,
+    pub(super) reloads: Vec<ReloadRecord>,
     pub(super) switching: Option<Switching>,
     /// [`SwitchRecord`]s.
     pub(super) switches: Vec<Value>,
@@ -55,7 +55,7 @@ pub(super) struct Reloading {
 /// A reload that has ended.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Reload {
+pub(super) struct ReloadRecord {
     pub(super) at_unix_seconds: f64,
     pub(super) by: String,
     pub(super) result: String,
@@ -189,7 +189,7 @@ pub(super) struct Prediction {
     pub(super) warnings: Vec<String>,
 }
 
-impl Info {
+impl ProxyInfo {
     pub(super) fn of(answer: &Value) -> serde_json::Result<Self> {
         read(answer)
     }

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use super::api::{Preflight, SwitchRecord};
-use super::http::Answer;
+use super::http::ApiAnswer;
 use super::render;
 use crate::cli::PASSWORD;
 use crate::exit::Exit;
@@ -23,7 +23,7 @@ pub(super) struct Ended {
 impl Ended {
     /// The API's answer; `lines` are for one that says yes.
     pub(super) fn of(
-        answer: Answer,
+        answer: ApiAnswer,
         lines: impl FnOnce(&serde_json::Value) -> Vec<String>,
     ) -> Self {
         let exit = exit(&answer);
@@ -32,7 +32,7 @@ impl Ended {
     }
 
     /// The answer to a switch, or to its rehearsal.
-    pub(super) fn of_switch(answer: Answer) -> Self {
+    pub(super) fn of_switch(answer: ApiAnswer) -> Self {
         let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
         let record = answer.json.get("switch").and_then(SwitchRecord::of);
         lines.extend(record.iter().flat_map(render::summary));
@@ -46,7 +46,7 @@ impl Ended {
 }
 
 /// Each fault, if there are any, for the error is nothing but these in a line.
-fn errors(answer: &Answer) -> Vec<String> {
+fn errors(answer: &ApiAnswer) -> Vec<String> {
     if answer.status == StatusCode::UNAUTHORIZED {
         return vec![format!(
             "no or wrong password: give it with --pass-file, {}, or in the configuration file",
@@ -59,7 +59,7 @@ fn errors(answer: &Answer) -> Vec<String> {
     }
 }
 
-fn exit(answer: &Answer) -> Exit {
+fn exit(answer: &ApiAnswer) -> Exit {
     match answer.status {
         StatusCode::OK if answer.error().is_none() => Exit::Done,
         StatusCode::UNAUTHORIZED => Exit::Denied,

@@ -35,7 +35,7 @@ pub struct File<'a> {
 
 /// A way to the admin API.
 #[derive(Debug)]
-pub(super) struct Endpoint {
+pub(super) struct ApiEndpoint {
     addr: Address,
     tls: Option<Tls>,
     /// The header with the password; marked as sensitive.
@@ -52,7 +52,7 @@ struct Hint {
     identity: &'static str,
 }
 
-impl Endpoint {
+impl ApiEndpoint {
     /// Loads what there is to load; connects nowhere.
     pub(super) fn find(connection: &Connection, file: File<'_>) -> Result<Self, Error> {
         let given = connection.addr.as_deref().filter(|addr| !addr.is_empty()).map(given_address);
@@ -65,7 +65,7 @@ impl Endpoint {
             Some(pass) => Some(basic(&pass)?),
             None => None,
         };
-        Ok(Endpoint { addr, tls, authorization, hint })
+        Ok(ApiEndpoint { addr, tls, authorization, hint })
     }
 
     /// The value of the Host header. Where neither a password nor TLS tells this program from a browser on an

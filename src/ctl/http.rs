@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::endpoint::Endpoint;
+use super::endpoint::ApiEndpoint;
 use super::error::Error;
 
 /// How long an answer that needs no time may take.
@@ -26,20 +26,20 @@ const LONGEST: usize = 64 * 1024 * 1024;
 /// A connection to the API, or the way to the next one.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    endpoint: &'a Endpoint,
+    endpoint: &'a ApiEndpoint,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 /// What the API answered.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ApiAnswer {
     pub(super) status: StatusCode,
     /// The JSON document as it came.
     pub(super) body: String,
     pub(super) json: Value,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// What went wrong, if it did.
     pub(super) fn error(&self) -> Option<String> {
         match self.json["error"].as_str() {
@@ -58,12 +58,12 @@ impl Answer {
 
 impl<'a> Line<'a> {
     /// Connects when it is needed.
-    pub(super) fn new(endpoint: &'a Endpoint) -> Self {
+    pub(super) fn new(endpoint: &'a ApiEndpoint) -> Self {
         Line { endpoint, sender: None }
     }
 
     /// Connects now.
-    pub(super) async fn connect(endpoint: &'a Endpoint) -> Result<Self, Error> {
+    pub(super) async fn connect(endpoint: &'a ApiEndpoint) -> Result<Self, Error> {
         let failed = |why: hyper::Error| endpoint.unreachable(&why.to_string());
         let stream = TokioIo::new(endpoint.connect().await?);
         let (sender, connection) = http1::handshake(stream).await.map_err(failed)?;
@@ -73,7 +73,7 @@ impl<'a> Line<'a> {
     }
 
     /// The state. Cancel safe.
-    pub(super) async fn info(&mut self) -> Result<Answer, Error> {
+    pub(super) async fn info(&mut self) -> Result<ApiAnswer, Error> {
         let limit = Some(TIME_LIMIT);
         // The API ends a connection when it has had its time.
         if let Some(mut sender) = self.sender.take_if(|sender| !sender.is_closed())
@@ -105,7 +105,7 @@ impl<'a> Line<'a> {
         mut self,
         fields: &[(&str, String)],
         limit: Option<Duration>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ApiAnswer, Error> {
         let Some(mut sender) = self.sender.take() else {
             return Err(self.endpoint.unreachable("no connection"));
         };
@@ -120,7 +120,7 @@ impl<'a> Line<'a> {
         path: &str,
         form: &str,
         limit: Option<Duration>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ApiAnswer, Error> {
         let request = self.request(method, path, form)?;
         let answer = async {
             let lost = |why: hyper::Error| self.endpoint.lost(&reason(&why), !why.is_parse());
@@ -163,13 +163,13 @@ impl<'a> Line<'a> {
     }
 
     /// `None` if it is not JSON.
-    async fn read(&self, response: Response<Incoming>) -> Result<Option<Answer>, String> {
+    async fn read(&self, response: Response<Incoming>) -> Result<Option<ApiAnswer>, String> {
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
         let body = body.map_err(|why| why.to_string())?.to_bytes();
         let Ok(json @ Value::Object(_)) = serde_json::from_slice(&body) else { return Ok(None) };
         let body = String::from_utf8_lossy(&body).trim().to_owned();
-        Ok(Some(Answer { status, body, json }))
+        Ok(Some(ApiAnswer { status, body, json }))
     }
 }
 

@@ -23,18 +23,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::StatusCode;
 use serde_json::json;
 
-use self::api::{Info, Prediction};
+use self::api::{Prediction, ProxyInfo};
 use self::ended::Ended;
-use self::endpoint::Endpoint;
+use self::endpoint::ApiEndpoint;
 pub use self::endpoint::File;
 pub use self::error::Error;
-use self::http::{Answer, Line, TIME_LIMIT};
+use self::http::{ApiAnswer, Line, TIME_LIMIT};
 use crate::cli::{Action, Ctl};
 use crate::exit::{Exit, say};
 
 /// Carries it out, and says what came of it.
 pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
-    let ended = match Endpoint::find(&ctl.connection, file) {
+    let ended = match ApiEndpoint::find(&ctl.connection, file) {
         Ok(endpoint) => carry_out(ctl, &endpoint).await,
         Err(why) => Err(why),
     };
@@ -59,7 +59,7 @@ pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
     ended.exit.into()
 }
 
-async fn carry_out(ctl: &Ctl, endpoint: &Endpoint) -> Result<Ended, Error> {
+async fn carry_out(ctl: &Ctl, endpoint: &ApiEndpoint) -> Result<Ended, Error> {
     let ask = async |fields: &[(&str, String)], limit| {
         Line::connect(endpoint).await?.post(fields, limit).await
     };
@@ -116,11 +116,11 @@ async fn carry_out(ctl: &Ctl, endpoint: &Endpoint) -> Result<Ended, Error> {
     }
 }
 
-fn status(answer: Answer) -> Result<Ended, Error> {
+fn status(answer: ApiAnswer) -> Result<Ended, Error> {
     if answer.status != StatusCode::OK {
         return Ok(Ended::of(answer, |_| Vec::new()));
     }
-    let info = Info::of(&answer.json)
+    let info = ProxyInfo::of(&answer.json)
         .map_err(|why| Error::Unknown(format!("info.json is not understood: {why}")))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let lines = render::status(&info, now.as_secs_f64());
@@ -128,8 +128,9 @@ fn status(answer: Answer) -> Result<Ended, Error> {
 }
 
 /// What the reload did, if it can still be found out.
-async fn reloaded(endpoint: &Endpoint) -> Vec<String> {
-    let info = Line::new(endpoint).info().await.ok().and_then(|answer| Info::of(&answer.json).ok());
+async fn reloaded(endpoint: &ApiEndpoint) -> Vec<String> {
+    let info =
+        Line::new(endpoint).info().await.ok().and_then(|answer| ProxyInfo::of(&answer.json).ok());
     let lines = info.and_then(|info| info.reloads.first().map(render::reload_lines));
     lines.unwrap_or_else(|| vec!["reloaded".to_owned()])
 }

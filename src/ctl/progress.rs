@@ -12,24 +12,24 @@ pub(super) struct Progress {
 
 /// What happened to a stage.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Step {
+pub(super) enum StageNews {
     Began(String),
     Ended(String, f64),
 }
 
 impl Progress {
     /// What was not told yet. A stage that was not seen while it was on has only ended.
-    pub(super) fn advance(&mut self, stages: &[SwitchStage]) -> Vec<Step> {
+    pub(super) fn advance(&mut self, stages: &[SwitchStage]) -> Vec<StageNews> {
         let mut steps = Vec::new();
         for (at, SwitchStage { stage, ms }) in stages.iter().enumerate() {
             match ms {
                 Some(ms) if at >= self.ended => {
-                    steps.push(Step::Ended(stage.clone(), *ms));
+                    steps.push(StageNews::Ended(stage.clone(), *ms));
                     self.ended = at + 1;
                     self.begun = self.begun.max(self.ended);
                 }
                 None if at >= self.begun => {
-                    steps.push(Step::Began(stage.clone()));
+                    steps.push(StageNews::Began(stage.clone()));
                     self.begun = at + 1;
                 }
                 Some(_) | None => {}
@@ -39,20 +39,20 @@ impl Progress {
     }
 }
 
-impl Step {
+impl StageNews {
     /// It is over.
     pub(super) fn has_ended(&self) -> bool {
         match self {
-            Step::Began(_) => false,
-            Step::Ended(..) => true,
+            StageNews::Began(_) => false,
+            StageNews::Ended(..) => true,
         }
     }
 
     /// A line of its own.
     pub(super) fn line(&self) -> String {
         match self {
-            Step::Began(stage) => format!("{stage} ..."),
-            Step::Ended(stage, ms) => format!("{stage}: took {}", time(*ms)),
+            StageNews::Began(stage) => format!("{stage} ..."),
+            StageNews::Ended(stage, ms) => format!("{stage}: took {}", time(*ms)),
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
             &[("preflight", Some(2.0)), ("replicating", Some(3.0)), ("ready", None)],
             &[("preflight", Some(2.0)), ("replicating", Some(3.0)), ("ready", Some(1.0))],
         ] {
-            told.extend(progress.advance(&stages(seen)).iter().map(Step::line));
+            told.extend(progress.advance(&stages(seen)).iter().map(StageNews::line));
         }
         let wanted = [
             "preflight ...",

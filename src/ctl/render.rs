@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::api::{Closed, HeldUp, Info, Prediction, Preflight, Reload, SwitchRecord};
+use super::api::{Closed, HeldUp, Prediction, Preflight, ProxyInfo, ReloadRecord, SwitchRecord};
 use super::progress::detail;
 use super::units::{bytes, count, seconds, time};
 
@@ -54,7 +54,7 @@ pub(super) fn in_options(text: &str) -> String {
 }
 
 /// What the proxy is doing; `now` is in seconds since 1970.
-pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
+pub(super) fn status(info: &ProxyInfo, now: f64) -> Vec<String> {
     let (version, up) = (&info.version, seconds(info.uptime_seconds));
     let but = match (info.uplink_up, info.uplink_error.as_str()) {
         (Some(false), _) => ", but the uplink does not answer",
@@ -120,7 +120,7 @@ pub(super) fn status(info: &Info, now: f64) -> Vec<String> {
 }
 
 /// What a reload did.
-fn reload(it: &Reload) -> String {
+fn reload(it: &ReloadRecord) -> String {
     let took = time(it.duration_ms);
     if it.result != "done" {
         let faults = match it.faults.is_empty() {
@@ -139,12 +139,12 @@ fn reload(it: &Reload) -> String {
 }
 
 /// What a reload did, with its details each on a line of its own.
-pub(super) fn reload_lines(it: &Reload) -> Vec<String> {
+pub(super) fn reload_lines(it: &ReloadRecord) -> Vec<String> {
     std::iter::once(reload(it)).chain(reload_details(it)).collect()
 }
 
 /// What held a reload up, who was closed, and what is to be minded.
-fn reload_details(it: &Reload) -> Vec<String> {
+fn reload_details(it: &ReloadRecord) -> Vec<String> {
     let held_up = it.held_up_by.iter().map(|HeldUp { command, client, seconds }| {
         format!("  held up by: {command} of {client}, running for {seconds:.1} s")
     });
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_state_says_that_the_uplink_is_away_and_why_something_failed() {
-        let info = Info::of(&json!({
+        let info = ProxyInfo::of(&json!({
             "state_str": "running", "version": "1", "uplink_up": false,
             "uplink_error": "could not connect to uplink: a:1 (non-TLS): refused",
             "reloads": [{
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_empty_state_is_no_fault() {
-        let info = Info::of(&json!({ "switches": null, "reloading": null })).expect("a state");
+        let info = ProxyInfo::of(&json!({ "switches": null, "reloading": null })).expect("a state");
         assert!(status(&info, 0.0).iter().any(|line| line == "last switch: none"));
     }
 }

@@ -11,12 +11,12 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::api::{Info, SwitchRecord};
+use super::api::{ProxyInfo, SwitchRecord};
 use super::display::Display;
 use super::ended::Ended;
-use super::endpoint::Endpoint;
+use super::endpoint::ApiEndpoint;
 use super::error::Error;
-use super::http::{Answer, Line};
+use super::http::{ApiAnswer, Line};
 use crate::cli::Switch;
 use crate::signal::Signals;
 
@@ -29,7 +29,7 @@ const LOOKS: u32 = 5;
 
 /// Switches, and tells how far that is, unless `silent`.
 pub(super) async fn run(
-    endpoint: &Endpoint,
+    endpoint: &ApiEndpoint,
     switch: &Switch,
     silent: bool,
 ) -> Result<Ended, Error> {
@@ -42,7 +42,7 @@ pub(super) async fn run(
     if answer.status != StatusCode::OK {
         return Ok(Ended::of(answer, |_| Vec::new()));
     }
-    let mut watch = Watch {
+    let mut watch = SwitchWatch {
         before: Before::of(&answer.json),
         display: Display::new(silent),
         lost: None,
@@ -103,7 +103,7 @@ fn interrupted() -> Error {
 }
 
 /// Who waits for the answer, and looks meanwhile.
-struct Watch {
+struct SwitchWatch {
     before: Before,
     display: Display,
     /// Why the answer will not come.
@@ -114,12 +114,12 @@ struct Watch {
     in_vain: u32,
 }
 
-impl Watch {
+impl SwitchWatch {
     /// The end, if this is it. While the answer may come, it is not.
-    fn looked(&mut self, looked: Result<Answer, Error>) -> Option<Result<Answer, Error>> {
+    fn looked(&mut self, looked: Result<ApiAnswer, Error>) -> Option<Result<ApiAnswer, Error>> {
         let state = looked.and_then(|answer| match answer.error() {
             Some(why) => Err(Error::Unknown(why)),
-            None => Info::of(&answer.json).map_err(|why| Error::Unknown(why.to_string())),
+            None => ProxyInfo::of(&answer.json).map_err(|why| Error::Unknown(why.to_string())),
         });
         let info = match (state, &self.lost) {
             (Ok(info), _) => info,
@@ -136,16 +136,16 @@ impl Watch {
         }
         let lost = self.lost.as_ref()?;
         match self.before.compare(&info) {
-            Outcome::Running => {
+            SwitchOutcome::Running => {
                 self.in_vain = 0;
                 None
             }
-            Outcome::Ended(record) => Some(Ok(answer(record))),
-            Outcome::Restarted => Some(Err(Error::Unreachable(format!(
+            SwitchOutcome::Ended(record) => Some(Ok(answer(record))),
+            SwitchOutcome::Restarted => Some(Err(Error::Unreachable(format!(
                 "{lost}; the proxy was started again meanwhile, and does not know what came of the \
                  switch"
             )))),
-            Outcome::Nothing => {
+            SwitchOutcome::Nothing => {
                 self.in_vain += 1;
                 let text = || format!("{lost}; the proxy knows of no switch since");
                 (self.in_vain >= LOOKS).then(|| Err(Error::Unreachable(text())))
@@ -155,7 +155,7 @@ impl Watch {
 }
 
 /// What the API would have answered.
-fn answer(record: Value) -> Answer {
+fn answer(record: Value) -> ApiAnswer {
     let read = SwitchRecord::of(&record).unwrap_or_default();
     let (status, error) = match read.result.as_str() {
         "done" => (StatusCode::OK, None),
@@ -167,7 +167,7 @@ fn answer(record: Value) -> Answer {
         None => json!({ "ok": true, "switch": record }),
         Some(error) => json!({ "ok": false, "error": error, "switch": record }),
     };
-    Answer { status, body: json.to_string(), json }
+    ApiAnswer { status, body: json.to_string(), json }
 }
 
 /// What was there before the switch.
@@ -181,7 +181,7 @@ struct Before {
 }
 
 #[derive(Debug, PartialEq)]
-enum Outcome {
+enum SwitchOutcome {
     Running,
     Ended(Value),
     Restarted,
@@ -199,18 +199,18 @@ impl Before {
 
     /// Finds the switch that began since. By its place, not by its time: this machine's clock need
     /// not be the proxy's.
-    fn compare(&self, now: &Info) -> Outcome {
+    fn compare(&self, now: &ProxyInfo) -> SwitchOutcome {
         if now.uptime_seconds < self.uptime {
-            return Outcome::Restarted;
+            return SwitchOutcome::Restarted;
         }
         let is_new = |record: &&Value| Some(*record) != self.last.as_ref();
         let since: Vec<&Value> = now.switches.iter().take_while(is_new).collect();
         // The oldest: somebody may have begun another one since.
         let own = since.iter().rev().nth(usize::from(self.busy));
         match (own, &now.switching) {
-            (Some(record), _) => Outcome::Ended((*record).clone()),
-            (None, Some(_)) => Outcome::Running,
-            (None, None) => Outcome::Nothing,
+            (Some(record), _) => SwitchOutcome::Ended((*record).clone()),
+            (None, Some(_)) => SwitchOutcome::Running,
+            (None, None) => SwitchOutcome::Nothing,
         }
     }
 }

@@ -20,13 +20,13 @@ use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
-use self::queue::{Queue, Untold, Why};
+use self::queue::{LogQueue, Untold, Why};
 
 /// For how long the end of the process waits for what is not written yet.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The process has one log.
-static QUEUE: Queue = Queue::new();
+static QUEUE: LogQueue = LogQueue::new();
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

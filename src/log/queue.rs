@@ -18,8 +18,8 @@ const CHUNK: usize = 16 << 10;
 
 /// Lines that are not written yet, in order, and the count of those that never will be.
 #[derive(Debug)]
-pub(super) struct Queue {
-    inner: Mutex<Inner>,
+pub(super) struct LogQueue {
+    inner: Mutex<QueueInner>,
     /// The writer has something to do.
     more: Condvar,
     /// The writer is done with a chunk.
@@ -27,7 +27,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct QueueInner {
     chunks: VecDeque<Chunk>,
     /// Memory of the chunks, and of the one that is being written.
     bytes: usize,
@@ -68,7 +68,7 @@ impl Untold {
     const NONE: Untold = Untold { lines: 0, why: Why::Full };
 }
 
-impl Inner {
+impl QueueInner {
     fn drop_lines(&mut self, lines: u64, why: Why) {
         self.dropped += lines;
         self.untold = Untold { lines: self.untold.lines + lines, why };
@@ -89,10 +89,10 @@ impl Inner {
     }
 }
 
-impl Queue {
+impl LogQueue {
     pub(super) const fn new() -> Self {
-        Queue {
-            inner: Mutex::new(Inner {
+        LogQueue {
+            inner: Mutex::new(QueueInner {
                 chunks: VecDeque::new(),
                 bytes: 0,
                 idle: false,
@@ -127,7 +127,7 @@ impl Queue {
     pub(super) fn wait(&self, limit: Duration) {
         let inner = lock(&self.inner);
         let wanted = inner.taken;
-        let waiting = |inner: &mut Inner| inner.handled < wanted;
+        let waiting = |inner: &mut QueueInner| inner.handled < wanted;
         let _ = self.handled.wait_timeout_while(inner, limit, waiting);
     }
 
@@ -171,7 +171,7 @@ impl Queue {
     }
 }
 
-impl Write for &Queue {
+impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -236,7 +236,7 @@ mod tests {
 
     /// Writes these lines, each by itself, and returns what came out, with the lines that are told of.
     fn written(steps: Vec<Result<usize, ErrorKind>>, lines: &[&str]) -> (String, u64) {
-        let queue: &Queue = Box::leak(Box::new(Queue::new()));
+        let queue: &LogQueue = Box::leak(Box::new(LogQueue::new()));
         let (text, came) = mpsc::channel();
         thread::spawn(move || {
             let tell = |untold: Untold| {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_nobody_writes_is_bounded_and_not_waited_for() {
-        let queue = Queue::new();
+        let queue = LogQueue::new();
         let line = [b'x'; 1000];
         let lines = 3 * LIMIT / line.len();
         (0..lines).for_each(|_| queue.push(&line));

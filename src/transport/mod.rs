@@ -20,14 +20,14 @@ use tokio_rustls::{client, server};
 /// A connection as the kernel gives it.
 #[derive(Debug)]
 pub struct Socket {
-    kind: Kind,
+    kind: StreamKind,
     /// Bytes may wait in the kernel of which the runtime was told to forget, so that it tells of
     /// what comes after them: see [`Socket::poll_hangup`].
     unread: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -104,13 +104,13 @@ pub async fn close_gently(mut stream: Stream) {
 
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
-        Socket { kind: Kind::Tcp(socket), unread: false }
+        Socket { kind: StreamKind::Tcp(socket), unread: false }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(socket: UnixStream) -> Self {
-        Socket { kind: Kind::Unix(socket), unread: false }
+        Socket { kind: StreamKind::Unix(socket), unread: false }
     }
 }
 
@@ -119,11 +119,11 @@ impl Socket {
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let seen = match &self.kind {
-                Kind::Tcp(socket) => match ready!(socket.poll_read_ready(cx)) {
+                StreamKind::Tcp(socket) => match ready!(socket.poll_read_ready(cx)) {
                     Ok(()) => socket.ready(Interest::READABLE).now_or_never(),
                     Err(_) => None,
                 },
-                Kind::Unix(socket) => match ready!(socket.poll_read_ready(cx)) {
+                StreamKind::Unix(socket) => match ready!(socket.poll_read_ready(cx)) {
                     Ok(()) => socket.ready(Interest::READABLE).now_or_never(),
                     Err(_) => None,
                 },
@@ -137,8 +137,8 @@ impl Socket {
             let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             // Always that error, which is what makes the runtime forget.
             let _ = match &self.kind {
-                Kind::Tcp(socket) => socket.try_io(Interest::READABLE, forget),
-                Kind::Unix(socket) => socket.try_io(Interest::READABLE, forget),
+                StreamKind::Tcp(socket) => socket.try_io(Interest::READABLE, forget),
+                StreamKind::Unix(socket) => socket.try_io(Interest::READABLE, forget),
             };
         }
     }
@@ -147,8 +147,8 @@ impl Socket {
     #[cold]
     fn read_unread(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let socket = match &self.kind {
-            Kind::Tcp(socket) => SockRef::from(socket),
-            Kind::Unix(socket) => SockRef::from(socket),
+            StreamKind::Tcp(socket) => SockRef::from(socket),
+            StreamKind::Unix(socket) => SockRef::from(socket),
         };
         let read = (&*socket).read(buf.initialize_unfilled())?;
         buf.advance(read);
@@ -178,8 +178,8 @@ impl AsyncRead for Socket {
             }
         }
         match &mut this.kind {
-            Kind::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Kind::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            StreamKind::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            StreamKind::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -192,8 +192,8 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().kind {
-            Kind::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
-            Kind::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            StreamKind::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
+            StreamKind::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -203,8 +203,8 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().kind {
-            Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Kind::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            StreamKind::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            StreamKind::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

@@ -9,16 +9,16 @@ use crate::uplink::{Error, Fresh, Id, Script};
 /// A connection that is given up once an answer did not come, or once it was not waited for any
 /// more: that answer would be taken for the next one.
 #[derive(Debug)]
-pub(in super::super) struct Connection {
+pub(in super::super) struct OwnConnection {
     pub(in super::super) generation: Arc<Generation>,
     /// `None` if it is not made yet, or lost.
     fresh: Option<Fresh>,
 }
 
-impl Connection {
+impl OwnConnection {
     /// To the uplink of this generation; not made yet.
     pub(in super::super) fn new(generation: Arc<Generation>) -> Self {
-        Connection { generation, fresh: None }
+        OwnConnection { generation, fresh: None }
     }
 
     /// Makes it, and tells the server this.

@@ -81,15 +81,15 @@ impl Info {
 
 /// A client, as a line of CLIENT LIST describes it: `name=value`, parted by blanks.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Client<'a>(&'a str);
+pub(in super::super) struct ListedClient<'a>(&'a str);
 
 /// The clients in an answer to CLIENT LIST.
-pub(in super::super) fn clients(list: &str) -> impl Iterator<Item = Client<'_>> {
+pub(in super::super) fn clients(list: &str) -> impl Iterator<Item = ListedClient<'_>> {
     // In RESP3, the text may begin with its format.
-    list.lines().map(|line| Client(line.strip_prefix("txt:").unwrap_or(line)))
+    list.lines().map(|line| ListedClient(line.strip_prefix("txt:").unwrap_or(line)))
 }
 
-impl<'a> Client<'a> {
+impl<'a> ListedClient<'a> {
     /// A field.
     pub(in super::super) fn text(self, name: &str) -> Option<&'a str> {
         self.0.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-pub(super) use self::connection::Connection;
+pub(super) use self::connection::OwnConnection;
 pub(super) use self::error::Error;
 pub(super) use self::info::{History, Info, Replication, clients, text, value};
 use crate::generation::Generation;
@@ -23,13 +23,13 @@ use crate::uplink::Script;
 /// A server; connected to when it is needed.
 #[derive(Debug)]
 pub(super) struct Server {
-    connection: Connection,
+    connection: OwnConnection,
 }
 
 impl Server {
     /// The uplink of this generation.
     pub(super) fn new(generation: Arc<Generation>) -> Self {
-        Server { connection: Connection::new(generation) }
+        Server { connection: OwnConnection::new(generation) }
     }
 
     /// The server's address, as it stands in the configuration.

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Felt {
     pub(super) name: &'static str,
-    kind: Kind,
+    kind: FeltKind,
     /// `settings=copy` sets it at the new server as it is at the old one.
     pub(super) is_copied: bool,
 }
 
 /// What its value is.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum FeltKind {
     Text,
     /// Letters, in any order.
     Events,
@@ -23,26 +23,26 @@ enum Kind {
 
 /// All of them.
 pub(super) const FELT: [Felt; 7] = [
-    Felt { name: "notify-keyspace-events", kind: Kind::Events, is_copied: true },
-    Felt { name: "timeout", kind: Kind::Text, is_copied: true },
-    Felt { name: "client-output-buffer-limit", kind: Kind::Buffers, is_copied: true },
-    Felt { name: "proto-max-bulk-len", kind: Kind::Text, is_copied: true },
-    Felt { name: "maxmemory", kind: Kind::Text, is_copied: true },
-    Felt { name: "maxmemory-policy", kind: Kind::Text, is_copied: true },
+    Felt { name: "notify-keyspace-events", kind: FeltKind::Events, is_copied: true },
+    Felt { name: "timeout", kind: FeltKind::Text, is_copied: true },
+    Felt { name: "client-output-buffer-limit", kind: FeltKind::Buffers, is_copied: true },
+    Felt { name: "proto-max-bulk-len", kind: FeltKind::Text, is_copied: true },
+    Felt { name: "maxmemory", kind: FeltKind::Text, is_copied: true },
+    Felt { name: "maxmemory-policy", kind: FeltKind::Text, is_copied: true },
     // Since version 7 a second name for busy-reply-threshold.
-    Felt { name: "lua-time-limit", kind: Kind::Text, is_copied: false },
+    Felt { name: "lua-time-limit", kind: FeltKind::Text, is_copied: false },
 ];
 
 impl Felt {
     /// What of a value concerns clients: this is what is compared and copied.
     pub(super) fn meaning(self, value: &str) -> String {
         match self.kind {
-            Kind::Text => value.to_owned(),
-            Kind::Events => {
+            FeltKind::Text => value.to_owned(),
+            FeltKind::Events => {
                 let all = value.replace('A', "g$lshzxetd");
                 all.chars().collect::<BTreeSet<_>>().into_iter().collect()
             }
-            Kind::Buffers => {
+            FeltKind::Buffers => {
                 let words: Vec<_> = value.split_whitespace().collect();
                 let (classes, _) = words.as_chunks::<4>();
                 // Those of replicas are the server's own matter.

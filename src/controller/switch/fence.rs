@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::super::server::{Error, Server};
-use super::identity::Identity;
+use super::identity::ServerIdentity;
 use super::replication::{LOOK, Pair, log_in};
 use super::source::Source;
 use super::undo::{Undo, follow, set, undo};
@@ -65,14 +65,14 @@ impl Pair {
         if Source::between(old, new).as_ref() == Some(source) {
             return Ok(());
         }
-        match Identity::at(source, &mut self.new, &self.old).await {
-            Identity::Same => Ok(()),
-            Identity::Other => Err(format!("{source} is not {}", self.new.addr())),
-            Identity::Unknown(why) if by_password => Err(format!(
+        match ServerIdentity::at(source, &mut self.new, &self.old).await {
+            ServerIdentity::Same => Ok(()),
+            ServerIdentity::Other => Err(format!("{source} is not {}", self.new.addr())),
+            ServerIdentity::Unknown(why) if by_password => Err(format!(
                 "its password is not sent to {source}, for whether {} is there is not known: {why}",
                 self.new.addr()
             )),
-            Identity::Unknown(_) => Ok(()),
+            ServerIdentity::Unknown(_) => Ok(()),
         }
     }
 

@@ -24,7 +24,7 @@ const CLIENTS: u64 = 2000;
 
 /// Who is at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(super) enum ServerIdentity {
     /// The known server.
     Same,
     /// Another one.
@@ -33,13 +33,16 @@ pub(super) enum Identity {
     Unknown(String),
 }
 
-impl Identity {
+impl ServerIdentity {
     /// Who is at `source`: `known`, as somebody else at `from` would find it there? A password that
     /// `known` wants is not sent.
-    pub(super) async fn at(source: &Source, known: &mut Server, from: &Server) -> Identity {
+    pub(super) async fn at(source: &Source, known: &mut Server, from: &Server) -> ServerIdentity {
         if !source.is_for_all_alike(&from.generation().uplink.config) {
             let host = &source.host;
-            return Identity::Unknown(format!("{host} is another machine for {}", from.addr()));
+            return ServerIdentity::Unknown(format!(
+                "{host} is another machine for {}",
+                from.addr()
+            ));
         }
         let dialler = &known.generation().uplink;
         let needs_proof = dialler.config.login.is_some();
@@ -48,36 +51,36 @@ impl Identity {
         let mut stranger = match dialler.dial_without_login(&address, source.tls).await {
             Ok(stranger) => stranger,
             Err(why) => {
-                return Identity::Unknown(format!("the proxy cannot reach {source}: {why}"));
+                return ServerIdentity::Unknown(format!("the proxy cannot reach {source}: {why}"));
             }
         };
         let limit = known.generation().settings.connect_time_limit;
         let question = [encode::request(["INFO", "server"])];
         let said = match tokio::time::timeout(limit, stranger.ask(&question)).await {
             Ok(Ok(said)) => Info::read(&said.concat()),
-            Ok(Err(why)) => return Identity::Unknown(format!("{source}: {why}")),
-            Err(_) => return Identity::Unknown(format!("{source} does not answer")),
+            Ok(Err(why)) => return ServerIdentity::Unknown(format!("{source}: {why}")),
+            Err(_) => return ServerIdentity::Unknown(format!("{source} does not answer")),
         };
         match (said.text("run_id"), known.sections(&["server"]).await) {
             (Some(said), Ok(info)) if info.text("run_id").is_some_and(|own| own != said) => {
-                return Identity::Other;
+                return ServerIdentity::Other;
             }
-            (Some(_), Ok(_)) if !needs_proof => return Identity::Same,
+            (Some(_), Ok(_)) if !needs_proof => return ServerIdentity::Same,
             // Anybody can say that name. A server that wants no password cannot be given one.
             (_, Ok(_)) => {}
-            (_, Err(why)) => return Identity::Unknown(format!("{}: {why}", known.addr())),
+            (_, Err(why)) => return ServerIdentity::Unknown(format!("{}: {why}", known.addr())),
         }
         let proved = match before {
             Ok(before) => prove(known, before, &mut stranger, limit).await,
             Err(why) => Err(why.to_string()),
         };
         match proved {
-            Ok(true) => Identity::Same,
-            Ok(false) => Identity::Unknown(format!(
+            Ok(true) => ServerIdentity::Same,
+            Ok(false) => ServerIdentity::Unknown(format!(
                 "{} does not list a connection that the proxy made there",
                 known.addr()
             )),
-            Err(why) => Identity::Unknown(why),
+            Err(why) => ServerIdentity::Unknown(why),
         }
     }
 }

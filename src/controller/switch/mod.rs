@@ -46,10 +46,10 @@ use self::run::SwitchRun;
 use super::error::Error;
 use super::outcome::{By, milliseconds};
 use super::panics::broken_off;
-use super::state::{Change, Controller, remember};
+use super::state::{Controller, RunningChange, remember};
 use crate::config::Fault;
 use crate::lock::lock;
-use crate::metrics::Outcome;
+use crate::metrics::ResultLabel;
 
 /// A switch that was not done.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Controller {
     ) -> Result<SwitchRecord, NotSwitched> {
         let from = self.shared.current.load().uplink.config.addr.to_string();
         let switching = Arc::new(Switching::new(by, from));
-        let busy = self.begin(Change::Switch(switching.clone()))?;
+        let busy = self.begin(RunningChange::Switch(switching.clone()))?;
         let running = tokio::spawn(async move {
             // Callers that wait for its end must not wait for ever, even if it panics.
             let _ended = switching.ended.clone().drop_guard();
@@ -145,7 +145,7 @@ impl Controller {
                 record.faults = faults.iter().map(Fault::to_string).collect();
             }
         }
-        let outcome = Outcome { result: record.result };
+        let outcome = ResultLabel { result: record.result };
         self.shared.metrics.switches.get_or_create(&outcome).inc();
         record.log();
         remember(&mut lock(&self.inner).switches, record.clone());

@@ -10,7 +10,7 @@ use super::super::server::{self, Server};
 use super::super::sessions::named;
 use super::super::state::Controller;
 use super::facts::{self, Facts};
-use super::identity::Identity;
+use super::identity::ServerIdentity;
 use super::options::SwitchOptions;
 use super::preflight::{self, Subject};
 use super::replication::Pair;
@@ -23,7 +23,7 @@ use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
 
 /// What is known once nothing speaks against it.
-pub(super) struct Plan {
+pub(super) struct SwitchPlan {
     pub(super) before: Arc<Generation>,
     pub(super) generation: Arc<Generation>,
     pub(super) sockets: Sockets,
@@ -36,7 +36,10 @@ pub(super) struct Plan {
 }
 
 /// Everything that can be found wrong before anything is done.
-pub(super) async fn plan(controller: &Controller, options: &SwitchOptions) -> Result<Plan, Error> {
+pub(super) async fn plan(
+    controller: &Controller,
+    options: &SwitchOptions,
+) -> Result<SwitchPlan, Error> {
     let before = controller.shared.current.load();
     let (generation, sockets) = controller.verify(&before, Readiness::Reachable).await?;
     if generation.uplink_since == before.uplink_since {
@@ -87,7 +90,7 @@ pub(super) async fn plan(controller: &Controller, options: &SwitchOptions) -> Re
     };
     let identity = match (&source, &options.replicate_from) {
         (Some(source), Some(_)) if !subject.is_set_up() => {
-            Some(Identity::at(source, &mut pair.old, &pair.new).await)
+            Some(ServerIdentity::at(source, &mut pair.old, &pair.new).await)
         }
         _ => None,
     };
@@ -97,7 +100,7 @@ pub(super) async fn plan(controller: &Controller, options: &SwitchOptions) -> Re
     let source = source.filter(|_| !is_set_up);
     // Those that are missing can only come by the fence.
     let replicas = if options.fence { preflight::wanted_replicas(&new) } else { 0 };
-    Ok(Plan { before, generation, sockets, pair, report, source, replicas })
+    Ok(SwitchPlan { before, generation, sockets, pair, report, source, replicas })
 }
 
 async fn check_clients(controller: &Controller, limit: Duration, report: &mut Report) {

@@ -11,7 +11,7 @@ use super::felt::{FELT, Felt};
 use super::progress::Switching;
 use super::source::Source;
 use super::undo::{Undo, follow, set};
-use super::watch::{At, RECEIVED, STALLED, Watch, is_saving};
+use super::watch::{RECEIVED, ReplicationSide, ReplicationWatch, STALLED, is_saving};
 use crate::config::Login;
 
 /// How often a server is asked that has much to do.
@@ -175,21 +175,21 @@ impl Pair {
         limit: Duration,
     ) -> Result<(), String> {
         let mut last_lag = Duration::MAX;
-        let mut watch = Watch::new();
+        let mut watch = ReplicationWatch::new();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             watch.patience()?;
-            let old = watch.hear(At::Old, self.old.info().await);
+            let old = watch.hear(ReplicationSide::Old, self.old.info().await);
             if let Some(info) = &old {
                 watch.look_at_old(info);
             }
-            if let Some(info) = watch.hear(At::New, self.new.info().await) {
+            if let Some(info) = watch.hear(ReplicationSide::New, self.new.info().await) {
                 let new = Replication::of(&info);
                 watch.look_at_new(&info, &new);
                 self.count(&info, &new, switching);
-                let snapshot = old.as_ref().and_then(|old| Watch::snapshot(old, &new));
+                let snapshot = old.as_ref().and_then(|old| ReplicationWatch::snapshot(old, &new));
                 switching.snapshot(snapshot);
                 let old = old.map(|info| Replication::of(&info));
                 self.took_all(&info)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
-use super::super::cutover::{Cutover, Held};
+use super::super::cutover::{Held, Swap};
 use super::super::error::{Error, joined, refused, stopping};
 use super::super::links::Links;
 use super::super::panics::{caught, caught_now, point};
@@ -14,7 +14,7 @@ use super::super::server::Replication;
 use super::super::state::Controller;
 use super::changes::SwitchProgress;
 use super::options::SwitchOptions;
-use super::plan::{Plan, plan};
+use super::plan::{SwitchPlan, plan};
 use super::preflight;
 use super::progress::{SwitchStage, Switching};
 use super::replication::{CaughtUp, Pair};
@@ -112,7 +112,7 @@ impl<'a> SwitchRun<'a> {
         (result, report)
     }
 
-    async fn carry_out(&mut self, plan: &mut Plan) -> (Result<(), Error>, Option<Report>) {
+    async fn carry_out(&mut self, plan: &mut SwitchPlan) -> (Result<(), Error>, Option<Report>) {
         let failures = plan.report.failures();
         if !failures.is_empty() {
             let faults = failures.into_iter().map(Fault::new).collect();
@@ -135,8 +135,8 @@ impl<'a> SwitchRun<'a> {
         (Err(why), None)
     }
 
-    async fn run_stages(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        let Plan { before, generation, sockets, pair, source, replicas, .. } = plan;
+    async fn run_stages(&mut self, plan: &mut SwitchPlan) -> Result<(), Error> {
+        let SwitchPlan { before, generation, sockets, pair, source, replicas, .. } = plan;
         let controller = self.controller;
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
         let limit = limit.min(FOR_EVER);
@@ -146,7 +146,7 @@ impl<'a> SwitchRun<'a> {
         let Ready { mut links, attempt } = controller.or_abandon(ready).await?;
         self.progress.done.attempt = Some(attempt.clone());
         let force = self.options.force_clients;
-        let swap = Cutover { by: "switch", limit, force, before, sockets, attempt };
+        let swap = Swap { by: "switch", limit, force, before, sockets, attempt };
         let revocable = self.revocable;
         let holding = async {
             switching.stage(SwitchStage::Paused, "running requests end");
@@ -198,7 +198,7 @@ impl<'a> SwitchRun<'a> {
         Ok(())
     }
 
-    async fn queue(&self, swap: &Cutover<'_>, deadline: Instant) {
+    async fn queue(&self, swap: &Swap<'_>, deadline: Instant) {
         point("switch:queueing");
         let deadline = deadline.min(Instant::now() + QUEUED_WITHIN);
         if let Err(why) = self.controller.queue(swap, deadline).await {
@@ -261,7 +261,7 @@ impl<'a> SwitchRun<'a> {
     /// Clients are held. Everything comes to the new server, and that becomes a master.
     async fn promote(
         &mut self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         links: &mut Links,
         held: &Held,
         pair: &mut Pair,
@@ -283,7 +283,7 @@ impl<'a> SwitchRun<'a> {
 
     async fn copy_the_rest(
         &mut self,
-        swap: &Cutover<'_>,
+        swap: &Swap<'_>,
         links: &mut Links,
         held: &Held,
         pair: &mut Pair,

@@ -76,51 +76,56 @@ pub(super) struct Lacks {
 
 /// A reply of the kinds that describe a user.
 #[derive(Debug, PartialEq, Eq)]
-enum Reply {
+enum AclReply {
     Text(String),
-    List(Vec<Reply>),
+    List(Vec<AclReply>),
 }
 
-impl Reply {
-    fn read(bytes: &mut &[u8], depth: u8) -> Option<Reply> {
+impl AclReply {
+    fn read(bytes: &mut &[u8], depth: u8) -> Option<AclReply> {
         let end = bytes.windows(2).position(|two| two == b"\r\n")?;
         let (line, rest) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 2..]);
         *bytes = rest;
         let (kind, value) = line.split_at_checked(1)?;
         match kind {
-            "+" | ":" => Some(Reply::Text(value.to_owned())),
+            "+" | ":" => Some(AclReply::Text(value.to_owned())),
             "$" => {
-                let Ok(len) = value.parse::<usize>() else { return Some(Reply::List(Vec::new())) };
+                let Ok(len) = value.parse::<usize>() else {
+                    return Some(AclReply::List(Vec::new()));
+                };
                 let text = String::from_utf8_lossy(rest.get(..len)?).into_owned();
                 *bytes = rest.get(len + 2..)?;
-                Some(Reply::Text(text))
+                Some(AclReply::Text(text))
             }
             "*" | "~" => {
                 // One that is nothing has no positive length.
                 let len = value.parse::<usize>().unwrap_or(0);
                 let depth = depth.checked_sub(1)?;
-                (0..len).map(|_| Reply::read(bytes, depth)).collect::<Option<_>>().map(Reply::List)
+                (0..len)
+                    .map(|_| AclReply::read(bytes, depth))
+                    .collect::<Option<_>>()
+                    .map(AclReply::List)
             }
             _ => None,
         }
     }
 
     /// A value by its name in a list that has names and values by turns.
-    fn field(&self, name: &str) -> Option<&Reply> {
-        let Reply::List(list) = self else { return None };
+    fn field(&self, name: &str) -> Option<&AclReply> {
+        let AclReply::List(list) = self else { return None };
         let (pairs, _) = list.as_chunks::<2>();
-        pairs.iter().find(|[it, _]| *it == Reply::Text(name.to_owned())).map(|[_, value]| value)
+        pairs.iter().find(|[it, _]| *it == AclReply::Text(name.to_owned())).map(|[_, value]| value)
     }
 
     /// Patterns, each behind its sign, which a list does without.
     fn patterns(&self, sign: &str) -> Vec<String> {
         match self {
-            Reply::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
-            Reply::List(list) => list
+            AclReply::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+            AclReply::List(list) => list
                 .iter()
                 .filter_map(|it| match it {
-                    Reply::Text(pattern) => Some(format!("{sign}{pattern}")),
-                    Reply::List(_) => None,
+                    AclReply::Text(pattern) => Some(format!("{sign}{pattern}")),
+                    AclReply::List(_) => None,
                 })
                 .collect(),
         }
@@ -163,9 +168,9 @@ impl Keys {
 impl Description {
     /// The reply to `ACL GETUSER`; `None` if there is no such user.
     pub(super) fn read(mut reply: &[u8]) -> Option<Description> {
-        let reply = Reply::read(&mut reply, DEPTH)?;
+        let reply = AclReply::read(&mut reply, DEPTH)?;
         let mut rules = vec![Rules::read(&reply)?];
-        if let Some(Reply::List(selectors)) = reply.field("selectors") {
+        if let Some(AclReply::List(selectors)) = reply.field("selectors") {
             rules.extend(selectors.iter().filter_map(Rules::read));
         }
         Some(Description(rules))
@@ -226,8 +231,8 @@ fn apply(
 }
 
 impl Rules {
-    fn read(reply: &Reply) -> Option<Rules> {
-        let Reply::Text(commands) = reply.field("commands")? else { return None };
+    fn read(reply: &AclReply) -> Option<Rules> {
+        let AclReply::Text(commands) = reply.field("commands")? else { return None };
         let keys = reply.field("keys").map(|keys| keys.patterns("~")).unwrap_or_default();
         // Before version 6.2, everybody may use every channel.
         let channels = reply.field("channels").map(|channels| channels.patterns("&"));

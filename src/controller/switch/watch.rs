@@ -18,18 +18,18 @@ pub(super) const RECEIVED: &str = "total_net_repl_input_bytes";
 
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub(super) enum ReplicationSide {
     Old,
     New,
 }
 
 /// Whether anything moves.
-pub(super) struct Watch {
+pub(super) struct ReplicationWatch {
     moved_at: Instant,
     last: Vec<Option<String>>,
     trouble: String,
     /// Who does not answer, since when, and what was heard last.
-    silent: Option<(At, Instant, String)>,
+    silent: Option<(ReplicationSide, Instant, String)>,
     /// Why there is nothing more to be heard: a server has ended.
     ended: Option<String>,
     /// Since when the new server has been the replica of another one.
@@ -38,9 +38,9 @@ pub(super) struct Watch {
     copies: Option<(u64, u64)>,
 }
 
-impl Watch {
+impl ReplicationWatch {
     pub(super) fn new() -> Self {
-        Watch {
+        ReplicationWatch {
             moved_at: Instant::now(),
             last: Vec::new(),
             trouble: "it was not answered".to_owned(),
@@ -78,7 +78,7 @@ impl Watch {
         Ok(())
     }
 
-    pub(super) fn hear<T>(&mut self, at: At, answer: Result<T, Error>) -> Option<T> {
+    pub(super) fn hear<T>(&mut self, at: ReplicationSide, answer: Result<T, Error>) -> Option<T> {
         match answer {
             Ok(answer) => {
                 self.silent.take_if(|(silent, ..)| *silent == at);
@@ -86,8 +86,8 @@ impl Watch {
             }
             Err(why) => {
                 let name = match at {
-                    At::Old => "present",
-                    At::New => "new",
+                    ReplicationSide::Old => "present",
+                    ReplicationSide::New => "new",
                 };
                 let since = self.silent.as_ref().filter(|it| it.0 == at);
                 let since = since.map_or(Instant::now(), |(_, since, _)| *since);
@@ -202,12 +202,12 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_has_ended_is_not_waited_for_and_one_that_is_silent_is() {
         let lost = || Err::<(), _>(Error::Lost(io::ErrorKind::ConnectionReset.into()));
-        let mut watch = Watch::new();
-        assert!(watch.hear(At::Old, lost()).is_none());
+        let mut watch = ReplicationWatch::new();
+        assert!(watch.hear(ReplicationSide::Old, lost()).is_none());
         assert_eq!(watch.patience(), Ok(()));
-        assert!(watch.hear(At::New, Err::<(), _>(Error::TimeLimit(SILENT))).is_none());
+        assert!(watch.hear(ReplicationSide::New, Err::<(), _>(Error::TimeLimit(SILENT))).is_none());
         assert_eq!(watch.patience(), Ok(()));
-        assert!(watch.hear(At::Old, Err::<(), _>(refusal().await)).is_none());
+        assert!(watch.hear(ReplicationSide::Old, Err::<(), _>(refusal().await)).is_none());
         let why = watch.patience().expect_err("it has ended");
         assert!(why.starts_with("lost the present uplink: could not connect"), "{why}");
     }

@@ -8,7 +8,7 @@ mod users;
 mod writers;
 
 use super::super::server::Replication;
-use super::identity::Identity;
+use super::identity::ServerIdentity;
 use super::report::Report;
 use super::source::Source;
 
@@ -82,12 +82,14 @@ fn source(report: &mut Report, subject: &Subject<'_>) {
     match source {
         _ if subject.is_set_up() => report.ok(NAME, "is set up already"),
         Some(source) => match subject.identity {
-            Some(Identity::Other) => {
+            Some(ServerIdentity::Other) => {
                 report
                     .fail(NAME, format!("{source} is not the present uplink, but another server"));
             }
-            Some(Identity::Unknown(why)) => unknown_source(report, NAME, subject, source, why),
-            Some(Identity::Same) | None => {
+            Some(ServerIdentity::Unknown(why)) => {
+                unknown_source(report, NAME, subject, source, why)
+            }
+            Some(ServerIdentity::Same) | None => {
                 report.ok(NAME, format!("the new uplink will replicate from {source}"));
             }
         },

@@ -2,7 +2,7 @@
 
 use super::super::super::server::Replication;
 use super::super::facts::Facts;
-use super::super::identity::Identity;
+use super::super::identity::ServerIdentity;
 use super::super::options::SwitchOptions;
 use super::super::source::Source;
 
@@ -14,7 +14,7 @@ pub(in super::super) struct Subject<'a> {
     /// Where the new server replicates from.
     pub(in super::super) source: Option<&'a Source>,
     /// Who is there, if that is only what a caller says.
-    pub(in super::super) identity: Option<&'a Identity>,
+    pub(in super::super) identity: Option<&'a ServerIdentity>,
     /// The new server logs in at the present one, by a password.
     pub(in super::super) by_password: bool,
     /// Keys that the new server's user may not use, where it was tried.
