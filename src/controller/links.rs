@@ -1,6 +1,6 @@
 //! A reload's own connections to the old uplink and to the new one, beside those of the clients.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -233,7 +233,7 @@ impl Links {
         for some in watching.chunks(BATCH) {
             let asked = timeout_at(deadline, untouched(&mut self.old, some)).await;
             let Ok(Ok(untouched)) = asked else { return };
-            for one in some.iter().filter(|one| untouched.get(&one.id) == Some(&true)) {
+            for one in some.iter().filter(|one| untouched.contains(&one.id)) {
                 one.untouched.store(true, Ordering::Relaxed);
             }
         }
@@ -315,11 +315,8 @@ fn hello() -> Script {
     script
 }
 
-/// Which of these were not touched, by their ids.
-async fn untouched(
-    old: &mut OwnConnection,
-    watching: &[Watching],
-) -> io::Result<HashMap<u64, bool>> {
+/// The ids of those whose keys were not touched.
+async fn untouched(old: &mut OwnConnection, watching: &[Watching]) -> io::Result<HashSet<u64>> {
     // A key whose time is over counts as touched once somebody has looked at it.
     let mut requests = Vec::new();
     for (db, key) in watching.iter().flat_map(|one| &one.keys) {
@@ -330,16 +327,18 @@ async fn untouched(
     let list = ["CLIENT", "LIST", "ID"].into_iter().chain(ids.iter().map(String::as_str));
     requests.push(encode::request(list.collect::<Vec<_>>()));
     let answers = old.ask(&requests).await?;
-    let Some((list, looked)) = answers.split_last() else { return Ok(HashMap::new()) };
+    let Some((list, looked)) = answers.split_last() else { return Ok(HashSet::new()) };
     let list = String::from_utf8_lossy(list);
     let is_clean = |id| clients(&list).any(|it| it.number("id") == Some(id) && it.is_clean());
     let mut looked = looked.chunks(2);
-    let mut untouched = HashMap::new();
+    let mut untouched = HashSet::new();
     for one in watching {
         let seen: Vec<_> = looked.by_ref().take(one.keys.len()).collect();
         let all_seen =
             seen.iter().all(|it| it.last().is_some_and(|answer| answer.starts_with(b":")));
-        untouched.insert(one.id, all_seen && is_clean(one.id));
+        if all_seen && is_clean(one.id) {
+            untouched.insert(one.id);
+        }
     }
     Ok(untouched)
 }

@@ -16,8 +16,8 @@ pub(super) struct Facts {
     pub(super) info: Info,
     /// Settings, by their names in [`SETTINGS`] and [`FELT`]; `None` if the server does not tell.
     settings: Vec<(&'static str, Option<String>)>,
-    /// What its user may use, by the names in [`RIGHTS`]; `None` if the server does not tell.
-    rights: Vec<(&'static str, Option<bool>)>,
+    /// What the server's user may use, by the names in [`RIGHTS`].
+    rights: Vec<(&'static str, Right)>,
     /// Its clock.
     pub(super) clock: Option<Clock>,
     /// What its user may do.
@@ -26,6 +26,15 @@ pub(super) struct Facts {
     pub(super) called: Option<BTreeSet<String>>,
     /// How often the commands of each loaded module were called; `None` if it does not tell.
     pub(super) calls: Vec<(String, Option<u64>)>,
+}
+
+/// Whether the server's user may use a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    Granted,
+    Denied,
+    /// The server does not tell.
+    Untold,
 }
 
 /// What is compared, beside [`FELT`].
@@ -89,8 +98,8 @@ impl Facts {
         self.settings.iter().find(|(it, _)| *it == name)?.1.as_deref()
     }
 
-    pub(super) fn right(&self, name: &str) -> Option<bool> {
-        self.rights.iter().find(|(it, _)| *it == name)?.1
+    pub(super) fn right(&self, name: &str) -> Right {
+        self.rights.iter().find(|(it, _)| *it == name).map_or(Right::Untold, |(_, right)| *right)
     }
 
     pub(super) fn keys(&self) -> u64 {
@@ -109,11 +118,15 @@ async fn settings(server: &mut Server) -> Result<Vec<(&'static str, Option<Strin
 async fn rights(
     server: &mut Server,
     user: Option<&str>,
-) -> Result<Vec<(&'static str, Option<bool>)>, Error> {
-    let Some(user) = user else { return Ok(RIGHTS.map(|(name, _)| (name, None)).to_vec()) };
+) -> Result<Vec<(&'static str, Right)>, Error> {
+    let Some(user) = user else { return Ok(Vec::new()) };
     let dry_runs = RIGHTS.map(|(_, words)| [&["ACL", "DRYRUN", user], words].concat());
     let answers = each_allowed(server.ask_each(&dry_runs).await?)?;
-    let rights = answers.iter().map(|answer| answer.as_ref().map(|answer| text(answer) == "OK"));
+    let rights = answers.iter().map(|answer| match answer {
+        Some(answer) if text(answer) == "OK" => Right::Granted,
+        Some(_) => Right::Denied,
+        None => Right::Untold,
+    });
     Ok(RIGHTS.map(|(name, _)| name).into_iter().zip(rights).collect())
 }
 

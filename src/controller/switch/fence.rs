@@ -126,20 +126,20 @@ impl Pair {
     }
 
     /// Waits for a while until the old server follows the new one, by one way or another.
-    pub(super) async fn old_follows(&mut self, by: &[Source]) -> bool {
+    pub(super) async fn old_follows(&mut self, by: &[Source]) -> OldFollows {
         for (number, source) in by.iter().enumerate() {
             if number > 0 && self.turn_again(source).await.is_err() {
-                return false;
+                return OldFollows::NotYet;
             }
             let deadline = Instant::now() + FOLLOWS;
             while Instant::now() < deadline {
                 match self.old.replication().await {
                     // And nobody else.
                     Ok(old) if old.is_up && Some(&old.history.id) == self.promoted.as_ref() => {
-                        return true;
+                        return OldFollows::Yes;
                     }
                     Ok(_) => sleep(LOOK).await,
-                    Err(_) => return false,
+                    Err(_) => return OldFollows::NotYet,
                 }
             }
         }
@@ -149,12 +149,20 @@ impl Pair {
         {
             warn!(%why, "could not send REPLICAOF to the old uplink again");
         }
-        false
+        OldFollows::NotYet
     }
+
     /// Has the old server, which is a replica already, replicate by another way.
     async fn turn_again(&mut self, source: &Source) -> Result<(), String> {
         self.turn(source, &mut Vec::new(), &mut Vec::new()).await
     }
+}
+
+/// Whether the old server, which was made a replica, is connected to the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OldFollows {
+    Yes,
+    NotYet,
 }
 
 /// Has a server refuse its clients' writes for as long as it is a replica. Where that may not be

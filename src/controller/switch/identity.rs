@@ -75,11 +75,7 @@ impl ServerIdentity {
             Err(why) => Err(why.to_string()),
         };
         match proved {
-            Ok(true) => ServerIdentity::Same,
-            Ok(false) => ServerIdentity::Unknown(format!(
-                "{} does not list a connection that the proxy made there",
-                known.addr()
-            )),
+            Ok(()) => ServerIdentity::Same,
             Err(why) => ServerIdentity::Unknown(why),
         }
     }
@@ -93,13 +89,14 @@ async fn newest_client(known: &Server) -> Result<u64, Error> {
     Ok(id.trim_start_matches(':').trim_end().parse().unwrap_or(0))
 }
 
-/// Whether `known` sees what is sent on this connection, which it got after that of the id `before`.
+/// Proves that `known` sees what is sent on this connection, which it got after that of the id `before`;
+/// or tells why that is not proved.
 async fn prove(
     known: &mut Server,
     before: u64,
     stranger: &mut Fresh,
     limit: Duration,
-) -> Result<bool, String> {
+) -> Result<(), String> {
     let deadline = Instant::now() + limit;
     let failed = |why: Error| why.to_string();
     let (mut sent, mut found) = (0, None);
@@ -119,13 +116,14 @@ async fn prove(
                 break id;
             }
             if Instant::now() >= deadline {
-                return Ok(false);
+                let addr = known.addr();
+                return Err(format!("{addr} does not list a connection that the proxy made there"));
             }
             sleep(LOOK).await;
         };
         found = Some(id);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// What the server says of its clients whose ids are between these.

@@ -140,11 +140,11 @@ impl Switching {
         Ok(())
     }
 
-    /// From here on it goes forward only; false if it was called off.
-    pub(super) fn commit(&self) -> bool {
+    /// From here on the switch goes forward only, unless it was called off.
+    pub(super) fn commit(&self) -> Result<(), Error> {
         let mut now = self.now();
         now.revocable = self.cancelled.is_cancelled();
-        !now.revocable
+        if now.revocable { Err(called_off()) } else { Ok(()) }
     }
 
     /// It did not come to that after all.
@@ -243,6 +243,11 @@ impl Switching {
         let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
         format!("switching to {}: {stage}{percent}", now.to)
     }
+}
+
+/// The error of a switch that was called off.
+pub(super) fn called_off() -> Error {
+    Error::Conflict("the switch was cancelled by an operator".to_owned())
 }
 
 /// A switch that has ended.

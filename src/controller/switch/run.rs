@@ -13,10 +13,11 @@ use super::super::panics::{caught, caught_now, point};
 use super::super::server::Replication;
 use super::super::state::Controller;
 use super::changes::SwitchProgress;
+use super::fence::OldFollows;
 use super::options::SwitchOptions;
 use super::plan::{SwitchPlan, plan};
 use super::preflight;
-use super::progress::{SwitchStage, Switching};
+use super::progress::{SwitchStage, Switching, called_off};
 use super::replication::{CaughtUp, Pair};
 use super::report::Report;
 use super::source::Source;
@@ -189,7 +190,7 @@ impl<'a> SwitchRun<'a> {
         self.progress.note(settled, "see that new addresses are listened on, or reload");
         if self.progress.fenced {
             let follows = caught(pair.old_follows(&ways)).await;
-            if matches!(follows, Ok(false)) {
+            if matches!(follows, Ok(OldFollows::NotYet)) {
                 let text = "the old uplink has not connected to the new one yet";
                 self.progress.warnings.push(text.to_owned());
             }
@@ -269,9 +270,7 @@ impl<'a> SwitchRun<'a> {
         self.switching
             .stage(SwitchStage::CatchingUp, "the new uplink applies what was written last");
         let copied = self.revocable.run(self.copy_the_rest(swap, links, held, pair)).await?;
-        if !self.switching.commit() {
-            return Err(called_off());
-        }
+        self.switching.commit()?;
         self.switching.stage(SwitchStage::Promoting, "the new uplink becomes a master");
         let addr = pair.new.addr();
         let promoted = timeout_at(copied.deadline, pair.promote(&copied.old)).await;
@@ -325,8 +324,4 @@ async fn step<T>(
         let stage = switching.at().name();
         Err(Error::RolledBack(format!("at the stage {stage}, {why}")))
     })
-}
-
-fn called_off() -> Error {
-    Error::Conflict("the switch was cancelled by an operator".to_owned())
 }

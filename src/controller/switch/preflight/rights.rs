@@ -1,5 +1,6 @@
 //! What the proxy's own users may do at both servers.
 
+use super::super::facts::Right;
 use super::super::report::Report;
 use super::subject::Subject;
 
@@ -43,12 +44,12 @@ pub(super) fn rights(report: &mut Report, subject: &Subject<'_>) {
     ] {
         let whom = format!("the {server} uplink's user");
         match (facts.right(name), lack) {
-            (Some(true), _) | (Some(false), Lack::Nothing) => {}
-            (Some(false), Lack::Fails) => report.fail(NAME, format!("{whom} may not use {name}")),
-            (Some(false), Lack::Warns(what)) => {
+            (Right::Granted, _) | (Right::Denied, Lack::Nothing) => {}
+            (Right::Denied, Lack::Fails) => report.fail(NAME, format!("{whom} may not use {name}")),
+            (Right::Denied, Lack::Warns(what)) => {
                 report.warn(NAME, format!("{whom} may not use {name}: {what}"));
             }
-            (None, _) => report.unknown(NAME, format!("whether {whom} may use {name}")),
+            (Right::Untold, _) => report.unknown(NAME, format!("whether {whom} may use {name}")),
         }
     }
     if report.len() == before {

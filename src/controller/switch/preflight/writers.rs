@@ -1,7 +1,7 @@
 //! Other clients, which could write to a server that is a replica.
 
 use super::super::super::server::Replication;
-use super::super::facts::Facts;
+use super::super::facts::{Facts, Right};
 use super::super::fence::READ_ONLY;
 use super::super::report::Report;
 use super::subject::Subject;
@@ -30,12 +30,12 @@ pub(super) fn writers(report: &mut Report, subject: &Subject<'_>) {
     }
     if options.fence {
         match (is_writable(old), old.right("CONFIG SET")) {
-            (Some(true), Some(false)) => report.warn(
+            (Some(true), Right::Denied) => report.warn(
                 NAME,
                 "the present uplink's replica-read-only is no, and its user may not use CONFIG SET: \
                  it will take writes after the switch, which are lost; set it to yes there",
             ),
-            (Some(true), Some(true) | None) => report.ok(
+            (Some(true), Right::Granted | Right::Untold) => report.ok(
                 NAME,
                 "the present uplink's replica-read-only is no: it will be set to yes for the fence",
             ),
