@@ -111,7 +111,7 @@ async fn stop(
     let hold = controller.stop();
     reception.close();
     let finished = async {
-        controller.settled().await;
+        controller.switch_ended().await;
         hold.quiesced().await;
         reception.raw().close();
         reception.emptied().await;

@@ -171,10 +171,10 @@ impl Reception {
     pub fn open(self: &Arc<Self>, sockets: Sockets) {
         let mut doors = lock(&self.doors);
         if let Some(sockets) = sockets.listen {
-            self.exchange("listen", &mut doors.listen, sockets, Reception::serve);
+            self.replace("listen", &mut doors.listen, sockets, Reception::serve);
         }
         if let Some(sockets) = sockets.listen_raw {
-            self.exchange("listen_raw", &mut doors.listen_raw, sockets, Reception::serve_raw);
+            self.replace("listen_raw", &mut doors.listen_raw, sockets, Reception::serve_raw);
         }
     }
 
@@ -197,7 +197,7 @@ impl Reception {
         self.sessions.wait().await;
     }
 
-    fn exchange(
+    fn replace(
         self: &Arc<Self>,
         block: &'static str,
         doors: &mut Vec<Door>,

@@ -39,7 +39,7 @@ impl Workers {
         let turns = self.workers.iter().map(|worker| {
             let (done, turn) = oneshot::channel();
             let job = move |_| {
-                // Nobody may be waiting any more.
+                // The receiver may be gone.
                 let _ = done.send(());
             };
             let _ = worker.jobs.send(Box::new(job));

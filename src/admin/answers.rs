@@ -37,9 +37,9 @@ type Answer = Response<Full<Bytes>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Permission {
     Everything,
-    /// It lacks the password.
+    /// The caller lacks the password: it may ask for probes alone.
     Probes,
-    /// It may be a page's, whose site stands for this address.
+    /// The caller may be a page whose site's name stands for this address: it may ask for figures, too.
     Figures,
 }
 
@@ -119,7 +119,7 @@ impl Desk {
         Ok(text("application/json", outcome(true, told)))
     }
 
-    /// What there is to be told, by its name.
+    /// Does what the command says. Gives what there is to be told, by its name.
     async fn carry_out(
         &self,
         command: ApiCommand,
@@ -160,8 +160,8 @@ impl Desk {
         result.map_err(not_carried_out).map(|()| Vec::new())
     }
 
-    /// Clients stay when a password or an authority is withdrawn that let them in. Closes those
-    /// who would not be let in any more.
+    /// Closes the clients that would not be let in any more. They stay when a password or an authority is
+    /// withdrawn that let them in.
     async fn close_unauthorized(&self) -> Vec<(&'static str, Value)> {
         let closed = Arc::<AtomicU64>::default();
         let review = |permit| Order::Review(closed.clone(), permit);
@@ -173,9 +173,9 @@ impl Desk {
         vec![("clients_closed", json!(clients)), ("raw_connections_closed", json!(raw))]
     }
 
-    /// While the gate is shut, clients wait, and are not to be sent elsewhere: whoever takes all
-    /// proxies out of a load balancer for a pause does more harm. Those who may not ask everything
-    /// are told no more than that the uplink is away: why names its address.
+    /// Whether clients can be served. While the gate is shut, the answer is yes: clients wait, and to take
+    /// all proxies out of a load balancer for a pause does more harm. A caller that may not ask everything
+    /// is told no more than that the uplink is away, for the reason names its address.
     async fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
         let unready = |why: String| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let ready = Ok(text("text/plain; charset=utf-8", "ready\n"));
@@ -211,7 +211,8 @@ impl Desk {
 const NAMED: &str = "without a password, only localhost or an IP address is taken as Host, for a name \
      may be an attacker's: ask by the address, or set admin.pass";
 
-/// A name leads a browser here over TCP alone; and over TLS, it has verified that.
+/// What a caller may ask. A name leads a browser here over TCP alone, and over TLS, the browser has verified
+/// the name.
 fn permission(config: &Listen, peer: Peer, head: &Parts) -> Permission {
     if !routes::is_authorized(&head.headers, config.login.as_deref()) {
         return Permission::Probes;
@@ -275,7 +276,7 @@ fn text(kind: &'static str, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// As the contract spells it, with a blank after each colon and comma of the first level.
+/// The body of an answer, as the contract spells it: with a blank after each colon and comma of the first level.
 fn outcome(ok: bool, told: Vec<(&'static str, Value)>) -> String {
     let told = told.iter().map(|(name, value)| format!(", \"{name}\": {value}"));
     format!("{{\"ok\": {ok}{}}}", told.collect::<String>())

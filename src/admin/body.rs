@@ -15,7 +15,7 @@ use super::routes::ApiRefusal;
 
 const MAX_BODY: usize = 16 * 1024;
 
-/// All of it, if it is not too long.
+/// Reads the whole body, if it is not too long.
 pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiRefusal> {
     let whole = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
     match whole.await {
@@ -28,7 +28,7 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiRefusal> {
     }
 }
 
-/// `curl -F` sends its fields in parts; what comes of it here is what `curl -d` sends.
+/// Makes of a form in parts, as `curl -F` sends it, what `curl -d` sends.
 pub(super) async fn form(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiRefusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) else {

@@ -20,12 +20,12 @@ pub(super) struct Callers {
 /// Who makes room: the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Standing {
-    /// It has asked nothing but what anybody may ask.
+    /// The caller has asked nothing but what anybody may ask.
     #[default]
     Stranger,
-    /// It was answered what it may ask.
+    /// The caller was answered something that not everybody may ask.
     Known,
-    /// A command of it is running. It keeps its place.
+    /// A command of the caller is running. The caller keeps its place.
     Commands,
 }
 
@@ -43,19 +43,20 @@ impl Callers {
         Arc::new(Callers { most, crowd: Arc::default() })
     }
 
-    /// A place; if there is none, that of whoever is the first to make room. `None` if nobody can.
+    /// A place for one caller more. If there is none, the first caller that may be sent away makes room;
+    /// `None` if there is no such caller.
     pub(super) fn enter(&self) -> Option<Caller> {
         self.crowd.enter_among(self.most, |rank| rank != Standing::Commands).map(Caller)
     }
 }
 
 impl Caller {
-    /// It was answered something that not everybody may ask.
+    /// Notes that the caller was answered something that not everybody may ask.
     pub(super) fn is_known(&self) {
         self.0.rank(Standing::Known);
     }
 
-    /// A command of it begins.
+    /// Notes that a command of the caller begins.
     pub(super) fn commands(&self) -> Commanding<'_> {
         self.0.rank(Standing::Commands);
         Commanding(self)

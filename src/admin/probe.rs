@@ -42,12 +42,12 @@ struct ProbeAnswer {
     result: Result<(), String>,
 }
 
-/// What is known without waiting.
+/// What is known without a question to the uplink.
 #[derive(Debug)]
 pub(super) struct Look {
     /// `None`: nobody has asked lately, or the answer has not come yet.
     pub(super) is_up: Option<bool>,
-    /// Why it is not up, or not known to be; empty where there is nothing to be said.
+    /// Why the uplink is not up, or not known to be; empty where there is nothing to be said.
     pub(super) why: String,
 }
 
@@ -154,7 +154,7 @@ impl Probe {
     }
 }
 
-/// Only what is new.
+/// Logs whether the uplink answers, if that has changed.
 fn log(was_up: Option<bool>, result: &Result<(), String>) {
     match (was_up, result) {
         (None | Some(true), Err(why)) => warn!(why, "the uplink does not answer"),

@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 use crate::config::{Address, Login};
 use crate::controller::SwitchOptions;
 
-/// What there is.
+/// What the API can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ApiRoute {
     Page(Asset),
@@ -86,7 +86,7 @@ pub(super) fn route(method: &Method, path: &str) -> Result<ApiRoute, ApiRefusal>
     Err(ApiRefusal { allow: Some(allow), ..ApiRefusal::new(StatusCode::METHOD_NOT_ALLOWED, text) })
 }
 
-/// The password, as Basic with any user name or as Bearer. The comparison takes the same time
+/// Whether the password is right, as Basic with any user name or as Bearer. The comparison takes the same time
 /// whatever is wrong, but for the lengths.
 pub(super) fn is_authorized(headers: &HeaderMap, login: Option<&Login>) -> bool {
     let Some(login) = login else { return true };

@@ -51,7 +51,7 @@ struct AttemptState {
 pub struct AttemptOutcome {
     /// Sessions whose uplink was exchanged.
     pub moved: AtomicU64,
-    /// Of these, sessions whose new connection was ready.
+    /// Sessions that were moved to a connection that was ready.
     pub made_ready: AtomicU64,
     /// Sessions that were closed, for what they had cannot be carried.
     pub closed: AtomicU64,
@@ -74,7 +74,7 @@ pub struct AttemptOutcome {
 /// What the old uplink can be asked during the cutover, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldUplink {
-    /// It is gone: asking it is no use.
+    /// The old uplink is gone and answers no question.
     Gone,
     /// Each session asks for itself.
     AskedBySessions,
@@ -87,14 +87,14 @@ pub enum OldUplink {
 pub struct Watching {
     /// The connection's id at the old uplink.
     pub id: u64,
-    /// Each with its database.
+    /// The keys, each with its database.
     pub keys: Vec<(u32, Box<[u8]>)>,
-    /// Set if they were not.
+    /// Set if none of the keys was touched.
     pub untouched: Arc<AtomicBool>,
 }
 
 impl Attempt {
-    /// To change to the uplink of this generation. Without a marker, PINGs are the marks. If it is
+    /// An attempt to change to the uplink of this generation. Without a marker, PINGs are the marks. If it is
     /// `related` to the one before, what is published at the one comes to the other. With `force`, a
     /// client that cannot be carried is closed, whatever that is for.
     pub fn new(
@@ -147,7 +147,7 @@ impl Attempt {
         self.inner().fault.clone()
     }
 
-    /// Whether it must be given up.
+    /// Whether the attempt must be given up.
     pub fn has_failed(&self) -> bool {
         self.inner().fault.is_some()
     }
@@ -225,7 +225,7 @@ impl Attempt {
         self.inner().unfinished.push(client);
     }
 
-    /// That session has told everything.
+    /// A client's session has told the new uplink everything.
     pub fn end(&self, client: Peer) {
         let unfinished = &mut self.inner().unfinished;
         if let Some(at) = unfinished.iter().position(|it| *it == client) {
@@ -243,7 +243,7 @@ impl Attempt {
         self.fail(format!("for client {client}: {why}"));
     }
 
-    /// A client is closed, for this.
+    /// A client is closed for this reason.
     pub fn close(&self, client: Peer, what: &'static str) {
         self.outcome.closed.fetch_add(1, Ordering::Relaxed);
         let closed = &mut self.inner().closed;

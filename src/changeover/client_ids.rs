@@ -22,9 +22,9 @@ const NOBODY: u64 = i64::MAX as u64;
 /// Which uplink is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// That of the generation in force.
+    /// The uplink of the generation in force.
     Present,
-    /// That of the generation that is being prepared.
+    /// The uplink of the generation that is being prepared.
     Next,
 }
 
@@ -59,7 +59,7 @@ struct Maps {
 /// Where a reply has ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// It is one: CLIENT ID and GETREDIR.
+    /// The reply is an id: CLIENT ID and GETREDIR.
     Number,
     /// Behind the text `id`: HELLO.
     Hello,
@@ -107,12 +107,12 @@ impl ClientIds {
         maps.leave(seen);
     }
 
-    /// ClientIds are those of the uplink.
+    /// Whether all ids are those of the uplink.
     pub fn are_the_uplinks(&self) -> bool {
         !self.differ.load(Ordering::Relaxed)
     }
 
-    /// It has one at the next uplink, too.
+    /// A session has a connection at the next uplink, too.
     pub fn prepared(&self, seen: u64, next: u64) {
         self.maps().next.insert(seen, next);
     }
@@ -151,8 +151,8 @@ impl ClientIds {
         maps.touched.remove(&seen);
     }
 
-    /// Marks whether the client's next EXEC fails, which CLIENT LIST shows, as the uplink does of what it
-    /// knows: whoever moves clients from this proxy to elsewhere goes by it.
+    /// Notes whether the client's next EXEC fails. CLIENT LIST shows that, as the uplink shows what it knows:
+    /// another proxy that moves clients away from this one goes by it.
     pub fn touched(&self, seen: u64, touched: bool) {
         self.differ.store(true, Ordering::Relaxed);
         let mut maps = self.maps();
@@ -227,7 +227,7 @@ impl ClientIds {
         })
     }
 
-    /// A whole reply with its ids replaced. Whatever has none is as it was.
+    /// A whole reply with its ids replaced. A reply without ids stays as it is.
     pub fn reply(&self, place: Place, reply: &[u8]) -> Vec<u8> {
         match place {
             Place::Number => self.number_at(reply, 0),

@@ -15,10 +15,10 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// What all their names begin with.
+    /// What the names of all such channels begin with.
     pub const PREFIX: &str = "__redis-proxy__:";
 
-    /// One that nobody else has; `None` if the system has no randomness to give.
+    /// A channel that nobody else has; `None` if the system has no randomness to give.
     pub fn new() -> Option<Arc<Self>> {
         let channel = format!("{}{}", own_channels().as_ref()?, random::token()?);
         Some(Arc::new(Marker { channel, secret: random::token()? }))
@@ -29,22 +29,22 @@ impl Marker {
         own_channels().as_ref().is_some_and(|own| channel.starts_with(own.as_bytes()))
     }
 
-    /// To hear what is published there.
+    /// The request to subscribe to the channel.
     pub fn subscribe(&self) -> Vec<u8> {
         encode::request(["SSUBSCRIBE", &self.channel])
     }
 
-    /// To hear it no more.
+    /// The request to unsubscribe from the channel.
     pub fn unsubscribe(&self) -> Vec<u8> {
         encode::request(["SUNSUBSCRIBE", &self.channel])
     }
 
-    /// To publish the mark.
+    /// The request to publish the mark.
     pub fn publish(&self) -> Vec<u8> {
         encode::request(["SPUBLISH", &self.channel, &self.secret])
     }
 
-    /// To find out whether that is allowed; nobody hears it.
+    /// The request that finds out whether the mark may be published; nobody hears it.
     pub fn try_publishing(&self) -> Vec<u8> {
         encode::request(["SPUBLISH", &format!("{}:try", self.channel), ""])
     }
@@ -54,13 +54,14 @@ impl Marker {
         self.frame(resp3, "smessage", &format!("${}\r\n{}", self.secret.len(), self.secret))
     }
 
-    /// What the uplink says when it is heard, or no more; with the number of shard channels that are left.
+    /// How the uplink confirms that the connection is subscribed, or unsubscribed; with the number of shard
+    /// channels that are left.
     pub fn confirmation(&self, resp3: bool, on: bool, shards: i64) -> Vec<u8> {
         let name = if on { "ssubscribe" } else { "sunsubscribe" };
         self.frame(resp3, name, &format!(":{shards}"))
     }
 
-    /// What all messages of its channel begin with.
+    /// What all messages of the channel begin with.
     pub fn beginning(&self, resp3: bool) -> Vec<u8> {
         let (kind, channel) = (if resp3 { '>' } else { '*' }, &self.channel);
         format!("{kind}3\r\n$8\r\nsmessage\r\n${}\r\n{channel}\r\n", channel.len()).into_bytes()

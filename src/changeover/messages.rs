@@ -57,7 +57,7 @@ pub enum GiveUp {
 pub struct Interrupt {
     /// The id of the connection that waits.
     pub id: u64,
-    /// Since when.
+    /// Since when the command waits for data.
     pub since: Instant,
     /// Where to tell what came of it.
     pub ticket: Arc<Ticket>,
@@ -70,13 +70,13 @@ pub struct Prospect {
     pub client: Peer,
     /// The database in use.
     pub db: u32,
-    /// It has an uplink connection.
+    /// The session has an uplink connection.
     pub connected: bool,
-    /// It would be closed, for this.
+    /// Why the session would be closed, if it would.
     pub closed_for: Option<&'static str>,
     /// A command that waits could not be interrupted.
     pub waits: bool,
-    /// It has used a command that has to do with the connection, and that is not known here.
+    /// The client has used a command that has to do with the connection, and that the proxy does not know.
     pub unknown: bool,
 }
 
@@ -87,15 +87,15 @@ pub struct Running {
     pub command: String,
     /// Who sent it.
     pub client: Peer,
-    /// Since when it is waited for.
+    /// Since when the request runs.
     pub since: Instant,
     /// What is waited for.
     pub awaits: Awaits,
     /// The client does not read its replies.
     pub unread: bool,
-    /// It is a command that waits for data, and can be interrupted.
+    /// The command waits for data, and can be interrupted.
     pub interruptible: bool,
-    /// When it ends by itself, if that is known.
+    /// When the request ends by itself, if that is known.
     pub until: Option<Instant>,
 }
 
@@ -104,15 +104,15 @@ pub struct Running {
 pub enum Awaits {
     /// The uplink's reply.
     Reply,
-    /// The rest of it, which the client has not sent.
+    /// The rest of the request, which the client has not sent.
     Rest,
     /// The EXEC of a transaction that is too large to be carried.
     Exec,
 }
 
 impl Running {
-    /// Whether waiting for it as long as `limit` is likely to be in vain: it has been running for longer
-    /// than that already, does not end by itself in that time, and cannot be interrupted.
+    /// Whether the request is unlikely to end within `limit`: it has been running for longer than that
+    /// already, does not end by itself in that time, and cannot be interrupted.
     pub fn is_slow(&self, limit: Duration, may_unblock: bool) -> bool {
         let interrupted = self.interruptible && may_unblock;
         let ends = self.until.is_some_and(|until| until <= clock::now() + limit);
@@ -138,14 +138,14 @@ impl fmt::Display for Running {
 #[derive(Debug, Default)]
 pub struct Ticket(AtomicU8);
 
-/// Its answer.
+/// The answer to a CLIENT UNBLOCK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unblocked {
     /// Not known (yet).
     Perhaps,
     /// The command was interrupted.
     Yes,
-    /// It was not waiting any more.
+    /// The command had ended before.
     No,
 }
 
@@ -155,7 +155,7 @@ impl Ticket {
         self.0.store(if unblocked { 1 } else { 2 }, Ordering::Release);
     }
 
-    /// What it was told.
+    /// What the answer was, if it has come.
     pub fn answered(&self) -> Unblocked {
         match self.0.load(Ordering::Acquire) {
             1 => Unblocked::Yes,

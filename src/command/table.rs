@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_table_is_in_order() {
-        // But for the marks of HTTP, which are no words.
+        // But for what HTTP begins with, which is no word.
         assert!(TABLE.is_sorted_by_key(|(name, _)| name[0]));
         assert_eq!((BEGINS[0], BEGINS[26]), (0, TABLE.len()));
     }

@@ -73,11 +73,11 @@ struct Number {
 impl Number {
     /// Digits with at most one point among them, and an exponent, which is decimal.
     fn read(text: &[u8], radix: u32) -> Option<Number> {
-        let (mark, kept, step) = match radix {
+        let (letter, kept, step) = match radix {
             16 => (b'p', HEX_DIGITS, 4),
             _ => (b'e', DECIMAL_DIGITS, 1),
         };
-        let end = text.iter().position(|byte| byte.to_ascii_lowercase() == mark);
+        let end = text.iter().position(|byte| byte.to_ascii_lowercase() == letter);
         let (digits, exponent) = match end {
             Some(end) => (&text[..end], read_exponent(&text[end + 1..])?),
             None => (text, 0),

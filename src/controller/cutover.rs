@@ -37,13 +37,13 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 const NOT_CAUGHT_UP: &str =
     "the new uplink, a replica of the old one, has not caught up with it in time";
 
-/// What is exchanged.
+/// One change from the old uplink to the new one.
 pub(super) struct Swap<'a> {
-    /// What exchanges it: a reload, or a switch.
+    /// Who makes the change: a reload, or a switch.
     pub(super) by: &'static str,
     /// How long clients may be held.
     pub(super) limit: Duration,
-    /// Clients that hold it up for longer are closed.
+    /// Clients that hold up the change for longer are closed.
     pub(super) force: bool,
     pub(super) before: &'a Arc<Generation>,
     pub(super) sockets: &'a Sockets,
@@ -68,7 +68,8 @@ impl Held {
 }
 
 impl Swap<'_> {
-    /// What comes of this work, if that ends by the deadline; else the change is cancelled, for `late`.
+    /// Gives the result of `work`. If that does not end by the deadline, the change is cancelled, and `late`
+    /// says why.
     pub(super) async fn in_time<T>(
         &self,
         deadline: Instant,
@@ -100,7 +101,7 @@ pub(super) enum Moment {
     AtTheLimit,
 }
 
-/// Running requests are in the way.
+/// The error of a change that running requests hold up.
 pub(super) fn held_up(
     by: &str,
     moment: Moment,
@@ -132,7 +133,7 @@ pub(super) fn given_up_for(links: &Links) -> &'static str {
     }
 }
 
-/// One of the connections to the new uplink could not be made.
+/// The fault of a change for which a connection to the new uplink could not be made.
 fn not_for_all(attempt: &Attempt, why: &str) -> Fault {
     let (addr, ready) = (&attempt.generation().uplink.config.addr, attempt.ready());
     Fault::new(format!(
@@ -140,7 +141,7 @@ fn not_for_all(attempt: &Attempt, why: &str) -> Fault {
     ))
 }
 
-/// Each session needs one more while it is moved.
+/// The fault of a process with too few file descriptors: each session needs one more while it is moved.
 pub(super) fn few_descriptors(sessions: usize) -> Option<Fault> {
     let needed = sessions + limits::SPARE;
     let left = limits::descriptors_left().filter(|left| *left < needed)?;
@@ -152,8 +153,8 @@ pub(super) fn few_descriptors(sessions: usize) -> Option<Fault> {
 
 impl Controller {
     /// Every session that has an uplink connection makes one to the new uplink, while the old one
-    /// still serves. With `force`, whoever the new one does not take is closed; else that is so only
-    /// for what one client alone has brought about.
+    /// still serves. A client is closed if the new uplink refuses what that client alone has brought about;
+    /// with `force`, if it refuses anything.
     pub(super) async fn prepare(
         &self,
         generation: &Arc<Generation>,
@@ -179,8 +180,8 @@ impl Controller {
         Ok(attempt)
     }
 
-    /// Whether the new uplink takes what the clients carry is tried, on connections that are let go
-    /// afterwards. Gives whom it would cost their connection.
+    /// Tries whether the new uplink takes what the clients carry, on connections that are let go afterwards.
+    /// The attempt knows which clients would be closed.
     pub(super) async fn rehearse(
         &self,
         generation: &Arc<Generation>,
@@ -195,8 +196,8 @@ impl Controller {
         }
     }
 
-    /// What the clients feel: running requests end, those with more than a database are told
-    /// about at the new uplink, and one pointer is exchanged. With what panicked when that was done.
+    /// Does what the clients feel: running requests end, the new uplink is told the rest of what clients
+    /// carry, and one pointer is exchanged. The inner result tells what panicked after that.
     pub(super) async fn swap(
         &self,
         swap: &Swap<'_>,
@@ -288,8 +289,8 @@ impl Controller {
         Err(why)
     }
 
-    /// The new uplink is in force: from here on, clients use it. Whatever panics here, the gate does
-    /// not open to the old one.
+    /// Puts the new uplink in force: from here on, clients use it. Whatever panics here, the gate does not
+    /// open to the old uplink.
     pub(super) fn exchange(
         &self,
         swap: &Swap<'_>,
@@ -344,8 +345,8 @@ impl Controller {
         }
     }
 
-    /// Nothing is in flight. Once the new uplink has caught up, it is told what could not be told before,
-    /// but for open transactions; up to the end of this, everything can be undone.
+    /// Tells the new uplink, once it has caught up, what could not be told before nothing was in flight, but
+    /// for open transactions. Up to the end of this, everything can be undone.
     pub(super) async fn finish<T>(
         &self,
         swap: &Swap<'_>,

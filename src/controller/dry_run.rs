@@ -18,11 +18,11 @@ use crate::generation::{Generation, Readiness};
 const UNKNOWN: &str = "has used a command that the proxy does not know, and that has to do with the \
      connection: what it changed there is lost";
 
-/// What a reload would do, as things are.
+/// What a reload would do now.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
     uplink: String,
-    /// Otherwise, uplink connections are kept.
+    /// The file names another uplink; if not, uplink connections are kept.
     uplink_changes: bool,
     clients: usize,
     /// Clients that would be moved to another uplink connection.
@@ -33,7 +33,7 @@ pub struct Prediction {
     uncertain: Vec<Closed>,
     /// Requests for which the reload would be cancelled, before anybody is held.
     held_up_by: Vec<HeldUp>,
-    /// Why it would be, in a line; `None` if it would not.
+    /// Why the reload would be cancelled; `None` if it would not.
     #[serde(skip)]
     pub cancelled: Option<Error>,
     /// Commands that wait, and would be waited for.

@@ -21,7 +21,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 /// The two uplinks, if the new one follows the old one; otherwise there is nothing to be waited for.
 pub(super) struct Following {
     pair: Option<Pair>,
-    /// How far it is, which nobody looks at.
+    /// How far the new uplink is, which nobody looks at.
     progress: Switching,
     limit: Duration,
 }

@@ -16,7 +16,7 @@ use crate::changeover::{Interrupt, facets};
 use crate::generation::MAY_NOT_UNBLOCK;
 use crate::uplink::{Script, unblock};
 
-/// How often such commands are looked for, at first, and in a pause that takes long to begin.
+/// How often commands that wait for data are looked for, at first, and in a pause that takes long to begin.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
 const LOOK_SELDOM: Duration = Duration::from_millis(200);
 

@@ -23,24 +23,24 @@ const BATCH: usize = 200;
 /// How long a message may take from the old uplink to a new one that is its replica.
 const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Both of them, and what they may do.
+/// Connections to both uplinks, and what their users may do.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Lost if it cannot be had: the old uplink may be on its last legs, or full.
+    /// The connection to the old uplink; lost if there is none, for the old uplink may be on its last legs, or full.
     old: OwnConnection,
-    /// Why nothing more can be asked there.
+    /// Why nothing more can be asked of the old uplink.
     lost: Option<Lost>,
     /// Why there is no connection to the old uplink.
     no_connection: Option<String>,
     new: OwnConnection,
-    /// Where the mark can be published.
+    /// The channel for the mark, if both users may have it.
     pub(super) marker: Option<Arc<Marker>>,
     relation: Relation,
     /// What an operator should know of the new uplink's role.
     warning: Option<String>,
     /// What the old uplink's user may do.
     pub(super) rights: Rights,
-    /// What went by is loaded there.
+    /// Loads the clients' scripts at the new uplink.
     pub(super) loading: Loading,
 }
 
@@ -56,14 +56,14 @@ pub(super) struct Rights {
 /// What became of the old uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
-    /// It took the connection, or did not even refuse it, and says nothing.
+    /// The uplink took the connection, or did not even refuse it, and says nothing.
     Silent,
-    /// Nobody is there any more.
+    /// The uplink is not there any more.
     Gone,
 }
 
 impl Lost {
-    /// What became of it, if that can be told from why there is no connection.
+    /// What became of the uplink, if that can be told from why there is no connection.
     fn of(why: &Error) -> Option<Lost> {
         match (why.is_silence(), why.is_absence()) {
             (true, _) => Some(Lost::Silent),
@@ -77,7 +77,7 @@ impl Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
     None,
-    /// It is one server, by two addresses.
+    /// Both addresses lead to one server.
     Same,
     /// What is published at the old uplink reaches the new one.
     NewFollowsOld,
@@ -171,7 +171,7 @@ impl Links {
         self.old.is_lost()
     }
 
-    /// It is no use to ask the old uplink anything.
+    /// The old uplink answers no question.
     pub(super) fn old_is_gone(&self) -> bool {
         self.lost.is_some()
     }
@@ -187,7 +187,7 @@ impl Links {
         self.lost == Some(Lost::Silent)
     }
 
-    /// What is published at the one comes to the other.
+    /// What is published at one uplink comes to the other.
     pub(super) fn are_related(&self) -> bool {
         self.relation != Relation::None
     }
@@ -228,7 +228,8 @@ impl Links {
         }
     }
 
-    /// Sets `untouched` of each whose keys were not touched; otherwise they count as touched.
+    /// Sets `untouched` for each client whose watched keys were not touched. Without an answer, keys count
+    /// as touched.
     pub(super) async fn ask_watched(&mut self, watching: Vec<Watching>, deadline: Instant) {
         for some in watching.chunks(BATCH) {
             let asked = timeout_at(deadline, untouched(&mut self.old, some)).await;
@@ -308,14 +309,14 @@ impl Links {
     }
 }
 
-/// In RESP3, one can be subscribed and ask. A server without it has no marker, either.
+/// HELLO 3: in RESP3, a connection can be subscribed and ask. A server without RESP3 has no marker, either.
 fn hello() -> Script {
     let mut script = Script::default();
     script.ask("HELLO", &[b"3"], Answer::Anything);
     script
 }
 
-/// The ids of those whose keys were not touched.
+/// The ids of the connections whose watched keys were not touched.
 async fn untouched(old: &mut OwnConnection, watching: &[Watching]) -> io::Result<HashSet<u64>> {
     // A key whose time is over counts as touched once somebody has looked at it.
     let mut requests = Vec::new();

@@ -23,10 +23,10 @@ const BATCH_BYTES: usize = 256 * 1024;
 const ROUNDS: usize = 10;
 /// How long clients are held for the scripts that came last.
 const IN_PAUSE: Duration = Duration::from_millis(50);
-/// How often the log tells how far it is.
+/// How often the log tells how many scripts are loaded.
 const TOLD: Duration = Duration::from_secs(5);
 
-/// Loads them, over a connection of its own: one that is slow holds up nothing else.
+/// Loads scripts over a connection of its own, so that a slow server holds up nothing else.
 #[derive(Debug)]
 pub(super) struct Loading {
     connection: OwnConnection,
@@ -52,7 +52,7 @@ impl Loading {
         }
     }
 
-    /// Loads all that went by, for as long as the server goes on answering.
+    /// Loads all scripts that clients have used, for as long as the server goes on answering.
     pub(super) async fn ahead(&mut self, shared: &Shared) {
         let mut told = Instant::now();
         for _ in 0..ROUNDS {
@@ -72,7 +72,7 @@ impl Loading {
         }
     }
 
-    /// Loads what came since then. Clients are held.
+    /// Loads the scripts that came since [`Loading::ahead`]. Clients are held.
     pub(super) async fn rest(&mut self, shared: &Shared, deadline: Instant) {
         self.take_new(shared);
         let deadline = deadline.min(Instant::now() + IN_PAUSE);
@@ -81,7 +81,7 @@ impl Loading {
         }
     }
 
-    /// What did not come to be loaded.
+    /// Which scripts could not be loaded, and why.
     pub(super) fn warnings(&self) -> Vec<String> {
         let addr = &self.connection.generation.uplink.config.addr;
         let refused = self.refused.iter().map(|(count, first)| {
@@ -100,7 +100,7 @@ impl Loading {
         self.left.extend(new);
     }
 
-    /// Loads the next few.
+    /// Loads the next few scripts.
     async fn load_some(&mut self, deadline: Instant) {
         let mut bytes = 0;
         let fits = |script: &&Arc<[u8]>| {

@@ -65,14 +65,14 @@ pub struct ReloadRecord {
     generation: u64,
     uplink: String,
     duration_ms: f64,
-    /// How long it kept the gate shut; `None` if it did not.
+    /// How long the reload kept the gate shut; `None` if it did not.
     pause_ms: Option<f64>,
     #[serde(flatten)]
     moved: Moved,
     faults: Vec<String>,
     held_up_by: Vec<HeldUp>,
     warnings: Vec<String>,
-    /// All of it in a line; empty if it succeeded.
+    /// Why the reload failed, in a line; empty if it succeeded.
     #[serde(skip)]
     pub(super) error: String,
 }
@@ -84,7 +84,7 @@ pub(super) struct Moved {
     /// What the sessions that were moved carried.
     handed_over: HandedOver,
     pub(super) sessions_closed: u64,
-    /// Some of these, and why.
+    /// Some of the clients that were closed, and why.
     closed: Vec<Closed>,
 }
 
@@ -181,7 +181,7 @@ impl ReloadRecord {
         }
     }
 
-    /// There is more to be told than that it is done.
+    /// The record says more than that the reload is done.
     pub fn is_worth_telling(&self) -> bool {
         !self.warnings.is_empty()
     }
@@ -207,7 +207,7 @@ impl Closed {
 /// How sessions were moved, and what they carried.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct HandedOver {
-    /// Their new uplink connection had been made before the pause.
+    /// Sessions whose new uplink connection had been made before the pause.
     made_ready: u64,
     transactions: u64,
     watched: u64,

@@ -20,7 +20,7 @@ impl From<Box<dyn Any + Send>> for Panicked {
     }
 }
 
-/// A task of a change did not come to its end.
+/// The error of a change whose task did not come to its end.
 pub(super) fn broken_off(why: JoinError) -> Error {
     match why.try_into_panic() {
         Ok(payload) => Error::Failed(Panicked::from(payload).to_string()),
@@ -34,7 +34,7 @@ pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panick
     AssertUnwindSafe(work).catch_unwind().await.map_err(Panicked::from)
 }
 
-/// As [`caught`], for what does not wait.
+/// Does something that may panic, and that does not wait; see [`caught`].
 pub(super) fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(Panicked::from)
 }
@@ -60,6 +60,6 @@ pub(super) fn point(name: &str) {
     assert!(reached.is_none(), "on purpose, at {name}");
 }
 
-/// A release has no such places.
+/// A release panics nowhere on purpose.
 #[cfg(not(debug_assertions))]
 pub(super) fn point(_name: &str) {}

@@ -68,7 +68,7 @@ impl Controller {
         )))
     }
 
-    /// Ends the operator's pause. There need not be one.
+    /// Ends the operator's pause, if there is one.
     pub fn unpause(&self) -> Result<(), Error> {
         self.not_stopping()?;
         if let Some(pause) = lock(&self.inner).pause.take() {
@@ -77,7 +77,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Waits for `until`, or what that becomes by pauses that join this one.
+    /// Waits until the pause ends by itself. A pause that joins this one may change when that is.
     async fn expire(self: Arc<Self>, mut until: Instant, released: CancellationToken) {
         loop {
             tokio::select! {

@@ -32,8 +32,8 @@ impl Controller {
         running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
     }
 
-    /// The reload panicked; `before` was in force when it began. What sessions have made ready is let
-    /// go, or used.
+    /// Ends a reload that panicked; `before` was in force when it began. Sessions let go of what they have
+    /// made ready, or use it.
     pub(super) async fn end_panicked(&self, before: u64, why: &Panicked) -> Error {
         let stage = self.reloading().map(|it| it.stage.name()).unwrap_or_default();
         let why = format!("at the stage {stage}, {why}");
@@ -114,7 +114,7 @@ impl Controller {
         })
     }
 
-    /// Another generation is in force: who has not taken it yet does so now, whatever panics before.
+    /// Has all sessions take the new generation, which is in force, whatever panics before.
     pub(super) async fn settle(
         &self,
         by: &str,
@@ -157,7 +157,7 @@ impl Controller {
         record
     }
 
-    /// SIGHUP. Several during a reload make one more.
+    /// Reloads for a SIGHUP. Several during a reload make one more reload.
     pub fn hang_up(self: &Arc<Self>) {
         if self.not_stopping().is_err() {
             return;

@@ -19,7 +19,7 @@ pub(super) const WOKEN: u32 = 64;
 /// Running requests, or clients, that an answer names.
 pub(super) const NAMED: usize = 5;
 
-/// How many sessions have what.
+/// How many sessions carry what.
 #[derive(Debug, Default, Serialize)]
 pub struct CarriedCounts {
     /// Open transactions.
@@ -36,7 +36,7 @@ pub struct CarriedCounts {
 }
 
 impl Controller {
-    /// How many sessions have what, now.
+    /// How many sessions carry what, now.
     pub fn carried(&self) -> CarriedCounts {
         let all = self.shared.roster.facets();
         let count = |bit| all.iter().filter(|bits| **bits & bit > 0).count();
@@ -106,7 +106,7 @@ impl Controller {
     }
 }
 
-/// The oldest few.
+/// Names the oldest few of these requests.
 pub(super) fn named(running: &[Running]) -> String {
     if running.is_empty() {
         return "unknown".to_owned();

@@ -52,7 +52,7 @@ pub enum ProxyState {
     Pausing = 3,
     /// New requests wait, none runs.
     Paused = 4,
-    /// It is about to end.
+    /// The process is about to end.
     Stopping = 5,
 }
 
@@ -107,7 +107,7 @@ pub(super) struct Known {
     pub(super) reloads: VecDeque<ReloadRecord>,
     /// The last switches, the newest first.
     pub(super) switches: VecDeque<SwitchRecord>,
-    /// Where a switch did not come to: what is there is old.
+    /// The uplink that a failed switch did not reach: its data are old.
     pub(super) not_reached: Option<config::Uplink>,
 }
 
@@ -229,8 +229,8 @@ impl Controller {
         Err(Error::Conflict(format!("{running} is running already")))
     }
 
-    /// Completes when no switch is running; what one has begun is undone by then.
-    pub async fn settled(&self) {
+    /// Completes when no switch is running. What a failed switch has begun is undone by then.
+    pub async fn switch_ended(&self) {
         if let Some(switching) = self.switching() {
             switching.ended.cancelled().await;
         }

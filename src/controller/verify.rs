@@ -13,7 +13,8 @@ use crate::generation::{self, Generation, Readiness};
 use crate::reception::{DoorPlace, Sockets};
 
 impl Controller {
-    /// Everything that can be found wrong before anything is touched.
+    /// Loads the configuration file, and binds what it has to listen on anew. Gives everything that is wrong
+    /// with either.
     pub(super) async fn verify(
         &self,
         before: &Generation,

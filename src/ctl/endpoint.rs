@@ -38,7 +38,7 @@ pub struct File<'a> {
 pub(super) struct ApiEndpoint {
     addr: Address,
     tls: Option<Tls>,
-    /// The header with the password; marked as sensitive.
+    /// The header with the password, which hyper does not print.
     pub(super) authorization: Option<HeaderValue>,
     /// What may help where TLS fails.
     hint: Hint,

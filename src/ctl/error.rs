@@ -16,7 +16,7 @@ pub enum Error {
     /// The API is not there, or not any more.
     #[error("{0}")]
     Unreachable(String),
-    /// It was interrupted.
+    /// The program was interrupted.
     #[error("{0}")]
     Interrupted(String),
     /// The API says what it should not.

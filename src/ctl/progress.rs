@@ -40,7 +40,7 @@ impl Progress {
 }
 
 impl StageNews {
-    /// It is over.
+    /// The switch is over.
     pub(super) fn has_ended(&self) -> bool {
         match self {
             StageNews::Began(_) => false,

@@ -102,7 +102,7 @@ fn interrupted() -> Error {
     Error::Interrupted(format!("{goes_on}, `redis-proxy ctl cancel-switch` cancels it"))
 }
 
-/// Who waits for the answer, and looks meanwhile.
+/// What is known of a switch whose answer is waited for.
 struct SwitchWatch {
     before: Before,
     display: Display,
@@ -115,7 +115,7 @@ struct SwitchWatch {
 }
 
 impl SwitchWatch {
-    /// The end, if this is it. While the answer may come, it is not.
+    /// Notes what a look has shown. Gives the end of the wait; `None` while the answer may come.
     fn looked(&mut self, looked: Result<ApiAnswer, Error>) -> Option<Result<ApiAnswer, Error>> {
         let state = looked.and_then(|answer| match answer.error() {
             Some(why) => Err(Error::Unknown(why)),

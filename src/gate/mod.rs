@@ -197,7 +197,7 @@ pub struct Hold {
 
 impl Hold {
     /// Completes when no request is in flight. The future does not keep the gate shut: whoever
-    /// drops the hold must end the waiting, too. Cancel safe.
+    /// drops the hold must drop the future, too. Cancel safe.
     pub fn quiesced(&self) -> impl Future<Output = ()> + Send + use<> {
         let gate = self.gate.clone();
         async move { gate.quiesced().await }

@@ -127,8 +127,8 @@ impl LogQueue {
     pub(super) fn wait(&self, limit: Duration) {
         let inner = lock(&self.inner);
         let wanted = inner.taken;
-        let waiting = |inner: &mut QueueInner| inner.handled < wanted;
-        let _ = self.handled.wait_timeout_while(inner, limit, waiting);
+        let behind = |inner: &mut QueueInner| inner.handled < wanted;
+        let _ = self.handled.wait_timeout_while(inner, limit, behind);
     }
 
     /// Writes for ever. `tell` logs that lines are missing.
@@ -137,7 +137,7 @@ impl LogQueue {
         loop {
             let chunk = self.next();
             let (written, result) = write(&mut out, &chunk.text, &mut in_line);
-            if let Some(untold) = self.settle(&chunk, written, result) {
+            if let Some(untold) = self.account_for(&chunk, written, result) {
                 tell(untold);
             }
         }
@@ -154,9 +154,9 @@ impl LogQueue {
         }
     }
 
-    /// This much of a chunk was written. What is missing in the log is told once writing works, and
+    /// Counts a chunk as handled, of which this much was written. What is missing in the log is told once writing works, and
     /// half of the queue is free: there is room for that line then, and it does not come too often.
-    fn settle(&self, chunk: &Chunk, written: usize, result: io::Result<()>) -> Option<Untold> {
+    fn account_for(&self, chunk: &Chunk, written: usize, result: io::Result<()>) -> Option<Untold> {
         let mut inner = lock(&self.inner);
         inner.bytes -= chunk.text.capacity();
         inner.handled += chunk.lines;

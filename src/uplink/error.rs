@@ -33,13 +33,13 @@ pub enum Error {
     /// The uplink answered PING with something else than PONG.
     #[error("unexpected answer to PING: {0}")]
     Ping(String),
-    /// All of it took too long.
+    /// To dial, log in and restore the state took too long.
     #[error("not connected within {} ms", .0.as_millis())]
     TimeLimit(Duration),
 }
 
 impl Error {
-    /// Nothing came, not even a refusal.
+    /// Whether nothing came from the uplink, not even a refusal.
     pub fn is_silence(&self) -> bool {
         match self {
             Error::TimeLimit(_) => true,
@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// There is nobody who could have said anything.
+    /// Whether there is nobody who could have said anything.
     pub fn is_absence(&self) -> bool {
         match self {
             Error::Dial(dial::Error::Resolve { .. } | dial::Error::Connect { .. })
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// No process listens there: whatever was there has ended.
+    /// Whether no process listens there: the server that was there has ended.
     pub fn is_refusal(&self) -> bool {
         match self {
             Error::Dial(dial::Error::Connect { why, .. }) => {

@@ -54,7 +54,7 @@ impl Fresh {
         mut unasked: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
         let mut frames = Frames::new(std::mem::take(&mut self.early));
-        let exchange = async {
+        let talk = async {
             let sent = self.send(&script.take_bytes()).await;
             while !script.is_over() {
                 if let Some(kind) = frames.next()? {
@@ -68,7 +68,7 @@ impl Fresh {
             // A server that closes before it has read everything may have said why.
             sent
         };
-        let lost = exchange.await.err();
+        let lost = talk.await.err();
         self.id = script.id().unwrap_or(self.id);
         self.early = frames.rest();
         match (lost, script.last_error(), &self.early[..]) {

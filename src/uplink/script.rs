@@ -37,7 +37,7 @@ pub enum Answer {
     Anything,
     /// The connection's id. A user without the right to ask for it is a user all the same.
     Id,
-    /// That the server serves. A user without the right to PING is served all the same.
+    /// `+PONG` of a server that serves. A user without the right to PING is served all the same.
     Pong,
     /// So many confirmations of subscriptions.
     Confirmations(u32),
@@ -59,9 +59,9 @@ struct Wanted {
 pub enum Id {
     /// The server calls it by this number.
     Is(u64),
-    /// It would not tell.
+    /// The server would not tell.
     Secret,
-    /// It was not asked.
+    /// The server was not asked.
     Unasked,
 }
 

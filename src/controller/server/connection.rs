@@ -11,28 +11,28 @@ use crate::uplink::{Error, Fresh, Id, Script};
 #[derive(Debug)]
 pub(in super::super) struct OwnConnection {
     pub(in super::super) generation: Arc<Generation>,
-    /// `None` if it is not made yet, or lost.
+    /// `None` while there is no connection.
     fresh: Option<Fresh>,
 }
 
 impl OwnConnection {
-    /// To the uplink of this generation; not made yet.
+    /// A connection to the uplink of this generation; not made yet.
     pub(in super::super) fn new(generation: Arc<Generation>) -> Self {
         OwnConnection { generation, fresh: None }
     }
 
-    /// Makes it, and tells the server this.
+    /// Makes the connection, and sends the script.
     pub(in super::super) async fn dial(&mut self, script: Script) -> Result<(), Error> {
         self.fresh = Some(self.generation.uplink.dial(script).await?);
         Ok(())
     }
 
-    /// There is none: it is not made yet, or an answer did not come.
+    /// There is no connection: it is not made yet, or an answer did not come.
     pub(in super::super) fn is_lost(&self) -> bool {
         self.fresh.is_none()
     }
 
-    /// What the server calls it, if it tells.
+    /// The connection's id at the server, if the server tells.
     pub(in super::super) fn id(&self) -> Option<u64> {
         match self.fresh.as_ref()?.id {
             Id::Is(id) => Some(id),
@@ -42,17 +42,17 @@ impl OwnConnection {
 
     /// Sends requests, and gives the whole reply to each.
     pub(in super::super) async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
-        self.exchange(async |fresh| fresh.ask(requests).await).await
+        self.use_fresh(async |fresh| fresh.ask(requests).await).await
     }
 
     /// Sends requests whose replies nobody waits for.
     pub(in super::super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.exchange(async |fresh| fresh.send(bytes).await).await
+        self.use_fresh(async |fresh| fresh.send(bytes).await).await
     }
 
     /// Waits for this frame, and passes over all others.
     pub(in super::super) async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
-        self.exchange(async |fresh| fresh.await_frame(wanted).await).await
+        self.use_fresh(async |fresh| fresh.await_frame(wanted).await).await
     }
 
     /// Sends a script, and checks the answers. A server that says no is connected all the same.
@@ -66,7 +66,7 @@ impl OwnConnection {
         told
     }
 
-    async fn exchange<T>(
+    async fn use_fresh<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut Fresh) -> io::Result<T>,
     ) -> io::Result<T> {

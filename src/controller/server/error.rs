@@ -17,12 +17,12 @@ pub(in super::super) enum Error {
     /// There was no answer in time, nor is it known whether it was done.
     #[error("no answer within {} ms", .0.as_millis())]
     TimeLimit(Duration),
-    /// It said no.
+    /// The server said no.
     #[error("{request}: {answer}")]
     Refused {
         /// The request's first words.
         request: String,
-        /// What it said.
+        /// What the server said.
         answer: String,
     },
 }

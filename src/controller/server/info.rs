@@ -25,7 +25,7 @@ pub(in super::super) fn value(answer: &[u8]) -> Option<String> {
 pub(in super::super) struct Info(Vec<(String, String)>);
 
 impl Info {
-    /// From one reply, or several.
+    /// Reads one reply to INFO, or several.
     pub(in super::super) fn read(reply: &[u8]) -> Self {
         let text = String::from_utf8_lossy(reply);
         let fields = text.lines().filter_map(|line| line.split_once(':'));
@@ -50,8 +50,8 @@ impl Info {
         })
     }
 
-    /// How many commands it refused that its master, or its log, had executed: what it has is not
-    /// what that has. Not every server counts them.
+    /// How many commands the server refused that its master, or its log, had executed: its data differ
+    /// from theirs. Not every server counts them.
     pub(in super::super) fn refused(&self) -> Option<u64> {
         self.number("unexpected_error_replies")
     }
@@ -118,13 +118,13 @@ pub(in super::super) struct History {
 #[derive(Debug, Clone)]
 pub(in super::super) struct Replication {
     pub(in super::super) is_master: bool,
-    /// As a master: what it has written.
+    /// As a master: what the server has written.
     pub(in super::super) history: History,
-    /// What it was before that, and up to where, if it was promoted.
+    /// The history before the server was promoted, and its end; `None` if it was not promoted.
     pub(in super::super) earlier: Option<History>,
-    /// As a replica: what it has applied, not only received.
+    /// As a replica: what the server has applied, not only received.
     pub(in super::super) applied: u64,
-    /// It is connected to its master, and synchronised.
+    /// As a replica: the server is connected to its master, and synchronised.
     pub(in super::super) is_up: bool,
     pub(in super::super) master: Option<(String, u16)>,
     pub(in super::super) is_syncing: bool,
@@ -161,12 +161,12 @@ impl Replication {
         }
     }
 
-    /// As a replica: what comes is what is written now.
+    /// As a replica: the server receives what is written now.
     pub(in super::super) fn is_synchronised(&self) -> bool {
         self.is_up && !self.is_syncing
     }
 
-    /// Everything that it has, the other one has, too.
+    /// Everything that this server has, the other one has, too.
     pub(in super::super) fn is_part_of(&self, other: &Replication) -> bool {
         let ends = |history: &History, at: &History| {
             !history.id.is_empty() && history.id == at.id && history.offset <= at.offset

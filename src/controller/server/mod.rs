@@ -27,7 +27,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The uplink of this generation.
+    /// The server that is the uplink of this generation.
     pub(super) fn new(generation: Arc<Generation>) -> Self {
         Server { connection: OwnConnection::new(generation) }
     }
@@ -104,24 +104,24 @@ impl Server {
         Err(Error::Refused { request, answer })
     }
 
-    /// What it says of itself.
+    /// What the server says of itself.
     pub(super) async fn info(&mut self) -> Result<Info, Error> {
         Ok(Info::read(&self.ask(&["INFO"]).await?))
     }
 
-    /// What it says of itself in these sections.
+    /// What the server says of itself in these sections.
     pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
         // One each: before version 7, it takes no more.
         let questions: Vec<_> = names.iter().map(|name| ["INFO", name]).collect();
         Ok(Info::read(&self.ask_all(&questions).await?.concat()))
     }
 
-    /// What it says of replication.
+    /// What the server says of replication.
     pub(super) async fn replication(&mut self) -> Result<Replication, Error> {
         Ok(Replication::of(&self.sections(&["replication"]).await?))
     }
 
-    /// A setting; `None` if there is none of that name.
+    /// The value of a setting; `None` if the server has none of that name.
     pub(super) async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
         Ok(value(&self.ask(&["CONFIG", "GET", name]).await?))
     }

@@ -14,9 +14,9 @@ use super::undo::{Undo, undo};
 #[derive(Default)]
 pub(super) struct SwitchProgress {
     pub(super) done: Done,
-    /// To the new server.
+    /// How to undo what was done to the new server.
     pub(super) undo_new: Vec<Undo>,
-    /// To the old one.
+    /// How to undo what was done to the old server.
     pub(super) undo_old: Vec<Undo>,
     pub(super) not_undone: Vec<String>,
     pub(super) warnings: Vec<String>,
@@ -44,8 +44,8 @@ impl SwitchProgress {
 
     /// Clients are held yet: the new uplink would refuse what they write.
     pub(super) async fn await_replicas(&mut self, pair: &mut Pair, wanted: u64, deadline: Instant) {
-        let waiting = timeout_at(deadline, pair.has_replicas(wanted));
-        let missing = match waiting.await {
+        let having = timeout_at(deadline, pair.has_replicas(wanted));
+        let missing = match having.await {
             Ok(Ok(())) => return,
             Ok(Err(why)) => format!("whether it has them is not known: {why}"),
             Err(_) => "it has not had them in time".to_owned(),

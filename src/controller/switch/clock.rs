@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::super::server::{Error, Server};
 use crate::resp::Args;
 
-/// How often it is asked: the answer that comes soonest is the most exact.
+/// How often a server is asked for its time: the answer that comes soonest is the most exact.
 const ASKED: usize = 3;
 
 /// What a clock says, beside the proxy's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Clock {
-    /// By how many microseconds it is ahead.
+    /// By how many microseconds the server's clock is ahead.
     pub(super) ahead: i64,
-    /// By how many microseconds that may be wrong.
+    /// By how many microseconds the difference may be wrong.
     pub(super) within: i64,
 }
 

@@ -10,7 +10,7 @@ use super::user::{Account, Categories, Description};
 use crate::changeover::Marker;
 use crate::resp::Args;
 
-/// As far as it is allowed to.
+/// What a server says of itself, as far as the proxy's user may ask.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) info: Info,
@@ -18,9 +18,9 @@ pub(super) struct Facts {
     settings: Vec<(&'static str, Option<String>)>,
     /// What the server's user may use, by the names in [`RIGHTS`].
     rights: Vec<(&'static str, Right)>,
-    /// Its clock.
+    /// The server's clock.
     pub(super) clock: Option<Clock>,
-    /// What its user may do.
+    /// What the server's user may do.
     pub(super) account: Account,
     /// Commands that were called since the server was started; `None` if it does not tell.
     pub(super) called: Option<BTreeSet<String>>,
@@ -66,14 +66,14 @@ const RIGHTS: [(&str, &[&str]); 11] = [
 ];
 
 impl From<Info> for Facts {
-    /// Nothing else is told.
+    /// Facts of a server that tells nothing but INFO.
     fn from(info: Info) -> Self {
         Facts { info, ..Facts::default() }
     }
 }
 
 impl Facts {
-    /// Asks for all of it.
+    /// Asks a server for all facts.
     pub(super) async fn of(server: &mut Server) -> Result<Self, Error> {
         let mut facts = Facts::from(server.info().await?);
         facts.settings = settings(server).await?;
@@ -199,7 +199,7 @@ async fn calls(
     Ok(all)
 }
 
-/// What it would not tell is not known; but it must answer.
+/// The answer; `None` if the server refuses to tell. It must answer, though.
 fn allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -11,7 +11,7 @@ pub(super) struct Felt {
     pub(super) is_copied: bool,
 }
 
-/// What its value is.
+/// What the value of a setting is.
 #[derive(Debug, Clone, Copy)]
 enum FeltKind {
     Text,
@@ -21,7 +21,7 @@ enum FeltKind {
     Buffers,
 }
 
-/// All of them.
+/// All settings that clients feel.
 pub(super) const FELT: [Felt; 7] = [
     Felt { name: "notify-keyspace-events", kind: FeltKind::Events, is_copied: true },
     Felt { name: "timeout", kind: FeltKind::Text, is_copied: true },

@@ -56,8 +56,8 @@ impl Pair {
         }
     }
 
-    /// The old server would find the new one there, and nobody else: neither does a password go to
-    /// anybody else, nor can what another one has erase the last copy.
+    /// Whether the old server would find the new one there, and nobody else: no password may go to another
+    /// server, and the data of another server must not erase the last copy.
     async fn is_new_at(&mut self, source: &Source) -> Result<(), String> {
         let (old, new) =
             (&self.old.generation().uplink.config, &self.new.generation().uplink.config);

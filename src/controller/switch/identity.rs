@@ -27,7 +27,7 @@ const CLIENTS: u64 = 2000;
 pub(super) enum ServerIdentity {
     /// The known server.
     Same,
-    /// Another one.
+    /// Another server.
     Other,
     /// Who it is cannot be told, and why.
     Unknown(String),
@@ -81,7 +81,7 @@ impl ServerIdentity {
     }
 }
 
-/// The id of the newest connection, which is one made for that.
+/// The id of the newest connection, which is made to ask for it.
 async fn newest_client(known: &Server) -> Result<u64, Error> {
     let mut server = Server::new(known.generation().clone());
     let id = server.ask(&["CLIENT", "ID"]).await?;
@@ -126,7 +126,7 @@ async fn prove(
     Ok(())
 }
 
-/// What the server says of its clients whose ids are between these.
+/// CLIENT LIST of the clients whose ids are between these.
 async fn list(known: &mut Server, before: u64, after: u64) -> Result<String, Error> {
     let last = after.min(before + CLIENTS);
     let ids: Vec<String> = (before + 1..=last).map(|id| id.to_string()).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Address;
 
-/// The whole, if nothing else is said.
+/// How long a switch may take, if the caller says nothing.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How to switch.

@@ -21,7 +21,7 @@ const SHOWN: usize = 240;
 /// says which server to go on with.
 const WRITTEN: Duration = Duration::from_millis(20);
 
-/// What is being done.
+/// What a switch is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SwitchStage {
@@ -36,11 +36,11 @@ pub enum SwitchStage {
     /// The new uplink applies what was written last.
     #[serde(rename = "catching up")]
     CatchingUp,
-    /// It becomes a master.
+    /// The new uplink becomes a master.
     Promoting,
-    /// Clients use it.
+    /// Clients use the new uplink.
     Resumed,
-    /// The old one becomes its replica.
+    /// The old uplink becomes a replica of the new one.
     Fencing,
     /// What was done is undone.
     #[serde(rename = "rolling back")]
@@ -68,7 +68,7 @@ pub struct Switching {
     /// When it began.
     pub since: Instant,
     pub(super) cancelled: CancellationToken,
-    /// All is over, the undoing included.
+    /// The switch has ended, and what was to be undone is undone.
     pub(in super::super) ended: CancellationToken,
     now: Mutex<Now>,
 }
@@ -89,7 +89,7 @@ struct Now {
     /// Every so many measures, one is kept.
     every: usize,
     measures: usize,
-    /// It can be called off.
+    /// The switch can be called off.
     revocable: bool,
 }
 
@@ -123,7 +123,7 @@ impl Switching {
         lock(&self.now)
     }
 
-    /// Calls it off, if that is possible yet.
+    /// Calls off the switch, if that is still possible.
     pub(in super::super) fn cancel(&self) -> Result<(), Error> {
         // The lock is held, so that it cannot be promoted meanwhile.
         let now = self.now();
@@ -147,7 +147,7 @@ impl Switching {
         if now.revocable { Err(called_off()) } else { Ok(()) }
     }
 
-    /// It did not come to that after all.
+    /// The switch failed: what it has done is undone now.
     pub(super) fn roll_back(&self) {
         self.stage(SwitchStage::RollingBack, "what was done is undone");
         self.now().revocable = false;
@@ -170,7 +170,7 @@ impl Switching {
         point(&format!("switch:{}", stage.name()));
     }
 
-    /// What is being done.
+    /// The stage that is on.
     pub(super) fn at(&self) -> SwitchStage {
         self.now().stage
     }

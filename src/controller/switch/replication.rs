@@ -118,7 +118,7 @@ impl Pair {
         )
     }
 
-    /// What the new one refuses from now on, it lacks.
+    /// Counts the commands that the new server refuses from now on: it lacks what they wrote.
     pub(in super::super) fn counts_from(&mut self, info: &Info) {
         self.refused_before = info.refused();
     }
@@ -217,8 +217,8 @@ impl Pair {
                 {
                     let wanted = limit / 4;
                     // It may not get better than it is: the way takes its time.
-                    let settled = lag <= wanted && lag > last_lag / 2;
-                    if lag <= CLOSE.min(wanted) || settled {
+                    let is_steady = lag <= wanted && lag > last_lag / 2;
+                    if lag <= CLOSE.min(wanted) || is_steady {
                         return Ok(());
                     }
                     last_lag = lag;
@@ -231,7 +231,7 @@ impl Pair {
         }
     }
 
-    /// Else it would be promoted without what it does not know.
+    /// Fails if the new server refused a command that was replicated to it: it lacks what that wrote.
     fn took_all(&self, info: &Info) -> Result<(), String> {
         let refused = info.refused().unwrap_or(0);
         // It counts anew when it is restarted.
@@ -350,7 +350,7 @@ impl Pair {
     }
 }
 
-/// It follows that history, and is synchronised.
+/// Whether a server is a synchronised replica with this history.
 fn is_copy(new: &Replication, history: &History) -> bool {
     !history.id.is_empty()
         && !new.is_master

@@ -19,9 +19,9 @@ struct Check {
 #[serde(rename_all = "lowercase")]
 enum CheckResult {
     Ok,
-    /// It can be done, and something may not be meant.
+    /// The switch can be done, but something may not be meant.
     Warning,
-    /// It cannot be done, or must not.
+    /// The switch cannot be done, or must not.
     Failed,
     /// The server does not tell.
     Unknown,

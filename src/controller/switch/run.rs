@@ -45,12 +45,12 @@ pub(super) struct SwitchRun<'a> {
     pub(super) progress: SwitchProgress,
 }
 
-/// What can be called off.
+/// What is called off if an operator, a stop or the time limit says so.
 #[derive(Clone, Copy)]
 struct Revocable<'a> {
     controller: &'a Controller,
     switching: &'a Switching,
-    /// All of it must be promoted by then.
+    /// The new server must be promoted by then.
     until: Instant,
 }
 
@@ -62,14 +62,14 @@ struct Ready {
 
 /// Everything is at the new server.
 struct Copied {
-    /// The old server as it was then.
+    /// The old server as it was when everything was copied.
     old: Replication,
-    /// The new one is promoted by then, for writers past the proxy are not held for ever.
+    /// The new server must be promoted by then, for writers past the proxy are not held for ever.
     deadline: Instant,
 }
 
 impl Revocable<'_> {
-    /// Ends early if it is called off, if the process stops, or if time is over.
+    /// Does this work, which ends early if the switch is called off, the process stops, or time is over.
     async fn run<T>(self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::select! {
             biased;
@@ -94,8 +94,8 @@ impl<'a> SwitchRun<'a> {
         SwitchRun { controller, options, switching, revocable, progress: SwitchProgress::default() }
     }
 
-    /// Either the clients use the new uplink afterwards, or everything is as it was. With the
-    /// report if that is why.
+    /// Switches: either the clients use the new uplink afterwards, or everything is as it was. A preflight
+    /// that refuses the switch gives its report.
     pub(super) async fn execute(&mut self) -> (Result<(), Error>, Option<Report>) {
         let planning = async {
             point("switch:preflight");
@@ -217,7 +217,7 @@ impl<'a> SwitchRun<'a> {
         self.progress.note(fenced, &remains);
     }
 
-    /// The data are copied, but for what is written just now; and each client's connection is made.
+    /// Has the data copied, but for what is written just now, and each client's connection made.
     async fn make_ready(
         &mut self,
         pair: &mut Pair,
@@ -259,7 +259,7 @@ impl<'a> SwitchRun<'a> {
         Ok(Ready { links, attempt })
     }
 
-    /// Clients are held. Everything comes to the new server, and that becomes a master.
+    /// Waits, while clients are held, until the new server has everything, and makes it a master.
     async fn promote(
         &mut self,
         swap: &Swap<'_>,

@@ -41,7 +41,7 @@ impl Source {
     }
 }
 
-/// It is on the proxy's machine.
+/// Whether an address is on the proxy's machine.
 fn is_near(addr: &Address) -> bool {
     match addr {
         Address::Unix(_) => true,

@@ -18,11 +18,11 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// One thing to be done to a server.
 #[derive(Debug)]
 pub(super) enum Undo {
-    /// It has this master, or none.
+    /// The server gets this master back, or none.
     Follow(Option<(String, u16)>),
-    /// A setting has this value, which may be a password.
+    /// A setting gets this value back, which may be a password.
     Set(&'static str, SecretString),
-    /// It serves writers again.
+    /// The server serves writers again.
     Unpause,
 }
 
@@ -45,7 +45,7 @@ impl Undo {
     }
 }
 
-/// Makes it a replica, or a master.
+/// Makes a server a replica, or a master.
 pub(super) async fn follow(
     server: &mut Server,
     master: Option<&(String, u16)>,
@@ -56,7 +56,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Changes a setting.
+/// Changes a setting of a server.
 pub(super) async fn set(
     server: &mut Server,
     name: &str,

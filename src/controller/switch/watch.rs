@@ -23,7 +23,7 @@ pub(super) enum ReplicationSide {
     New,
 }
 
-/// Whether anything moves.
+/// Whether the replication moves, and what is wrong if it does not.
 pub(super) struct ReplicationWatch {
     moved_at: Instant,
     last: Vec<Option<String>>,
@@ -101,7 +101,7 @@ impl ReplicationWatch {
         }
     }
 
-    /// The old server is at work for the new one.
+    /// Notes if the old server is at work for the new one.
     pub(super) fn look_at_old(&mut self, old: &Info) {
         if is_saving(old) {
             self.moved_at = Instant::now();
@@ -111,7 +111,7 @@ impl ReplicationWatch {
         }
     }
 
-    /// Right after a link was made, one may know less than the other.
+    /// Notes if the new server follows another one. Right after it was connected, it may only seem so.
     pub(super) fn compare(&mut self, old: &Replication, new: &Replication) {
         let is_strange = new.is_synchronised() && new.history.id != old.history.id;
         if !is_strange {
@@ -121,7 +121,7 @@ impl ReplicationWatch {
         }
     }
 
-    /// The new server is at work.
+    /// Notes if the new server is at work.
     pub(super) fn look_at_new(&mut self, info: &Info, new: &Replication) {
         let fields = [
             "master_sync_read_bytes",
@@ -176,7 +176,7 @@ impl ReplicationWatch {
     }
 }
 
-/// It writes a snapshot: for its disk, or for a replica.
+/// Whether a server writes a snapshot, for its disk or for a replica.
 pub(super) fn is_saving(info: &Info) -> bool {
     ["rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]
         .iter()

@@ -16,7 +16,7 @@ pub(super) use self::settings::wanted_replicas;
 pub(super) use self::subject::Subject;
 pub(super) use self::writers::NEW_TAKES_WRITES;
 
-/// What can be told from what both say.
+/// Judges what both servers say.
 pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     roles(report, subject);
     source(report, subject);
@@ -101,7 +101,7 @@ fn source(report: &mut Report, subject: &Subject<'_>) {
     }
 }
 
-/// A password must not go to anybody else unasked.
+/// Judges a source of which it is not known who is there: a password must not go to anybody else unasked.
 fn unknown_source(
     report: &mut Report,
     name: &'static str,
@@ -126,7 +126,7 @@ fn unknown_source(
     }
 }
 
-/// It must not be erased unasked.
+/// Judges the new server's data, which must not be erased unasked.
 fn data(report: &mut Report, subject: &Subject<'_>) {
     let Subject { options, old, new, .. } = subject;
     const NAME: &str = "data";

@@ -124,7 +124,7 @@ pub(super) fn modules(report: &mut Report, Subject { old, new, .. }: &Subject<'_
     }
 }
 
-/// From this difference on, in microseconds, it is warned.
+/// Clocks that differ by this many microseconds are warned of.
 const APART: i64 = 1_000_000;
 
 /// A time to live is replicated as the time at which it ends.

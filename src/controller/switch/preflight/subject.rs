@@ -13,13 +13,13 @@ pub(in super::super) struct Subject<'a> {
     pub(in super::super) new: &'a Facts,
     /// Where the new server replicates from.
     pub(in super::super) source: Option<&'a Source>,
-    /// Who is there, if that is only what a caller says.
+    /// Which server is at `source`, where only the caller says so.
     pub(in super::super) identity: Option<&'a ServerIdentity>,
     /// The new server logs in at the present one, by a password.
     pub(in super::super) by_password: bool,
     /// Keys that the new server's user may not use, where it was tried.
     pub(in super::super) refused_keys: &'a [String],
-    /// Where the old one will replicate from.
+    /// Where the old server will replicate from.
     pub(in super::super) back: Option<&'a Source>,
 }
 

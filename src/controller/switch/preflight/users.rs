@@ -62,7 +62,7 @@ pub(super) fn users(report: &mut Report, subject: &Subject<'_>) {
     }
 }
 
-/// Only what was tried is known.
+/// Judges a user whose rights are not told: only what was tried is known.
 fn untold(report: &mut Report, subject: &Subject<'_>) {
     if subject.refused_keys.is_empty() {
         report.unknown(NAME, "the new uplink does not tell what its user may do");
@@ -120,7 +120,7 @@ fn refuse(report: &mut Report, subject: &Subject<'_>, what: &str) {
     }
 }
 
-/// The first few.
+/// Names the first few.
 fn named(names: &BTreeSet<String>) -> String {
     let first: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
     match names.len().saturating_sub(NAMED) {

@@ -11,7 +11,7 @@ pub(in super::super) const NEW_TAKES_WRITES: &str = "the new uplink takes other 
      although it is a replica: what they write there, the present one does not have; use CONFIG SET \
      replica-read-only yes there";
 
-/// As a replica, it would take writes; `None` if it does not tell.
+/// Whether a server takes writes as a replica; `None` if it does not tell.
 fn is_writable(facts: &Facts) -> Option<bool> {
     READ_ONLY.iter().find_map(|name| facts.setting(name)).map(|value| value == "no")
 }
