@@ -372,11 +372,72 @@ fn paths_are_found_wherever_they_stand() {
     assert_eq!(found, wanted);
 }
 
+/// The picture of the layers in `doc/architecture.md`: what each entry names, as a path under `src` without
+/// its ending, and what the picture says of it.
+fn picture() -> Vec<(PathBuf, String)> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("doc/architecture.md");
+    let page = fs::read_to_string(page).unwrap();
+    let section = page.split("## The layers").nth(1).unwrap();
+    let section = section.split("\nWhere the next storeys go").next().unwrap();
+    let mut entries = Vec::new();
+    let mut above = PathBuf::new();
+    for line in section.lines().filter(|line| line.starts_with("    ")) {
+        // Names and what is said of them take turns, parted by blanks.
+        let mut columns = line.split("  ").map(str::trim).filter(|column| !column.is_empty());
+        let is_inside = line.starts_with("      ");
+        while let Some(names) = columns.next() {
+            let said = columns.next().unwrap_or_default();
+            for name in names.split(", ").filter(|name| *name != "...") {
+                let name = name.trim_end_matches('/');
+                let path = if is_inside { above.join(name) } else { PathBuf::from(name) };
+                entries.push((path, said.to_owned()));
+            }
+        }
+        if !is_inside {
+            above.clone_from(&entries.last().unwrap().0);
+        }
+    }
+    entries
+}
+
+/// The files of a module: one, or all of a directory.
+fn files_of(module: &Path) -> Vec<PathBuf> {
+    let (file, directory) = (root().join(module).with_extension("rs"), root().join(module));
+    match (file.is_file(), directory.is_dir()) {
+        (true, _) => vec![file],
+        (false, true) => source(&directory),
+        (false, false) => Vec::new(),
+    }
+}
+
+#[test]
+fn what_the_picture_of_the_layers_names_is_there() {
+    let entries = picture();
+    assert!(entries.len() > 40, "read {} names only", entries.len());
+    let missing: Vec<_> = entries.iter().filter(|(it, _)| files_of(it).is_empty()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Files that say themselves that they are pure, as the last word of a line of their page.
+fn says_that_it_is_pure(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap();
+    let mut page = text.lines().take_while(|line| line.starts_with("//!"));
+    page.any(|line| line.ends_with(" Pure."))
+}
+
 #[test]
 fn the_pure_parts_know_no_runtime() {
-    for file in PURE {
-        let text = fs::read_to_string(root().join(file)).unwrap();
-        assert!(!text.contains("tokio"), "{file}");
+    let listed = PURE.iter().map(|file| root().join(file));
+    let picture = picture();
+    let pictured = picture.iter().filter(|(_, said)| said.contains("(pure)"));
+    let pictured = pictured.flat_map(|(module, _)| files_of(module));
+    let saying = source(&root()).into_iter().filter(|file| says_that_it_is_pure(file));
+    let pure: BTreeSet<PathBuf> = listed.chain(pictured).chain(saying).collect();
+    for file in pure {
+        let text = fs::read_to_string(&file).unwrap();
+        for word in ["tokio", "async ", ".await;", ".await?", "std::fs", "TcpStream"] {
+            assert!(!text.contains(word), "{}: {word}", file.display());
+        }
     }
 }
 
