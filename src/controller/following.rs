@@ -70,7 +70,7 @@ impl Following {
             .map_err(fault)
     }
 
-    /// Clients are held: waits until everything that was written is there.
+    /// Waits, while clients are held, until everything that was written is at the new uplink.
     pub(super) async fn catch_up(&mut self) -> Result<(), Error> {
         match &mut self.pair {
             Some(pair) => pair.catch_up().await.map(drop).map_err(fault),

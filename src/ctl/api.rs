@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// `/info.json`
+/// The state, as `/info.json` tells it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ProxyInfo {
@@ -109,7 +109,7 @@ pub(super) struct Snapshot {
 #[serde(default)]
 pub(super) struct SwitchStage {
     pub(super) stage: String,
-    /// `None`: it is the present one.
+    /// How long the stage took; `None` while it is on.
     pub(super) ms: Option<f64>,
 }
 

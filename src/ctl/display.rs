@@ -29,14 +29,14 @@ pub(super) struct Display {
 enum To {
     Nowhere,
     Lines {
-        /// When the last one was written.
+        /// When the last line was written.
         last: Instant,
     },
     Bar(ProgressBar),
 }
 
 impl Display {
-    /// On standard output, unless `silent`.
+    /// A display on standard output, unless `silent`.
     pub(super) fn new(silent: bool) -> Self {
         let moves = io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|it| it != "dumb");
         let to = match (silent, moves) {
@@ -50,7 +50,7 @@ impl Display {
         Display { progress: Progress::default(), to, titled: false }
     }
 
-    /// Shows what is new.
+    /// Shows what is new about the switch.
     pub(super) fn update(&mut self, now: &Switching) {
         if !self.titled {
             self.titled = true;
@@ -94,7 +94,7 @@ impl Display {
     }
 }
 
-/// Few calls, for each of them draws.
+/// Changes the bar in few calls, for each of them draws it.
 fn draw(bar: &ProgressBar, now: &Switching) {
     let mut shown = now.clone();
     match &now.sync {

@@ -21,7 +21,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// The API's answer; `lines` are for one that says yes.
+    /// The end of a command by the API's answer; `lines` are said if the answer is yes.
     pub(super) fn of(
         answer: ApiAnswer,
         lines: impl FnOnce(&serde_json::Value) -> Vec<String>,
@@ -31,7 +31,7 @@ impl Ended {
         Ended { exit, errors: errors(&answer), json: answer.body, lines }
     }
 
-    /// The answer to a switch, or to its rehearsal.
+    /// The end of a switch, or of its rehearsal, by the answer.
     pub(super) fn of_switch(answer: ApiAnswer) -> Self {
         let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
         let record = answer.json.get("switch").and_then(SwitchRecord::of);
@@ -45,7 +45,7 @@ impl Ended {
     }
 }
 
-/// Each fault, if there are any, for the error is nothing but these in a line.
+/// Each fault on a line of its own, if there are any; the error is nothing but the faults in a line.
 fn errors(answer: &ApiAnswer) -> Vec<String> {
     if answer.status == StatusCode::UNAUTHORIZED {
         return vec![format!(

@@ -27,9 +27,9 @@ const CONNECTING: Duration = Duration::from_secs(5);
 /// The configuration file, as far as it could be read.
 #[derive(Debug)]
 pub struct File<'a> {
-    /// Where it is.
+    /// The path of the file.
     pub path: &'a Path,
-    /// What it says.
+    /// The text of the file.
     pub text: io::Result<String>,
 }
 
@@ -46,14 +46,14 @@ pub(super) struct ApiEndpoint {
 
 #[derive(Debug, Default)]
 struct Hint {
-    /// The server's certificate is not trusted.
+    /// What may help where the server's certificate is not trusted.
     trust: String,
-    /// The server wants one.
+    /// What may help where the server wants a client certificate.
     identity: &'static str,
 }
 
 impl ApiEndpoint {
-    /// Loads what there is to load; connects nowhere.
+    /// Finds the API, and loads the TLS material; connects nowhere.
     pub(super) fn find(connection: &Connection, file: File<'_>) -> Result<Self, Error> {
         let given = connection.addr.as_deref().filter(|addr| !addr.is_empty()).map(given_address);
         let given = given.transpose().map_err(Error::Usage)?;
@@ -78,7 +78,7 @@ impl ApiEndpoint {
         }
     }
 
-    /// A connection there.
+    /// Connects to the API.
     pub(super) async fn connect(&self) -> Result<Stream, Error> {
         let dialled = dial::connect(&self.addr, self.tls.as_ref(), CONNECTING);
         match timeout(CONNECTING, dialled).await {
@@ -110,7 +110,7 @@ impl ApiEndpoint {
     }
 }
 
-/// What is wrong is told without the text, which may have a password in it.
+/// Reads an address. A fault is told without the text, which may have a password in it.
 fn given_address(text: &str) -> Result<Address, String> {
     if text.contains('/') && !text.contains("://") {
         return Ok(Address::Unix(text.into()));
@@ -123,7 +123,7 @@ fn given_address(text: &str) -> Result<Address, String> {
     }
 }
 
-/// What listens everywhere is on this machine.
+/// The address to connect to: what listens everywhere is on this machine.
 fn reachable(addr: Address) -> Address {
     let Address::Tcp { host, port } = addr else { return addr };
     let host = match host.parse() {
@@ -134,7 +134,7 @@ fn reachable(addr: Address) -> Address {
     Address::Tcp { host, port }
 }
 
-/// The file's `admin` block, which nobody needs who has an address; what is wrong with the rest of
+/// The file's `admin` block, which is not needed where there is an address. What is wrong with the rest of
 /// the file does not matter here.
 fn admin(file: File<'_>, has_address: bool) -> Result<Option<Listen>, Error> {
     let name = file.path.display();
@@ -233,7 +233,7 @@ fn password(connection: &Connection, admin: Option<Listen>) -> Result<Option<Sec
     }
 }
 
-/// Takes any password, which `Bearer` does not.
+/// The header with the password: `Basic` takes any password, `Bearer` does not.
 fn basic(pass: &SecretString) -> Result<HeaderValue, Error> {
     let credentials = STANDARD.encode(format!(":{}", pass.expose_secret()));
     let mut value = HeaderValue::try_from(format!("Basic {credentials}"))

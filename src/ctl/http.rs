@@ -20,7 +20,7 @@ pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// no answer yet.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const INFO: &str = "/info.json";
-/// No answer is longer.
+/// The longest answer that is read.
 const LONGEST: usize = 64 * 1024 * 1024;
 
 /// A connection to the API, or the way to the next one.
@@ -40,7 +40,7 @@ pub(super) struct ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// What went wrong, if it did.
+    /// The error that the answer tells, if it tells one.
     pub(super) fn error(&self) -> Option<String> {
         match self.json["error"].as_str() {
             None if self.status == StatusCode::OK => None,
@@ -49,7 +49,7 @@ impl ApiAnswer {
         }
     }
 
-    /// Each of several faults.
+    /// The faults that the answer tells, each on its own.
     pub(super) fn faults(&self) -> Vec<String> {
         let faults = self.json["faults"].as_array().into_iter().flatten();
         faults.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -57,12 +57,12 @@ impl ApiAnswer {
 }
 
 impl<'a> Line<'a> {
-    /// Connects when it is needed.
+    /// A line that connects when it is needed.
     pub(super) fn new(endpoint: &'a ApiEndpoint) -> Self {
         Line { endpoint, sender: None }
     }
 
-    /// Connects now.
+    /// A line that is connected.
     pub(super) async fn connect(endpoint: &'a ApiEndpoint) -> Result<Self, Error> {
         let failed = |why: hyper::Error| endpoint.unreachable(&why.to_string());
         let stream = TokioIo::new(endpoint.connect().await?);
@@ -72,7 +72,7 @@ impl<'a> Line<'a> {
         Ok(Line { endpoint, sender: Some(sender) })
     }
 
-    /// The state. Cancel safe.
+    /// Asks for the state. Cancel safe.
     pub(super) async fn info(&mut self) -> Result<ApiAnswer, Error> {
         let limit = Some(TIME_LIMIT);
         // The API ends a connection when it has had its time.
@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The answer to a command.
+    /// Sends a command, and gives the answer.
     pub(super) async fn post(
         mut self,
         fields: &[(&str, String)],
@@ -162,7 +162,7 @@ impl<'a> Line<'a> {
             .map_err(|why| Error::Usage(why.to_string()))
     }
 
-    /// `None` if it is not JSON.
+    /// Reads an answer; `None` if it is not JSON.
     async fn read(&self, response: Response<Incoming>) -> Result<Option<ApiAnswer>, String> {
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
@@ -173,7 +173,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// hyper's own text leaves the cause out.
+/// The reason of an error with its cause, which hyper's own text leaves out.
 fn reason(why: &hyper::Error) -> String {
     let mut text = why.to_string();
     let mut source = std::error::Error::source(why);

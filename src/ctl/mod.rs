@@ -32,7 +32,7 @@ use self::http::{ApiAnswer, Line, TIME_LIMIT};
 use crate::cli::{Action, Ctl};
 use crate::exit::{Exit, say};
 
-/// Carries it out, and says what came of it.
+/// Carries out a command, and says what came of it.
 pub async fn run(ctl: &Ctl, file: File<'_>) -> ExitCode {
     let ended = match ApiEndpoint::find(&ctl.connection, file) {
         Ok(endpoint) => carry_out(ctl, &endpoint).await,

@@ -18,7 +18,7 @@ pub(super) enum StageNews {
 }
 
 impl Progress {
-    /// What was not told yet. A stage that was not seen while it was on has only ended.
+    /// What was not told yet of the stages. A stage that was not seen while it was on has only ended.
     pub(super) fn advance(&mut self, stages: &[SwitchStage]) -> Vec<StageNews> {
         let mut steps = Vec::new();
         for (at, SwitchStage { stage, ms }) in stages.iter().enumerate() {
@@ -48,7 +48,7 @@ impl StageNews {
         }
     }
 
-    /// A line of its own.
+    /// The news as a line of its own.
     pub(super) fn line(&self) -> String {
         match self {
             StageNews::Began(stage) => format!("{stage} ..."),

@@ -2,7 +2,7 @@
 
 use indicatif::HumanBytes;
 
-/// As many as people read.
+/// A number of bytes.
 pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }

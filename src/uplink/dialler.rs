@@ -28,9 +28,9 @@ const WITHOUT_MASTER: &str = "-MASTERDOWN";
 /// Dials the uplink of one generation.
 #[derive(Debug)]
 pub struct Dialler {
-    /// What the file says.
+    /// What the configuration file says of the uplink.
     pub config: Uplink,
-    /// What commands mean there; learnt by the first look whether it serves.
+    /// What commands mean at the uplink; learnt by the first look whether it serves.
     pub commands: Commands,
     databases: OnceLock<u32>,
     tls: Option<dial::Tls>,
@@ -53,7 +53,7 @@ impl Dialler {
         Ok(Dialler { config: uplink, commands, databases, tls, time_limit })
     }
 
-    /// How many databases it has, if it has told.
+    /// How many databases the uplink has, if it has told.
     pub fn databases(&self) -> Option<u32> {
         self.databases.get().copied()
     }
@@ -96,7 +96,8 @@ impl Dialler {
         script
     }
 
-    /// A server that knows no AUTH repeats its arguments.
+    /// The error of an AUTH that was refused, without passwords: a server that knows no AUTH repeats its
+    /// arguments.
     fn refused(&self, answer: &str) -> Error {
         let secrets = self.config.login.iter().map(|login| login.pass.expose_secret());
         Error::Login(redact::without(answer, secrets))

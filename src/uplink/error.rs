@@ -17,11 +17,11 @@ pub enum Error {
     /// The uplink did not take the client's state.
     #[error("could not restore the connection's state: {request}: {answer}")]
     Setup {
-        /// What it was told.
+        /// What the uplink was told.
         request: String,
-        /// What it said to that.
+        /// What the uplink answered.
         answer: String,
-        /// Not for what it lacks for all clients: databases, or rights of its user.
+        /// The fault is this client's alone. It is not where the uplink lacks databases, or its user rights.
         is_about_one_client: bool,
     },
     /// The uplink said no, and closed.

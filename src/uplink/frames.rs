@@ -16,13 +16,14 @@ pub(super) struct Frames {
     /// The present frame, or the last one if that is complete, as far as it was looked at.
     frame: Range<usize>,
     complete: bool,
-    /// Its beginning was given up, for it is too long.
+    /// The beginning of the present frame was given up, for the frame is too long.
     cut: bool,
 }
 
 impl Frames {
     const CHUNK: usize = 16 * 1024;
-    /// Of a longer frame, which may be anybody's message, only the end is kept.
+    /// The longest frame that is kept whole. Of a longer one, which may be anybody's message, only the end
+    /// is kept.
     const KEPT: usize = 1024 * 1024;
 
     pub(super) fn new(read: Vec<u8>) -> Self {

@@ -27,7 +27,7 @@ pub enum Answer {
     Login,
     /// Anything but an error.
     NoError,
-    /// Anything but an error; one is about this client alone, whatever it says.
+    /// Anything but an error. An error is about this client alone, whatever it says.
     NoErrorOfItsOwn,
     /// `+QUEUED`.
     Queued,
@@ -68,13 +68,13 @@ pub enum Id {
 /// A frame that came, as far as it matters.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
-    /// Its type byte.
+    /// The frame's type byte.
     pub kind: u8,
-    /// Its first text, or the beginning of that.
+    /// The frame's first text, or the beginning of that.
     pub text: &'a [u8],
-    /// Its last number.
+    /// The frame's last number.
     pub number: i64,
-    /// Its first line.
+    /// The frame's first line.
     pub line: &'a [u8],
 }
 
@@ -115,12 +115,12 @@ impl Script {
         self.bytes.is_empty()
     }
 
-    /// What goes up.
+    /// The bytes to be sent.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// What goes up; the script goes on to hear the answers.
+    /// Takes the bytes to be sent; the script goes on to hear the answers.
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }

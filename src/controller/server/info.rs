@@ -32,7 +32,7 @@ impl Info {
         Info(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// A field.
+    /// The value of a field.
     pub(in super::super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }

@@ -14,9 +14,9 @@ use super::undo::{Undo, follow, set};
 use super::watch::{RECEIVED, ReplicationSide, ReplicationWatch, STALLED, is_saving};
 use crate::config::Login;
 
-/// How often a server is asked that has much to do.
+/// How often the servers are asked while clients are served.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
-/// How often one is asked that clients wait for.
+/// How often a server is asked while clients are held.
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 /// The new server is as good as equal if it catches up in this time.
 const CLOSE: Duration = Duration::from_millis(10);
@@ -29,12 +29,11 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(in super::super) struct Pair {
     pub(in super::super) old: Server,
     pub(in super::super) new: Server,
-    /// What the new one had received before its first synchronisation, while that is on its way.
+    /// What the new server had received before its first synchronisation, while that is on its way.
     received_before: Option<u64>,
-    /// What the new one had refused before, if it counts that.
+    /// How many replicated commands the new server had refused before, if it counts them.
     refused_before: Option<u64>,
-    /// The new one's history since it was promoted: an empty server that comes in its place has
-    /// another.
+    /// The new server's history since it was promoted: an empty server that comes in its place has another.
     pub(super) promoted: Option<String>,
 }
 
@@ -45,7 +44,7 @@ pub(in super::super) struct CaughtUp {
     pub(super) new: Replication,
 }
 
-/// How a server logs in at its master, and whether it does that by TLS.
+/// Sets how a server logs in at its master, and whether it does that by TLS.
 pub(super) async fn log_in(
     server: &mut Server,
     source: &Source,
@@ -104,7 +103,7 @@ impl Pair {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
     }
 
-    /// After a switch that was not done: what to do if there is no server for the clients any more.
+    /// What an operator can do after a failed switch if no server is left for the clients; empty otherwise.
     pub(super) async fn advice(&mut self) -> String {
         match timeout(PROBE, self.old.ask(&["PING"])).await {
             Ok(Err(why)) if why.is_end() => {}
@@ -245,7 +244,8 @@ impl Pair {
         }
     }
 
-    /// What came of the first synchronisation. A server before version 7 tells that only meanwhile.
+    /// Counts the bytes of the first synchronisation. A server before version 7 tells them only while that
+    /// is on its way.
     fn count(&mut self, info: &Info, new: &Replication, switching: &Switching) {
         let Some(before) = self.received_before else { return };
         let received = info.number(RECEIVED).unwrap_or(0).saturating_sub(before);
@@ -275,7 +275,7 @@ impl Pair {
         }
     }
 
-    /// Clients are held: waits until the new server has applied everything that was written.
+    /// Waits, while clients are held, until the new server has applied everything that was written.
     pub(in super::super) async fn catch_up(&mut self) -> Result<CaughtUp, String> {
         let addr = self.old.addr();
         let old = self.old.replication().await.map_err(|why| format!("lost {addr}: {why}"))?;

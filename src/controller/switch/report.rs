@@ -58,7 +58,7 @@ impl Report {
         self.checks.len()
     }
 
-    /// What must not be.
+    /// The checks that forbid the switch.
     pub fn failures(&self) -> Vec<String> {
         self.of(CheckResult::Failed)
     }

@@ -315,7 +315,7 @@ async fn catch_up(pair: &mut Pair) -> Result<CaughtUp, Error> {
     pair.catch_up().await.map_err(Error::RolledBack)
 }
 
-/// A part of what comes before the promotion: if it panics, the switch is rolled back.
+/// Does a step that comes before the promotion: if it panics, the switch is rolled back.
 async fn step<T>(
     switching: &Switching,
     work: impl Future<Output = Result<T, Error>>,

@@ -30,12 +30,12 @@ impl Source {
         Some(Source { host: host.to_owned(), port: *port, tls: to.tls.is_some() })
     }
 
-    /// Where it is.
+    /// The address of the server.
     pub(super) fn address(&self) -> Address {
         Address::Tcp { host: self.host.clone(), port: self.port }
     }
 
-    /// The proxy finds the same there as the server at `from`.
+    /// Whether the proxy finds the same server there as the server at `from` does.
     pub(super) fn is_for_all_alike(&self, from: &Uplink) -> bool {
         !is_this_machine(&self.host) || is_near(&from.addr)
     }

@@ -70,7 +70,7 @@ fn is_busy(answer: &str) -> bool {
     answer.starts_with("LOADING") || answer.starts_with("BUSY")
 }
 
-/// Does these things, the last one first, and tells which could not be done.
+/// Undoes these things, the last one first, and tells which could not be undone.
 pub(super) async fn undo(server: &mut Server, things: Vec<Undo>) -> Vec<String> {
     let begun = Instant::now();
     let mut failed = Vec::new();

@@ -40,7 +40,7 @@ pub(super) type Categories = BTreeMap<String, BTreeSet<String>>;
 /// What is known of a server's user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Account {
-    /// Its rights.
+    /// The server told the user's rights.
     Told(User),
     /// The server is too old to limit anybody.
     Unlimited,
@@ -143,7 +143,7 @@ impl Keys {
         Some(Keys { pattern: pattern.to_owned(), read: may('R'), write: may('W') })
     }
 
-    /// As a server does: rights to the same pattern are rights together.
+    /// Adds keys as a server does: rights to the same pattern are rights together.
     fn add(mut all: Vec<Keys>, keys: Keys) -> Vec<Keys> {
         match all.iter_mut().find(|it| it.pattern == keys.pattern) {
             Some(same) => {
@@ -154,7 +154,7 @@ impl Keys {
         all
     }
 
-    /// As a rule.
+    /// The keys written as a rule.
     fn rule(&self) -> String {
         let rights = match (self.read, self.write) {
             (true, true) | (false, false) => "",
@@ -166,7 +166,7 @@ impl Keys {
 }
 
 impl Description {
-    /// The reply to `ACL GETUSER`; `None` if there is no such user.
+    /// Reads the reply to `ACL GETUSER`; `None` if there is no such user.
     pub(super) fn read(mut reply: &[u8]) -> Option<Description> {
         let reply = AclReply::read(&mut reply, DEPTH)?;
         let mut rules = vec![Rules::read(&reply)?];
@@ -247,7 +247,7 @@ impl Rules {
 }
 
 impl User {
-    /// Somebody who may do everything that this one's server has.
+    /// A user who may do everything that this user's server has.
     pub(super) fn unlimited(&self) -> User {
         let grant = Grant {
             commands: self.known.clone(),
@@ -257,7 +257,7 @@ impl User {
         User { grants: vec![grant], readers: self.readers.clone(), known: self.known.clone() }
     }
 
-    /// What this one may do, and the other one, of another server, may not.
+    /// What this user may do, and another server's user may not.
     pub(super) fn lacks(&self, other: &User) -> Lacks {
         let mut lacks = Lacks::default();
         for grant in &self.grants {
@@ -304,7 +304,7 @@ impl User {
         may(|keys| keys.read) && may(|keys| keys.write)
     }
 
-    /// The command, or what the server calls its parts, as far as it has them and they are not allowed.
+    /// The command, or its subcommands, as far as the server has them and they are not allowed.
     fn refuses(&self, command: &str, allowed: impl Fn(&str) -> bool) -> Vec<String> {
         let part = format!("{command}|");
         let parts = self.known.iter().filter(|name| name.starts_with(&part) || *name == command);
