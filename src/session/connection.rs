@@ -82,6 +82,15 @@ impl Session {
         }
     }
 
+    /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
+    /// nothing is owed waits for the next.
+    pub(super) fn can_do_without_uplink(&self) -> bool {
+        let replaced = self.handover.is_leaving() || !self.shared.gate.is_open();
+        let safe =
+            self.pending.is_for_the_proxy() && !self.replies.partial && self.passes.held() == 0;
+        replaced && safe && self.ending.is_none() && self.uncarried().is_none()
+    }
+
     /// What the uplink said before it closed is for the client: there are too many, say.
     fn last_words(&mut self, reason: &Reason) -> Option<Vec<u8>> {
         match (reason, self.link.refusal.take()) {

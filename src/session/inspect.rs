@@ -3,16 +3,13 @@
 use super::Session;
 use super::blocking::Sending;
 use super::intake::{NotYet, Verdict};
-use super::protocol::auth;
-use super::protocol::effect::Effect;
 use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::pending::Audience;
-use super::protocol::queue::Awaited;
 use super::protocol::replay::OneShot;
 use super::protocol::transaction::Fate;
-use super::route::{NOT_YOURS, OK, TOO_LONG};
+use super::route::{NOT_YOURS, TOO_LONG};
 use crate::changeover::Marker;
-use crate::changeover::client_ids::{self as ids, At};
+use crate::changeover::client_ids::At;
 use crate::clock;
 use crate::command::{self, Brought, Channel, Class, Timeout, words};
 use crate::gate::GateShut;
@@ -113,36 +110,12 @@ impl Session {
         Ok(())
     }
 
-    /// Remembers what a request in a transaction means; false if that is too much.
-    fn note_queued(&mut self, awaited: &Expected) -> bool {
-        let Some(transaction) = self.requested.transaction_mut() else { return true };
-        if let Expected::Effect(effect) = awaited
-            && let Effect::Select(db) = **effect
-        {
-            transaction.note_database(db);
-        }
-        transaction.note(awaited.size())
-    }
-
     fn forward(&mut self, frame: &[u8], awaited: Expected) -> Result<(), GateShut> {
         self.admit()?;
         self.use_up_one_shot(Class::Plain);
         self.expect(awaited);
         self.link.out.push(frame);
         Ok(())
-    }
-
-    fn auth(&mut self, args: &[&[u8]]) {
-        let login = self.generation.listen.config.login.as_deref();
-        let answer = auth::auth(login, args);
-        match answer {
-            _ if self.listens_only() && args.len() > 1 => self.answer(only_subscribed("auth")),
-            Ok(()) => {
-                self.let_in();
-                self.answer(OK.to_vec());
-            }
-            Err(text) => self.refuse_login(text),
-        }
     }
 
     /// Sends a command that may wait for data. Nothing goes up behind it before its reply is here:
@@ -172,11 +145,6 @@ impl Session {
         }
         self.publish_facets();
         Ok(())
-    }
-
-    /// What a blocking command answers when it has waited long enough.
-    pub(super) fn timed_out(&self) -> &'static [u8] {
-        if self.state.resp3 { b"_\r\n" } else { b"*-1\r\n" }
     }
 
     fn subscribe(&mut self, class: Class, frame: &[u8], args: &[&[u8]]) -> Result<(), GateShut> {
@@ -218,73 +186,6 @@ impl Session {
         }
     }
 
-    /// A login that is refused here; a wrong password has consequences.
-    fn refuse_login(&mut self, text: &str) {
-        let reply = encode::error(text);
-        match text == auth::WRONGPASS {
-            true => self.login_failed(reply),
-            false => self.answer(reply),
-        }
-    }
-
-    fn hello(&mut self, args: &[&[u8]]) -> Result<(), GateShut> {
-        match auth::hello(self.generation.listen.config.login.as_deref(), args) {
-            _ if self.listens_only() => self.answer(only_subscribed("hello")),
-            Err(refusal) => {
-                if let Some(request) = refusal.behind_name
-                    && self.requested.is_authenticated()
-                {
-                    self.fail_at_uplink(&request)?;
-                }
-                self.refuse_login(refusal.text);
-            }
-            Ok(hello) if !hello.authenticated && !self.requested.is_authenticated() => {
-                self.answer(encode::error(auth::NOAUTH));
-            }
-            Ok(hello) => {
-                self.admit()?;
-                self.unsubscribe_mark();
-                self.use_up_one_shot(Class::Hello);
-                let awaited = self.with_ids(args, Expected::Hello(hello.name));
-                self.expect(awaited);
-                self.link.out.push(&hello.request);
-                if hello.authenticated {
-                    self.let_in();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a HELLO that fails behind a name, and asks which name the client has then. The client
-    /// hears neither answer.
-    fn fail_at_uplink(&mut self, hello: &[u8]) -> Result<(), GateShut> {
-        self.admit()?;
-        for (request, question) in
-            [(hello, Question::Failure), (&encode::request(["CLIENT", "GETNAME"]), Question::Name)]
-        {
-            self.pending.push_own(Expected::Asked(question));
-            self.link.out.push(request);
-        }
-        self.take_back_admitted();
-        Ok(())
-    }
-
-    /// The client has shown the password that is in force.
-    fn let_in(&mut self) {
-        self.logged_in();
-        self.login.by.clone_from(&self.generation.listen.config.login);
-    }
-
-    /// After a switch, ids are not those of the uplink any more.
-    fn with_ids(&self, args: &[&[u8]], awaited: Expected) -> Expected {
-        let replaced = !self.shared.ids.are_the_uplinks();
-        match ids::place(args).filter(|_| replaced) {
-            Some(place) => Expected::Ids(place, Box::new(awaited)),
-            None => awaited,
-        }
-    }
-
     /// Sends RESET, and takes in nothing more before it is known whether the uplink knows it.
     fn reset(&mut self, frame: &[u8]) -> Result<(), GateShut> {
         self.admit()?;
@@ -292,24 +193,6 @@ impl Session {
         self.intake.awaits_reply = true;
         self.link.out.push(frame);
         Ok(())
-    }
-
-    /// RESET has logged the uplink connection out, and the client too.
-    pub(super) fn was_reset(&mut self) {
-        self.forget_mark();
-        let generation = self.generation.clone();
-        if let Some(auth) = generation.uplink.auth() {
-            self.link.out.push(&auth);
-            self.pending.push_own(Expected::Own);
-        }
-        if self.state.take_kept_flags() {
-            self.link.out.push(&encode::request(["CLIENT", "INFO"]));
-            self.pending.push_own(Expected::Asked(Question::Flags));
-        }
-        let authenticated = generation.listen.config.login.is_none();
-        self.requested.reset(authenticated);
-        self.intake.set_limits(authenticated);
-        self.publish_facets();
     }
 
     fn client_command(&mut self, frame: &[u8], args: &[&[u8]]) -> Result<(), GateShut> {
@@ -341,14 +224,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// What Redis says where it takes nothing but subscriptions.
-fn only_subscribed(command: &str) -> Vec<u8> {
-    encode::error(&format!(
-        "ERR Can't execute '{command}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
-         allowed in this context"
-    ))
 }
 
 /// Whether one of the names is a channel of the proxy's own.

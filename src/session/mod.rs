@@ -7,32 +7,41 @@
 //! - `blocking`: a command that waits for data (pure)
 //! - `protocol`: what the connection carries and awaits (pure)
 //! - `handover`: the way to the next uplink
-//! - `login`: passwords that a client gave; `close`: why a session ended, and who is told
+//! - `dispensable`: clients that make room for others; `close`: why a session ended, and who is told
 //! - `tap`: `log_messages`; `turn`: how much is read before others have their turn; `timer`
 //!
-//! What it does:
+//! What it does, in methods of `Session`. A file calls those above it in this list, never those below:
 //!
-//! - `requests`: client -> uplink; `route`: what becomes of each request; `inspect`: by its arguments, too;
-//!   `parking`: input that waits
-//! - `connection`: to the uplink; dialled, written to, lost; `questions`: what it answers to the proxy itself
-//! - `replies`: uplink -> client
-//! - `deadlines`: limits in time; `patience`: clients that let others wait
+//! - `tap`; `local_replies`: what the proxy says itself
+//! - `handover/scripts`, `mark`, `facets`; `passes`: kept, and given back; `ending`: how a session ends
+//! - `connection`: to the uplink; dialled, written to, lost; `login`: who is let in; `transactions`
+//! - `handover/cutover`, `exchange`, `prepare`, `orders`: news is read, and acted upon
+//! - `admission`: the gate is asked; `route`: what becomes of each request; `authentication`: AUTH and HELLO;
+//!   `inspect`: requests whose arguments matter
+//! - `parking`: input that waits; `questions`: what the uplink answers to the proxy itself
+//! - `replies`: uplink -> client; `requests`: client -> uplink
+//! - `patience`: clients that let others wait; `deadlines`: limits in time
 //!
 //! A session without bytes in flight holds no buffers: both directions read into one buffer of
 //! the thread, write straight out of it, and copy only what the other side did not take.
 
+mod admission;
+mod authentication;
 mod blocking;
 mod close;
 mod connection;
 mod deadlines;
 mod dispensable;
+mod ending;
 mod handover;
 mod inspect;
 mod intake;
 mod link;
+mod local_replies;
 mod login;
 mod outbox;
 mod parking;
+mod passes;
 mod patience;
 mod protocol;
 mod questions;
@@ -42,6 +51,7 @@ mod requests;
 mod route;
 mod tap;
 mod timer;
+mod transactions;
 mod turn;
 
 use std::cell::RefCell;
@@ -69,11 +79,10 @@ use self::protocol::pending::Pending;
 use self::protocol::requested::Requested;
 use self::protocol::state::State;
 use self::reply_stream::ReplyStream;
-use self::tap::Tap;
+use self::tap::Taps;
 use self::timer::Timer;
 use self::turn::{READ_BUFFER, Turn};
 use crate::changeover::Order;
-use crate::clock;
 use crate::gate::Passes;
 use crate::generation::Generation;
 use crate::metrics::{self, Recorder};
@@ -221,12 +230,6 @@ struct Session {
     taps: Option<Box<Taps>>,
 }
 
-/// For `log_messages`.
-struct Taps {
-    up: Tap,
-    down: Tap,
-}
-
 impl Session {
     fn new(
         client: Stream,
@@ -272,19 +275,6 @@ impl Session {
         session
     }
 
-    /// `log_messages` may change at a reload.
-    fn set_taps(&mut self) {
-        match (self.generation.settings.log_messages, &self.taps) {
-            (true, None) => {
-                let up = Tap::begin(self.intake.scanner.in_frame());
-                let down = Tap::begin(self.replies.scanner.in_frame());
-                self.taps = Some(Box::new(Taps { up, down }));
-            }
-            (false, Some(_)) => self.taps = None,
-            (true, Some(_)) | (false, None) => {}
-        }
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Reason> {
         self.intake.turn.begin();
         self.turn_down.begin();
@@ -311,62 +301,6 @@ impl Session {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
         }
         Poll::Pending
-    }
-
-    /// True when the client has just taken all there was.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.to_client.is_clear() {
-            return false;
-        }
-        match self.to_client.poll_clear(&mut self.client, cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => true,
-            Poll::Ready(Err(why)) => {
-                self.lose_client(why);
-                false
-            }
-        }
-    }
-
-    /// Takes in no more requests; what is owed will still be answered.
-    fn end(&mut self, reason: Reason) {
-        if self.ending.is_none() {
-            self.drop_incomplete();
-            self.ending = Some(reason);
-        }
-    }
-
-    /// The client cannot be told anything more.
-    fn lose_client(&mut self, why: io::Error) {
-        self.to_client.clear();
-        self.forget_owed();
-        self.ending = Some(Reason::ClientLost(why));
-    }
-
-    fn forget_owed(&mut self) {
-        self.pending.clear();
-        self.blocking = Blocking::None;
-        self.requested.pinned_since = None;
-        self.release(self.passes.held());
-    }
-
-    /// The client has hung up, or will send no more; it may still read.
-    fn is_leaving_us(&mut self) {
-        self.gone_by.get_or_insert_with(|| clock::now() + LAST_REPLIES);
-        let strangers = &self.shared.strangers;
-        self.dispensable.get_or_insert_with(|| Dispensable::hung_up(strangers.enter()));
-    }
-
-    fn is_over(&self) -> bool {
-        match &self.ending {
-            None => false,
-            Some(Reason::ClientLost(_) | Reason::Unread) => true,
-            // A blocked client that is gone must not be served: what is popped would be lost.
-            Some(Reason::ClientClosed) if self.pending.is_blocked() => true,
-            Some(_) => {
-                self.pending.is_empty() && self.to_client.is_clear() && self.link.out.is_clear()
-            }
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Input that waits: for the gate to open, or for the reply to the request before it.
 
 use super::Session;
+use super::blocking::UNBLOCKED;
 use super::intake::{NotYet, Parked, Waits};
 use crate::clock;
+use crate::resp::encode;
 
 impl Session {
     pub(super) fn park(&mut self, why: NotYet, input: &[&[u8]]) {
@@ -31,6 +33,18 @@ impl Session {
     pub(super) fn park_ahead(&mut self, frame: &[u8]) {
         let behind = self.intake.parked.take().map(|parked| parked.input).unwrap_or_default();
         self.park(NotYet::GateShut, &[frame, &behind]);
+    }
+
+    /// Gives the parked input, which may be taken in now.
+    pub(super) fn unpark(&mut self) -> Option<Vec<u8>> {
+        if self.blocking.is_refused() {
+            self.end_interrupted(&encode::error(UNBLOCKED));
+        }
+        let Parked { waits, since, input } = *self.intake.parked.take()?;
+        if matches!(waits, Waits::Gate(_)) {
+            self.recorder.parked.observe(clock::now() - since, 1);
+        }
+        Some(input)
     }
 
     /// A blocking command that was interrupted is not sent again.

@@ -3,10 +3,11 @@
 use super::Session;
 use super::blocking;
 use super::protocol::effect::Effect;
-use super::protocol::expected::{Mode, Question};
+use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::requested::Silence;
 use super::route::OK;
 use crate::changeover::client_ids as ids;
+use crate::resp::encode;
 
 impl Session {
     /// The old uplink has answered the proxy's own question.
@@ -42,6 +43,24 @@ impl Session {
         if let Some(end) = bulk.and_then(|rest| memchr::memchr(b'\n', rest)) {
             self.state.apply(Effect::Name(Box::from(&bulk.unwrap_or_default()[end + 1..])));
         }
+    }
+
+    /// RESET has logged the uplink connection out, and the client too.
+    pub(super) fn was_reset(&mut self) {
+        self.forget_mark();
+        let generation = self.generation.clone();
+        if let Some(auth) = generation.uplink.auth() {
+            self.link.out.push(&auth);
+            self.pending.push_own(Expected::Own);
+        }
+        if self.state.take_kept_flags() {
+            self.link.out.push(&encode::request(["CLIENT", "INFO"]));
+            self.pending.push_own(Expected::Asked(Question::Flags));
+        }
+        let authenticated = generation.listen.config.login.is_none();
+        self.requested.reset(authenticated);
+        self.intake.set_limits(authenticated);
+        self.publish_facets();
     }
 
     /// Some versions keep these flags through RESET.

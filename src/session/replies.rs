@@ -92,21 +92,19 @@ impl Session {
         }
     }
 
-    fn uplink_ends(&mut self, reason: Reason) {
-        if self.can_do_without_uplink() {
-            self.let_go();
-        } else {
-            self.lose_uplink(reason);
+    /// True when the client has just taken all there was.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.to_client.is_clear() {
+            return false;
         }
-    }
-
-    /// During a pause, an uplink that goes away is one that is being replaced: a client to whom
-    /// nothing is owed waits for the next.
-    pub(super) fn can_do_without_uplink(&self) -> bool {
-        let replaced = self.handover.is_leaving() || !self.shared.gate.is_open();
-        let safe =
-            self.pending.is_for_the_proxy() && !self.replies.partial && self.passes.held() == 0;
-        replaced && safe && self.ending.is_none() && self.uncarried().is_none()
+        match self.to_client.poll_clear(&mut self.client, cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(why)) => {
+                self.lose_client(why);
+                false
+            }
+        }
     }
 
     pub(super) fn on_replies(&mut self, cx: &mut Context<'_>, input: &[u8]) {
@@ -130,24 +128,6 @@ impl Session {
             self.lose_uplink(reason);
         } else if answered.uplink_closes {
             self.let_go();
-        }
-    }
-
-    /// How many of these requests have given back their pass before: the uplink did not wait for the end of
-    /// one that had stalled.
-    fn answered_before_its_end(&mut self, over: u32) -> u32 {
-        if over == 0 || !self.intake.stalled || !self.pending.is_empty() {
-            return 0;
-        }
-        self.intake.stalled = false;
-        1
-    }
-
-    /// A transaction that was too large to be carried is over.
-    pub(super) fn unpin(&mut self) {
-        if self.pending.is_empty() && self.requested.transaction().is_none() {
-            self.requested.pinned_since = None;
-            self.release(1);
         }
     }
 
@@ -399,16 +379,6 @@ impl Session {
             *from = pos;
             self.send_local(&local);
         }
-    }
-
-    /// A reply of the proxy's own goes down now.
-    pub(super) fn send_local(&mut self, reply: &[u8]) {
-        if let Some(taps) = &mut self.taps {
-            taps.down.restart();
-            taps.down.feed(reply);
-            taps.down.reply(self.peer, false);
-        }
-        self.to_client.push(reply);
     }
 
     fn log_reply(&mut self) {

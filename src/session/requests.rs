@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::blocking::UNBLOCKED;
 use super::close::Reason;
-use super::intake::{NotYet, Parked, Route, Waits};
-use super::patience::STRANGERS_PACE;
+use super::intake::{NotYet, Route, Waits};
+use super::login::STRANGERS_PACE;
 use super::protocol::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
 use crate::clock;
@@ -59,7 +58,9 @@ impl Session {
                 return;
             }
             if self.intake.parked.is_some() {
-                self.resume(cx);
+                if let Some(input) = self.unpark() {
+                    self.on_input(cx, &input);
+                }
                 continue;
             }
             let Some(most) = self.intake.turn.read() else { return yield_turn(cx) };
@@ -105,30 +106,6 @@ impl Session {
             },
             Some(Waits::Reply) | None => Intaking::Yes,
         }
-    }
-
-    /// The last request will not be completed: nobody answers it.
-    pub(super) fn drop_incomplete(&mut self) {
-        // Unless the uplink did not wait for its end to answer.
-        if self.intake.is_incomplete() && self.pending.take_back() && !self.intake.stalled {
-            self.release(self.passes.held().min(1));
-        }
-        self.intake.stalled = false;
-        self.intake.route = Route::None;
-        self.intake.parked = None;
-        self.blocking.end_at_gate();
-    }
-
-    fn resume(&mut self, cx: &mut Context<'_>) {
-        if self.blocking.is_refused() {
-            self.end_interrupted(&encode::error(UNBLOCKED));
-        }
-        let Some(parked) = self.intake.parked.take() else { return };
-        let Parked { waits, since, input } = *parked;
-        if matches!(waits, Waits::Gate(_)) {
-            self.recorder.parked.observe(clock::now() - since, 1);
-        }
-        self.on_input(cx, &input);
     }
 
     fn on_input(&mut self, cx: &mut Context<'_>, input: &[u8]) {

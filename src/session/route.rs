@@ -7,10 +7,8 @@ use super::protocol::auth;
 use super::protocol::effect::Effect;
 use super::protocol::expected::{Expected, Names, Question};
 use super::protocol::fieldsets::Change;
-use super::protocol::pending::Audience;
 use super::protocol::replay::{self, OneShot};
-use super::protocol::requested::Silence;
-use super::protocol::transaction::{Fate, Transaction};
+use super::protocol::transaction::Fate;
 use super::tap::Secrecy;
 use crate::changeover::Marker;
 use crate::command::{Class, words};
@@ -198,119 +196,11 @@ impl Session {
         Ok(Route::Forward)
     }
 
-    pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
-        let Some(transaction) = self.requested.transaction_mut() else { return };
-        push(transaction);
-        if transaction.pinned {
-            self.keep_pass();
-        }
-    }
-
-    /// A transaction that cannot be carried holds one pass until EXEC.
-    fn keep_pass(&mut self) {
-        if self.requested.pinned_since.is_none() {
-            self.passes.add(1);
-            self.requested.pinned_since = Some(self.intake.arrived);
-        }
-    }
-
-    /// Corrects what was assumed of the transaction, after an unexpected reply.
-    pub(super) fn reconsider_transaction(&mut self) {
-        if self.pending.awaits_multi() {
-            // The reply to that tells.
-            return;
-        }
-        let before = self.requested.set_transaction(None);
-        let open = self.pending.will_be_queued().map(|count| match before {
-            Some(before) => before.since(count),
-            None => Transaction::unknown(),
-        });
-        self.requested.set_transaction(open);
-        if self.is_pinned() {
-            self.keep_pass();
-        }
-        self.publish_facets();
-    }
-
-    /// The transaction can only be finished by the uplink that it was begun on. Of one that will be
-    /// aborted, no more need be known.
-    pub(super) fn is_pinned(&self) -> bool {
-        let transaction = self.requested.transaction();
-        transaction.is_some_and(|transaction| transaction.pinned) && !self.pending.is_aborted()
-    }
-
     /// Clears what concerned the next request alone (ASKING, CACHING), or its transaction.
     pub(super) fn use_up_one_shot(&mut self, class: Class) {
         let kept = matches!(class, Class::Client | Class::Asking | Class::Multi);
         if self.requested.one_shot().is_some() && !kept {
             self.requested.set_one_shot(None);
-        }
-    }
-
-    /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
-    /// in sees it.
-    pub(super) fn admit(&mut self) -> Result<(), GateShut> {
-        if self.intake.admitted == 0 {
-            self.enter()?;
-        }
-        self.intake.admitted += 1;
-        Ok(())
-    }
-
-    /// One pass more, unless the gate is shut, or this session is to move first.
-    pub(super) fn enter(&mut self) -> Result<(), GateShut> {
-        // A transaction that only this uplink can finish passes the shut gate, which waits for it.
-        if self.requested.pinned_since.is_some() {
-            self.passes.add(1);
-        } else {
-            self.passes.enter()?;
-        }
-        if self.member.has_news() {
-            self.read_news();
-            if self.ending.is_some() || self.handover.is_leaving() {
-                self.release(self.passes.held().min(1));
-                return Err(GateShut);
-            }
-        }
-        Ok(())
-    }
-
-    /// Undoes the last admission: the request needs nothing of the uplink.
-    pub(super) fn take_back_admitted(&mut self) {
-        self.intake.admitted -= 1;
-        // The others were not counted at the gate yet.
-        if self.intake.admitted == 0 {
-            self.release(1);
-        }
-    }
-
-    /// An admitted request, next to go up, will be answered with this.
-    pub(super) fn expect(&mut self, awaited: Expected) {
-        let audience = self.take_audience();
-        self.pending.push(awaited, self.intake.scanner.name(), audience);
-    }
-
-    /// Whether the client hears the reply; uses up CLIENT REPLY SKIP.
-    pub(super) fn take_audience(&mut self) -> Audience {
-        match self.requested.silence() {
-            Silence::No => Audience::Client,
-            Silence::Always => Audience::Nobody,
-            Silence::Next => {
-                self.requested.set_silence(Silence::No);
-                Audience::Nobody
-            }
-        }
-    }
-
-    /// The proxy's own reply, which keeps its place behind those owed by the uplink.
-    pub(super) fn answer(&mut self, reply: Vec<u8>) {
-        if self.take_audience() == Audience::Nobody {
-            return;
-        }
-        if self.pending.is_empty() && !self.replies.scanner.in_frame() {
-            self.send_local(&reply);
-        } else {
-            self.pending.push_own(Expected::Local(reply.into_boxed_slice()));
         }
     }
 

@@ -15,22 +15,6 @@ use crate::session::protocol::expected::{Expected, Question};
 use crate::uplink::{Answer, Error, Script};
 
 impl Session {
-    /// Whether there is something to be done while nothing is in flight.
-    pub(in crate::session) fn needs_cutover(&self) -> bool {
-        let subscribed = self.state.subscribed();
-        self.needs_more_than_told()
-            || match self.handover.standby() {
-                Some(standby) => {
-                    let marker = standby.attempt.marker();
-                    let marked = marker.is_some_and(|marker| self.replies.is_marked_by(marker));
-                    let marked = marked && !self.awaits_confirmation();
-                    let is_told = standby.primed.is(&self.state) && !standby.is_refused();
-                    !is_told || (subscribed && !marked)
-                }
-                None => subscribed || self.state.tracking().is_some(),
-            }
-    }
-
     /// The gate is shut, and quiet.
     pub(in crate::session) fn begin_cutover(
         &mut self,
@@ -68,11 +52,6 @@ impl Session {
             untouched: Untouched::default(),
             standby,
         }));
-    }
-
-    /// The next uplink does not take what this client carries.
-    pub(in crate::session) fn is_refused(&self) -> bool {
-        self.handover.standby().is_some_and(Standby::is_refused)
     }
 
     fn is_standby_busy(&self) -> bool {

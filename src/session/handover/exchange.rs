@@ -84,6 +84,14 @@ impl Session {
         false
     }
 
+    pub(in crate::session) fn uplink_ends(&mut self, reason: Reason) {
+        if self.can_do_without_uplink() {
+            self.let_go();
+        } else {
+            self.lose_uplink(reason);
+        }
+    }
+
     /// The present uplink is gone, or is let go; nothing is owed to the client.
     pub(in crate::session) fn let_go(&mut self) {
         if !self.handover.is_leaving() {

@@ -1,5 +1,6 @@
 //! What a session is like, for those who look for such sessions.
 
+use super::standby::Standby;
 use crate::changeover::{NOT_TAKEN, facets};
 use crate::session::Session;
 use crate::session::protocol::requested::Silence;
@@ -57,15 +58,31 @@ impl Session {
         self.state.uncarried()
     }
 
-    /// Gives back passes of requests that are over, after the facets were published: the controller, which
-    /// finds the gate quiet, sees what the session is like now.
-    #[inline]
-    pub(in crate::session) fn release(&mut self, over: u32) {
-        if self.state.take_changed() {
-            self.publish_facets();
-        }
-        if over > 0 {
-            self.passes.leave(over);
-        }
+    /// Whether there is something to be done while nothing is in flight.
+    pub(in crate::session) fn needs_cutover(&self) -> bool {
+        let subscribed = self.state.subscribed();
+        self.needs_more_than_told()
+            || match self.handover.standby() {
+                Some(standby) => {
+                    let marker = standby.attempt.marker();
+                    let marked = marker.is_some_and(|marker| self.replies.is_marked_by(marker));
+                    let marked = marked && !self.awaits_confirmation();
+                    let is_told = standby.primed.is(&self.state) && !standby.is_refused();
+                    !is_told || (subscribed && !marked)
+                }
+                None => subscribed || self.state.tracking().is_some(),
+            }
+    }
+
+    /// The next uplink does not take what this client carries.
+    pub(in crate::session) fn is_refused(&self) -> bool {
+        self.handover.standby().is_some_and(Standby::is_refused)
+    }
+
+    /// The transaction can only be finished by the uplink that it was begun on. Of one that will be
+    /// aborted, no more need be known.
+    pub(in crate::session) fn is_pinned(&self) -> bool {
+        let transaction = self.requested.transaction();
+        transaction.is_some_and(|transaction| transaction.pinned) && !self.pending.is_aborted()
     }
 }

@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 
 use super::phase::Handover;
 use crate::changeover::{Attempt, Awaits, GiveUp, Interrupt, Order, Prospect, Running};
-use crate::generation::Shown;
 use crate::session::Session;
 use crate::session::close::Reason;
 
@@ -54,15 +53,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Whether what the client has shown lets it in today. Before AUTH, it has yet to show that.
-    fn would_be_let_in(&self) -> bool {
-        let listen = &self.generation.listen;
-        let login = &listen.config.login;
-        let is_known =
-            login.is_none() || !self.requested.is_authenticated() || self.login.by == *login;
-        is_known && listen.takes(&Shown::on(&self.client))
     }
 
     fn running(&self) -> Option<Running> {
