@@ -363,6 +363,58 @@ fn no_files_use_one_another_in_a_circle() {
     assert!(circle.is_empty(), "a circle: {}", circle.join(" uses "));
 }
 
+/// The names of the methods in the `impl Session` of this code, each with the names of what it calls.
+fn methods(code: &str) -> Vec<(String, BTreeSet<String>)> {
+    let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let mut is_inside = false;
+    for line in code.lines() {
+        match line {
+            "impl Session {" => is_inside = true,
+            "}" => is_inside = false,
+            _ => {}
+        }
+        let head = line.strip_prefix("    ").filter(|_| is_inside);
+        // `code` leaves `pub` of `pub(super)`.
+        let head =
+            head.map(|head| head.strip_prefix("pub").unwrap_or(head).trim_start_matches(' '));
+        if let Some(rest) = head.and_then(|head| head.strip_prefix("fn ")) {
+            let name = rest.split(|c| !is_of_name(c)).next().unwrap();
+            found.push((name.to_owned(), BTreeSet::new()));
+        }
+        let Some((_, calls)) = found.last_mut().filter(|_| is_inside) else { continue };
+        for session in ["self.", "session."] {
+            let called = line.split(session).skip(1).map(|rest| {
+                rest.split_at_checked(rest.find(|c| !is_of_name(c)).unwrap_or(rest.len()))
+            });
+            let called = called.flatten().filter(|(_, rest)| rest.starts_with('('));
+            calls.extend(called.map(|(name, _)| name.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn methods_of_a_session_call_those_of_other_files_in_one_direction() {
+    let files: BTreeMap<Module, _> = source(&root().join("session"))
+        .iter()
+        .filter(|file| !file.components().any(|it| it.as_os_str() == "tests"))
+        .map(|file| (module(file), methods(&code(file))))
+        .collect();
+    let place: BTreeMap<&str, &Module> = files
+        .iter()
+        .flat_map(|(file, methods)| methods.iter().map(move |(name, _)| (name.as_str(), file)))
+        .collect();
+    assert!(place.len() > 100, "{} methods were found", place.len());
+    let uses = files.iter().map(|(file, methods)| {
+        let called = methods.iter().flat_map(|(_, calls)| calls);
+        let called = called.filter_map(|name| place.get(name.as_str()).copied());
+        (file.clone(), called.filter(|it| *it != file).cloned().collect())
+    });
+    let circle = Uses(uses.collect()).circle().unwrap_or_default();
+    let circle: Vec<_> = circle.iter().map(|module| module.join("::")).collect();
+    assert!(circle.is_empty(), "a circle: {}", circle.join(" calls "));
+}
+
 #[test]
 fn paths_are_found_wherever_they_stand() {
     let code = "use super::{A, b::{self, C as D}, e::*};\nfn f(g: crate::h::I) { j::k::<L>(m.n) }";

@@ -48,7 +48,7 @@ impl Session {
         self.link.id = Some(id);
         let id = self.shared.ids.connected(self.generation.uplink_since, self.id, id);
         self.id = Some(id);
-        if self.state.touched {
+        if self.state.is_touched() {
             self.shared.ids.touched(id, true);
         }
     }

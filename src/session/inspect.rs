@@ -143,7 +143,6 @@ impl Session {
                 self.answer(self.timed_out().to_vec());
             }
         }
-        self.publish_facets();
         Ok(())
     }
 

@@ -70,6 +70,7 @@ use tracing::debug;
 use self::blocking::Blocking;
 use self::close::{LAST_REPLIES, Reason};
 use self::dispensable::Dispensable;
+use self::handover::facets::Published;
 use self::handover::phase::Handover;
 use self::intake::Intake;
 use self::link::Link;
@@ -216,6 +217,7 @@ struct Session {
     /// What the connection carries, by the replies that have come.
     state: State,
     handover: Handover,
+    published: Published,
     /// What may yet be read of the uplink in this turn.
     turn_down: Turn,
     /// Set once no more requests are taken in.
@@ -263,6 +265,7 @@ impl Session {
             replies: ReplyStream::default(),
             state: State::default(),
             handover: Handover::Idle,
+            published: Published::default(),
             turn_down: Turn::default(),
             ending: None,
             read_by: None,
@@ -297,6 +300,7 @@ impl Session {
         }
         self.poll_deadlines(cx);
         self.poll_stranger(cx);
+        self.publish_changes();
         if self.is_over() {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
         }

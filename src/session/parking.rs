@@ -57,6 +57,5 @@ impl Session {
             }
         }
         self.answer(reply.to_vec());
-        self.publish_facets();
     }
 }

@@ -1,18 +1,24 @@
 //! Passes that are kept, and given back.
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Session;
 
 impl Session {
     /// Gives back passes of requests that are over, after the facets were published: the controller, which
-    /// finds the gate quiet, sees what the session is like now.
+    /// finds the gate quiet, sees what the session is like now. No pass goes back in any other way.
     #[inline]
     pub(super) fn release(&mut self, over: u32) {
-        if self.state.take_changed() {
-            self.publish_facets();
-        }
+        self.publish_changes();
         if over > 0 {
             self.passes.leave(over);
         }
+    }
+
+    /// Drops the permit of whoever waits for this session, after the facets were published.
+    pub(super) fn dismiss(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self.publish_changes();
+        drop(permit);
     }
 
     /// A transaction that cannot be carried holds one pass until EXEC.

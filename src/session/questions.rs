@@ -60,7 +60,6 @@ impl Session {
         let authenticated = generation.listen.config.login.is_none();
         self.requested.reset(authenticated);
         self.intake.set_limits(authenticated);
-        self.publish_facets();
     }
 
     /// Some versions keep these flags through RESET.
@@ -73,7 +72,6 @@ impl Session {
                 self.state.apply(effect);
             }
         }
-        self.publish_facets();
     }
 
     /// Whether the client may have the silence that it asked for.
@@ -95,6 +93,5 @@ impl Session {
             }
             (Mode::Skip, Silence::No | Silence::Next) => self.requested.set_silence(Silence::Next),
         }
-        self.publish_facets();
     }
 }

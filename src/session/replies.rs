@@ -271,7 +271,6 @@ impl Session {
                     self.replies.filter = None;
                 }
                 self.replies.at_mark |= meaning == Meaning::Mark && !drops;
-                self.publish_facets();
                 true
             }
         }
@@ -311,7 +310,6 @@ impl Session {
             Settled::Asked(question) => self.hear(question, &kept.unwrap_or_default()),
             Settled::Returned => {
                 let returned = self.blocking.returned(reply_unblocks, clock::now());
-                self.publish_facets();
                 match returned {
                     Returned::Answered => {
                         if let Some(kept) = kept {

@@ -83,7 +83,6 @@ impl Session {
             Expected::Multi => {
                 self.unsubscribe_mark();
                 self.requested.set_transaction(Some(Box::default()));
-                self.publish_facets();
             }
             _ if class == Class::Asking => self.requested.set_one_shot(Some(OneShot::Asking)),
             _ if class == Class::Unwatch => self.requested.fails = false,
@@ -192,7 +191,6 @@ impl Session {
         self.requested.fails = false;
         self.requested.set_transaction(None);
         self.expect(if class == Class::Discard { Expected::Discard } else { Expected::Exec });
-        self.publish_facets();
         Ok(Route::Forward)
     }
 
@@ -221,7 +219,6 @@ impl Session {
                 self.link.out.push(&replay::refused());
                 self.expect(Expected::Touched);
                 self.link.out.push(&encode::request(["EXEC"]));
-                self.publish_facets();
             }
             Verdict::Refused => {}
             Verdict::Http => self.end(Reason::SpeaksHttp),

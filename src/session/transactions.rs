@@ -41,6 +41,5 @@ impl Session {
         if self.is_pinned() {
             self.keep_pass();
         }
-        self.publish_facets();
     }
 }

@@ -39,7 +39,7 @@ impl Session {
             self.ask_old(&attempt);
         }
         attempt.begin(self.peer);
-        let watched = self.state.watched().filter(|_| !self.state.touched);
+        let watched = self.state.watched().filter(|_| !self.state.is_touched());
         let watches_too_many = watched.is_some_and(|it| !attempt.may_watch(it.keys.len()));
         let (standby, ..) = self.handover.end();
         self.handover = Handover::Cutover(Box::new(Cutover {
@@ -105,7 +105,8 @@ impl Session {
             cutover.stage = next;
             if next == Stage::Done {
                 cutover.attempt.end(self.peer);
-                cutover.permit = None;
+                let permit = cutover.permit.take();
+                self.dismiss(permit);
             }
         }
         true
@@ -216,7 +217,7 @@ impl Session {
     /// Asks the old uplink whether watched keys were touched, now that the new one watches them.
     fn ask_watched(&mut self) -> Stage {
         let listens_only = self.listens_only();
-        let Some(watched) = self.state.watched().filter(|_| !self.state.touched) else {
+        let Some(watched) = self.state.watched().filter(|_| !self.state.is_touched()) else {
             return Stage::Done;
         };
         let Some(cutover) = self.handover.cutover_mut().filter(|it| !it.watches_too_many) else {
@@ -258,7 +259,9 @@ impl Session {
 
     /// The next EXEC must fail, if this is so.
     pub(in crate::session) fn touch(&mut self, touched: bool) {
-        self.state.touched |= touched;
+        if touched {
+            self.state.touch();
+        }
         self.requested.fails |= touched;
     }
 

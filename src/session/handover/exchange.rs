@@ -111,7 +111,6 @@ impl Session {
         {
             absent.revive = Some(self.shared.gate.wait());
         }
-        self.publish_facets();
     }
 
     fn forget_uplink(&mut self) {
@@ -151,9 +150,8 @@ impl Session {
             self.dial();
         }
         self.link.was_exchanged = true;
-        self.publish_facets();
         // The old uplink is let go, and this was counted.
-        drop(permit);
+        self.dismiss(permit);
     }
 
     fn take_standby(&mut self, standby: Standby) {
@@ -187,8 +185,8 @@ impl Session {
             (&outcome.moved, true),
             (&outcome.made_ready, self.link.is_live()),
             (&outcome.transactions, self.requested.transaction().is_some()),
-            (&outcome.watched, watching && !state.touched),
-            (&outcome.touched, state.touched),
+            (&outcome.watched, watching && !state.is_touched()),
+            (&outcome.touched, state.is_touched()),
             (&outcome.blocked, self.blocking.is_at_gate()),
             (&outcome.subscribed, state.subscribed()),
             (&outcome.tracking, state.tracking().is_some()),

@@ -8,7 +8,32 @@ use crate::session::protocol::requested::Silence;
 /// Only the uplink that has queued it can execute it.
 const TOO_LARGE: &str = "a transaction that is too large to be carried";
 
+/// What the published facets were computed of, beside what marks its own changes.
+#[derive(Debug, Default)]
+pub struct Published {
+    blocked: bool,
+    in_handover: bool,
+}
+
 impl Session {
+    /// Publishes the session's facets if they may be others than those that were published last. The end of each
+    /// turn calls this, and whatever gives back a pass or a permit.
+    ///
+    /// Nothing that changes a facet needs to do more: [`State`](crate::session::protocol::state::State) and
+    /// [`Requested`](crate::session::protocol::requested::Requested) mark their own changes, a blocking command
+    /// is compared, and in a handover all is computed anew.
+    #[inline]
+    pub(in crate::session) fn publish_changes(&mut self) {
+        let is_changed = self.state.is_changed()
+            | self.requested.is_changed()
+            | (self.blocking.is_none() == self.published.blocked)
+            | !self.handover.is_idle()
+            | self.published.in_handover;
+        if is_changed {
+            self.publish_facets();
+        }
+    }
+
     /// The connection to which this one redirects its invalidations has to drop its cache at a handover.
     fn note_target(&mut self) {
         let target = self.state.tracking().and_then(|tracking| tracking.redirect);
@@ -18,8 +43,11 @@ impl Session {
         }
     }
 
-    /// Publishes the session's facets in the roster.
-    pub(in crate::session) fn publish_facets(&mut self) {
+    fn publish_facets(&mut self) {
+        self.state.changes_are_published();
+        self.requested.changes_are_published();
+        self.published =
+            Published { blocked: !self.blocking.is_none(), in_handover: !self.handover.is_idle() };
         self.note_target();
         let state = &self.state;
         let bits = [
@@ -31,15 +59,15 @@ impl Session {
             (state.monitor, facets::MONITOR),
             (self.requested.silence() == Silence::Always, facets::SILENT),
             (self.needs_cutover(), facets::CUTOVER),
-            (state.touched, facets::TOUCHED),
+            (state.is_touched(), facets::TOUCHED),
             (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
         let before = self.member.set_facets(set.fold(0, |facets, (_, bit)| facets | bit));
-        if (before & facets::TOUCHED > 0) != state.touched
+        if (before & facets::TOUCHED > 0) != state.is_touched()
             && let Some(id) = self.id
         {
-            self.shared.ids.touched(id, state.touched);
+            self.shared.ids.touched(id, state.is_touched());
         }
     }
 

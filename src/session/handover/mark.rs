@@ -42,7 +42,6 @@ impl Session {
         filter.forget_mark();
         filter.keep_back(marker.beginning(self.state.resp3));
         filter.expect(confirmation, Meaning::Noise);
-        self.publish_facets();
     }
 
     /// Before the next request, if nobody needs it any more.

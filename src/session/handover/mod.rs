@@ -10,10 +10,10 @@
 
 mod cutover;
 mod exchange;
-mod facets;
+pub(super) mod facets;
 mod mark;
 mod orders;
 pub(super) mod phase;
 mod prepare;
 mod scripts;
-mod standby;
+pub(super) mod standby;

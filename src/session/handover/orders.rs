@@ -26,7 +26,10 @@ impl Session {
                 Order::Interrupt(to, _permit) => self.ask_to_interrupt(&to),
                 Order::Cutover(attempt, old, permit) => self.begin_cutover(attempt, old, permit),
                 Order::Queue(permit) => self.begin_queue(permit),
-                Order::Abandon(_permit) => self.abandon(),
+                Order::Abandon(permit) => {
+                    self.abandon();
+                    self.dismiss(Some(permit));
+                }
                 Order::Settle(permit) => {
                     if let Handover::Leaving(leaving) = &mut self.handover {
                         leaving.permit = Some(permit);
@@ -114,7 +117,6 @@ impl Session {
         self.undo_cutover();
         self.handover = Handover::Idle;
         self.keep_uplink_in_spite_of_mark();
-        self.publish_facets();
     }
 
     /// The blocking command that waits can be interrupted, and asked again.

@@ -15,7 +15,7 @@ use crate::changeover::client_ids::At;
 use crate::session::link::LinkState;
 use crate::session::protocol::replay;
 use crate::session::{Session, poll_read};
-use crate::uplink::{Answer, Id};
+use crate::uplink::{Answer, Error, Fresh, Id};
 
 impl Session {
     /// Tries on a connection of its own whether the next uplink takes all that this client carries. The
@@ -87,7 +87,6 @@ impl Session {
             complete: false,
             permit: Some(permit),
         }));
-        self.publish_facets();
     }
 
     /// What will be the uplink. True if there is more to be done, for the present one, too.
@@ -108,7 +107,6 @@ impl Session {
         }
         if self.handover.standby().is_some() {
             self.poll_standby_link(cx, scratch);
-            self.publish_facets();
         }
         self.poll_cutover()
     }
@@ -116,30 +114,42 @@ impl Session {
     fn poll_standby_link(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
         let Some(standby) = self.handover.standby_mut() else { return };
         if let StandbyLink::Busy(dial) = &mut standby.link {
-            match dial.as_mut().poll(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(mut fresh)) => {
-                    if let (Some(seen), Id::Is(id)) = (self.id, fresh.id) {
-                        self.shared.ids.prepared(seen, id);
-                    }
-                    let early = std::mem::take(&mut fresh.early);
-                    standby.link = StandbyLink::Ready(Box::new(fresh));
-                    // Not before its id is known to all.
-                    standby.permit = None;
-                    if !standby.overhear(&early) {
-                        return self.handover.drop_standby();
-                    }
+            let Poll::Ready(result) = dial.as_mut().poll(cx) else { return };
+            let permit = standby.permit.take();
+            self.standby_answers(result);
+            // Not before its id is known to all.
+            self.dismiss(permit);
+        }
+        self.listen_to_standby(cx, scratch);
+    }
+
+    /// The next uplink has said whether it takes what this client carries.
+    fn standby_answers(&mut self, result: Result<Fresh, Error>) {
+        let Some(standby) = self.handover.standby_mut() else { return };
+        match result {
+            Ok(mut fresh) => {
+                if let (Some(seen), Id::Is(id)) = (self.id, fresh.id) {
+                    self.shared.ids.prepared(seen, id);
                 }
-                Poll::Ready(Err(why)) if standby.attempt.costs_one_client(&why) => {
-                    warn!(client = %self.peer, %why, "the new uplink does not take this client");
-                    (standby.link, standby.permit) = (StandbyLink::Refused, None);
-                }
-                Poll::Ready(Err(why)) => {
-                    self.cutover_failed(&why);
-                    return self.handover.drop_standby();
+                let early = std::mem::take(&mut fresh.early);
+                standby.link = StandbyLink::Ready(Box::new(fresh));
+                if !standby.overhear(&early) {
+                    self.handover.drop_standby();
                 }
             }
+            Err(why) if standby.attempt.costs_one_client(&why) => {
+                warn!(client = %self.peer, %why, "the new uplink does not take this client");
+                standby.link = StandbyLink::Refused;
+            }
+            Err(why) => {
+                self.cutover_failed(&why);
+                self.handover.drop_standby();
+            }
         }
+    }
+
+    fn listen_to_standby(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+        let Some(standby) = self.handover.standby_mut() else { return };
         while let StandbyLink::Ready(fresh) = &mut standby.link
             && standby.listens.is_some()
         {

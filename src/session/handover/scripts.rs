@@ -15,7 +15,7 @@ impl Session {
             at,
             state: &self.state,
             transaction: self.requested.transaction(),
-            watches: !self.state.touched
+            watches: !self.state.is_touched()
                 && !self.handover.cutover().is_some_and(|cutover| cutover.watches_too_many),
             aborted: self.pending.is_aborted(),
             one_shot: self.requested.one_shot(),

@@ -28,6 +28,8 @@ pub struct Requested {
     one_shot: Option<OneShot>,
     /// Follows from the fields above.
     is_ordinary: bool,
+    /// Something of the fields above is another than when it was published last.
+    changed: bool,
     /// A watched key was touched before a handover: the next EXEC must fail. Other than in the state, it is
     /// over when that EXEC is sent.
     pub fails: bool,
@@ -47,6 +49,7 @@ impl Requested {
             transaction: None,
             one_shot: None,
             is_ordinary: authenticated,
+            changed: true,
             fails: false,
             unknown: false,
             pinned_since: None,
@@ -115,7 +118,18 @@ impl Requested {
         self.update();
     }
 
+    /// Whether anything changed since the last [`Requested::changes_are_published`].
+    #[inline]
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub fn changes_are_published(&mut self) {
+        self.changed = false;
+    }
+
     fn update(&mut self) {
+        self.changed = true;
         self.is_ordinary = self.authenticated
             && self.silence == Silence::No
             && self.transaction.is_none()

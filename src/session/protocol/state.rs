@@ -34,14 +34,14 @@ pub struct State {
     /// MONITOR was accepted.
     pub monitor: bool,
     /// A watched key was touched before a handover: the next EXEC must fail.
-    pub touched: bool,
+    touched: bool,
     /// More channels than are remembered.
     channels_unknown: bool,
     /// More prefixes than are remembered.
     prefixes_unknown: bool,
     /// There were flags before a RESET that some versions keep.
     kept_flags: bool,
-    /// Something of this is another than when [`State::take_changed`] was asked last.
+    /// Something of this is another than when it was published last.
     changed: bool,
     /// The database that SELECT chose.
     pub db: u32,
@@ -192,10 +192,25 @@ impl State {
             })
     }
 
-    /// Whether anything changed since this was asked last.
+    /// Whether anything changed since the last [`State::changes_are_published`].
     #[inline]
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub fn changes_are_published(&mut self) {
+        self.changed = false;
+    }
+
+    /// A watched key was touched, and the uplink does not know it: the next EXEC must fail.
+    pub fn touch(&mut self) {
+        self.touched = true;
+        self.changed = true;
+    }
+
+    /// The next EXEC must fail, for a watched key was touched before a handover.
+    pub fn is_touched(&self) -> bool {
+        self.touched
     }
 
     /// A confirmation came; it tells how many subscriptions there are now: those to shard

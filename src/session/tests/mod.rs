@@ -5,6 +5,7 @@
 //! - `REDIS_PROXY_SEED`: the first one
 
 mod change;
+mod facets;
 mod program;
 mod random;
 mod redis;
