@@ -34,10 +34,19 @@ pub(super) struct AtUplink {
     since: Instant,
     /// When it will have waited long enough; `None` for never.
     until: Option<Instant>,
-    /// The arguments `$` of an XREAD, each with the id that it stood for.
-    positions: Vec<(usize, Option<Box<[u8]>>)>,
+    /// The arguments `$` of an XREAD.
+    positions: Vec<Position>,
     /// Where the controller reports the last CLIENT UNBLOCK.
     ticket: Option<Arc<Ticket>>,
+}
+
+/// An argument `$` of an XREAD.
+#[derive(Debug)]
+struct Position {
+    /// Its place among the arguments.
+    at: usize,
+    /// The id that it stood for, once the uplink has told.
+    id: Option<Box<[u8]>>,
 }
 
 /// A blocking command that was interrupted.
@@ -126,7 +135,7 @@ impl Blocking {
             return Sending::Stays(frame);
         };
         let until = (!wait.is_zero()).then(|| now.checked_add(wait)).flatten();
-        let positions = streams.iter().map(|(at, _)| (*at, None)).collect();
+        let positions = streams.iter().map(|(at, _)| Position { at: *at, id: None }).collect();
         let waits = AtUplink { frame, since, until, positions, ticket: None };
         *self = Blocking::AtUplink(Box::new(waits));
         Sending::Waits(streams)
@@ -143,9 +152,9 @@ impl Blocking {
     /// Records the id that `$` stood for at this place.
     pub(super) fn resolve(&mut self, at: usize, position: Option<Box<[u8]>>) {
         if let Blocking::AtUplink(it) = self
-            && let Some((_, known)) = it.positions.iter_mut().find(|(place, _)| *place == at)
+            && let Some(known) = it.positions.iter_mut().find(|known| known.at == at)
         {
-            *known = position;
+            known.id = position;
         }
     }
 
@@ -168,7 +177,7 @@ impl Blocking {
     /// Sending the command again would mean the same.
     pub(super) fn can_be_repeated(&self) -> bool {
         match self {
-            Blocking::AtUplink(it) => it.positions.iter().all(|(_, position)| position.is_some()),
+            Blocking::AtUplink(it) => it.positions.iter().all(|position| position.id.is_some()),
             Blocking::None | Blocking::AtGate(_) => false,
         }
     }
@@ -241,9 +250,9 @@ impl AtUplink {
     /// The request with `$` replaced by what it meant.
     fn request(&self) -> Vec<u8> {
         let mut args: Vec<&[u8]> = Args::new(&self.frame).collect();
-        for (at, position) in &self.positions {
-            if let (Some(arg), Some(position)) = (args.get_mut(*at), position) {
-                *arg = position;
+        for position in &self.positions {
+            if let (Some(arg), Some(id)) = (args.get_mut(position.at), &position.id) {
+                *arg = id;
             }
         }
         encode::request(args)

@@ -13,9 +13,10 @@ impl Session {
         let oldest = self.pending.oldest();
         // A request that runs keeps the limit that it began with.
         let is_earlier =
-            |taken: Instant| oldest.is_some_and(|it| it.sent.is_none_or(|at| at < taken));
-        self.earlier.take_if(|earlier| !is_earlier(earlier.0));
-        let generation = self.earlier.as_ref().map_or(&self.generation, |earlier| &earlier.1);
+            |replaced: Instant| oldest.is_some_and(|it| it.sent.is_none_or(|at| at < replaced));
+        self.earlier.take_if(|earlier| !is_earlier(earlier.replaced));
+        let earlier = self.earlier.as_ref().map(|earlier| &earlier.generation);
+        let generation = earlier.unwrap_or(&self.generation);
         let settings = &generation.settings;
         let request = oldest.and_then(|oldest| {
             let limit = match oldest.blocking {

@@ -21,8 +21,11 @@ impl Session {
     /// The last request will not be completed: nobody answers it.
     pub(super) fn drop_incomplete(&mut self) {
         // Unless the uplink did not wait for its end to answer.
-        if self.intake.is_incomplete() && self.pending.take_back() && !self.intake.stalled {
-            self.release(self.passes.held().min(1));
+        if self.intake.is_incomplete() && !self.pending.is_empty() {
+            self.pending.take_back();
+            if !self.intake.stalled {
+                self.release(self.passes.held().min(1));
+            }
         }
         self.intake.stalled = false;
         self.intake.route = Route::None;

@@ -6,7 +6,7 @@ use super::intake::{NotYet, Verdict};
 use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::pending::Audience;
 use super::protocol::replay::OneShot;
-use super::protocol::transaction::Fate;
+use super::protocol::transaction::{Fate, TooMuch};
 use super::route::{NOT_YOURS, TOO_LONG};
 use crate::changeover::Marker;
 use crate::changeover::client_ids::At;
@@ -87,10 +87,8 @@ impl Session {
             Some(REPLY_IN_MULTI)
         } else if names_own_channel(class, args) {
             Some(NOT_YOURS)
-        } else if !self.note_queued(&awaited) {
-            Some(TOO_LONG)
         } else {
-            None
+            self.note_queued(&awaited).err().map(|TooMuch| TOO_LONG)
         };
         if let Some(text) = refusal {
             self.discarded(Verdict::RefuseInMulti(text));

@@ -1,15 +1,13 @@
 //! Who is let in: passwords that a client gave, and what follows from a wrong one.
 
-use std::sync::Arc;
 use std::task::Context;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::Session;
 use super::protocol::auth;
 use crate::clock;
-use crate::config::Login;
 use crate::generation::Shown;
 use crate::log::RateLimit;
 use crate::resp::encode;
@@ -19,19 +17,6 @@ pub(super) const STRANGERS_PACE: Duration = Duration::from_millis(1);
 /// How long a client waits after a wrong password, for each that it gave so far; and at most.
 const FAILED_LOGIN: Duration = Duration::from_millis(20);
 const LONGEST_PENALTY: Duration = Duration::from_secs(1);
-
-/// What a client has shown, and how often it was wrong.
-#[derive(Debug, Default)]
-pub(super) struct LoginAttempts {
-    /// The login that let the client in.
-    pub(super) by: Option<Arc<Login>>,
-    /// Wrong passwords so far.
-    pub(super) failed: u32,
-    /// The client is not read before this.
-    pub(super) slowed_until: Option<Instant>,
-    /// What the client is told then.
-    pub(super) late_reply: Option<Vec<u8>>,
-}
 
 impl Session {
     pub(super) fn authenticate(&mut self, authenticated: bool) {

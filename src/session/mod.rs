@@ -12,7 +12,7 @@
 //!
 //! What it does, in methods of `Session`. A file calls those above it in this list, never those below:
 //!
-//! - `tap`; `local_replies`: what the proxy says itself
+//! - `log_messages`; `local_replies`: what the proxy says itself
 //! - `handover/scripts`, `mark`, `facets`; `passes`: kept, and given back; `ending`: how a session ends
 //! - `connection`: to the uplink; dialled, written to, lost; `login`: who is let in; `transactions`
 //! - `handover/cutover`, `exchange`, `prepare`, `orders`: news is read, and acted upon
@@ -38,6 +38,7 @@ mod inspect;
 mod intake;
 mod link;
 mod local_replies;
+mod log_messages;
 mod login;
 mod outbox;
 mod parking;
@@ -70,12 +71,11 @@ use tracing::debug;
 use self::blocking::Blocking;
 use self::close::{LAST_REPLIES, Reason};
 use self::dispensable::Dispensable;
-use self::handover::facets::Published;
 use self::handover::phase::Handover;
 use self::intake::Intake;
 use self::link::Link;
-use self::login::LoginAttempts;
 use self::outbox::Outbox;
+use self::protocol::auth::LoginAttempts;
 use self::protocol::pending::Pending;
 use self::protocol::requested::Requested;
 use self::protocol::state::State;
@@ -198,8 +198,8 @@ struct Session {
     link: Link,
     shared: Arc<Shared>,
     generation: Arc<Generation>,
-    /// The generation before, and until when, for requests that were running then.
-    earlier: Option<Box<(Instant, Arc<Generation>)>>,
+    /// The generation before, while requests run that began under it.
+    earlier: Option<Box<Earlier>>,
     member: Member<Order>,
     recorder: Arc<Recorder>,
     passes: Passes,
@@ -230,6 +230,20 @@ struct Session {
     dispensable: Option<Box<Dispensable>>,
     timer: Timer,
     taps: Option<Box<Taps>>,
+}
+
+/// What the facets that were published last were computed of, beside what marks its own changes.
+#[derive(Debug, Default)]
+struct Published {
+    blocked: bool,
+    in_handover: bool,
+}
+
+/// A generation that is in force no more.
+struct Earlier {
+    generation: Arc<Generation>,
+    /// When another one was taken.
+    replaced: Instant,
 }
 
 impl Session {

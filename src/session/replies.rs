@@ -28,6 +28,13 @@ struct Answered {
     uplink_closes: bool,
 }
 
+/// Replies that needed no more than to be counted.
+struct PlainReplies {
+    replies: u32,
+    /// How many requests are over with them. Several replies may be the elements of one.
+    over: u32,
+}
+
 impl Answered {
     fn begin() -> Self {
         Answered { at: clock::now(), requests: 0, delays: 0, uplink_closes: false }
@@ -144,9 +151,9 @@ impl Session {
         while pos < input.len() {
             if !self.replies.scanner.in_frame() && self.taps.is_none() {
                 let timing = self.pending.timing();
-                let (plain, over) = self.settle_plain(input, &mut pos);
-                if plain > 0 {
-                    answered.add(over, timing, &self.recorder);
+                let plain = self.settle_plain(input, &mut pos);
+                if plain.replies > 0 {
+                    answered.add(plain.over, timing, &self.recorder);
                     self.send_locals(input, &mut from, pos);
                     continue;
                 }
@@ -354,8 +361,8 @@ impl Session {
     }
 
     /// The usual case: whole replies to plain requests, which need no more than to be counted.
-    /// Stops before anything else. Gives how many came, and how many requests are over with them.
-    fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> (u32, u32) {
+    /// Stops before anything else.
+    fn settle_plain(&mut self, input: &[u8], pos: &mut usize) -> PlainReplies {
         let plain = self.pending.plain(&self.state);
         let mut answered = 0;
         while answered < plain
@@ -365,9 +372,9 @@ impl Session {
             answered += 1;
         }
         if answered == 0 {
-            return (0, 0);
+            return PlainReplies { replies: 0, over: 0 };
         }
-        (answered, self.pending.settle_plain(answered))
+        PlainReplies { replies: answered, over: self.pending.settle_plain(answered) }
     }
 
     /// Sends the local replies whose turn it is, after the bytes before `pos`.
@@ -376,13 +383,6 @@ impl Session {
             self.to_client.push(&input[*from..pos]);
             *from = pos;
             self.send_local(&local);
-        }
-    }
-
-    fn log_reply(&mut self) {
-        if let Some(taps) = &mut self.taps {
-            let hidden = self.replies.view == View::Hidden && self.pending.is_heard();
-            taps.down.reply(self.peer, hidden || self.pending.is_secret());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Client -> uplink: requests are told apart, admitted, and sent on.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -193,7 +193,7 @@ impl Session {
                     self.intake.scanner.report_end();
                 }
                 Step::End => {
-                    if !self.request_ends(input, &mut from, start, pos) {
+                    if self.request_ends(input, &mut from, start, pos).is_break() {
                         return Ok(pos..pos);
                     }
                 }
@@ -211,7 +211,7 @@ impl Session {
                         parked.input.extend_from_slice(&input[pos..]);
                         return Ok(pos..pos);
                     }
-                    if !self.goes_on(&input[pos..]) {
+                    if self.goes_on(&input[pos..]).is_break() {
                         return Ok(pos..pos);
                     }
                 }
@@ -227,8 +227,14 @@ impl Session {
         }
     }
 
-    /// Handles the end, at `pos`, of a request that is not on the fast path; false if no more may be taken in.
-    fn request_ends(&mut self, input: &[u8], from: &mut usize, start: usize, pos: usize) -> bool {
+    /// Handles the end, at `pos`, of a request that is not on the fast path. Breaks where no more may be taken in.
+    fn request_ends(
+        &mut self,
+        input: &[u8],
+        from: &mut usize,
+        start: usize,
+        pos: usize,
+    ) -> ControlFlow<()> {
         match self.intake.route {
             Route::None | Route::Forward | Route::Stream => {}
             Route::Discard(verdict) => {
@@ -260,7 +266,7 @@ impl Session {
                     *from = pos;
                     self.restart_tap();
                     self.park(why, &[frame, &input[pos..]]);
-                    return false;
+                    return ControlFlow::Break(());
                 }
             }
         }
@@ -282,14 +288,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether more may be taken in; what was read already waits if not.
-    fn goes_on(&mut self, input: &[u8]) -> bool {
+    /// Breaks where no more may be taken in; what was read already is parked then.
+    fn goes_on(&mut self, input: &[u8]) -> ControlFlow<()> {
         let is_late = self.login.late_reply.is_some();
         if self.blocking.is_at_uplink() || self.intake.awaits_reply || is_late {
             self.park_behind(input);
-            return false;
+            return ControlFlow::Break(());
         }
-        self.ending.is_none()
+        match self.ending {
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
+        }
     }
 
     /// Sends the complete requests, and holds the partial last one, unless it goes up as it comes or is
@@ -422,11 +431,5 @@ impl Session {
     fn pass_over(&mut self) {
         self.restart_tap();
         self.take_audience();
-    }
-
-    fn restart_tap(&mut self) {
-        if let Some(taps) = &mut self.taps {
-            taps.up.restart();
-        }
     }
 }

@@ -2,7 +2,6 @@
 
 use tracing::info;
 
-use super::Session;
 use crate::redact::REMOVED;
 use crate::transport::Peer;
 
@@ -72,21 +71,6 @@ impl Tap {
 pub(super) struct Taps {
     pub(super) up: Tap,
     pub(super) down: Tap,
-}
-
-impl Session {
-    /// `log_messages` may change at a reload.
-    pub(super) fn set_taps(&mut self) {
-        match (self.generation.settings.log_messages, &self.taps) {
-            (true, None) => {
-                let up = Tap::begin(self.intake.scanner.in_frame());
-                let down = Tap::begin(self.replies.scanner.in_frame());
-                self.taps = Some(Box::new(Taps { up, down }));
-            }
-            (false, Some(_)) => self.taps = None,
-            (true, Some(_)) | (false, None) => {}
-        }
-    }
 }
 
 /// The arguments of the beginning of a request, as MONITOR shows them.

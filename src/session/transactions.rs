@@ -4,7 +4,7 @@ use super::Session;
 use super::protocol::effect::Effect;
 use super::protocol::expected::Expected;
 use super::protocol::queue::Awaited;
-use super::protocol::transaction::Transaction;
+use super::protocol::transaction::{TooMuch, Transaction};
 
 impl Session {
     pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
@@ -15,9 +15,13 @@ impl Session {
         }
     }
 
-    /// Remembers what a request in a transaction means; false if that is too much.
-    pub(super) fn note_queued(&mut self, awaited: &Expected) -> bool {
-        let Some(transaction) = self.requested.transaction_mut() else { return true };
+    /// Remembers what a request in a transaction means.
+    ///
+    /// # Errors
+    ///
+    /// More is remembered than may be.
+    pub(super) fn note_queued(&mut self, awaited: &Expected) -> Result<(), TooMuch> {
+        let Some(transaction) = self.requested.transaction_mut() else { return Ok(()) };
         if let Expected::Effect(effect) = awaited
             && let Effect::Select(db) = **effect
         {

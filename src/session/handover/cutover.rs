@@ -41,7 +41,7 @@ impl Session {
         attempt.begin(self.peer);
         let watched = self.state.watched().filter(|_| !self.state.is_touched());
         let watches_too_many = watched.is_some_and(|it| !attempt.may_watch(it.keys.len()));
-        let (standby, ..) = self.handover.end();
+        let standby = self.handover.end().standby;
         self.handover = Handover::Cutover(Box::new(Cutover {
             attempt,
             old,

@@ -1,10 +1,11 @@
 //! The uplink is exchanged for that of a new generation, or is let go.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use super::phase::{Handover, Leaving};
+use super::phase::{Handover, Leaving, Remains};
 use super::standby::{Standby, StandbyLink};
 use crate::clock;
 use crate::session::close::Reason;
@@ -14,7 +15,7 @@ use crate::session::protocol::pending::View;
 use crate::session::protocol::replay;
 use crate::session::protocol::state::INVALIDATIONS;
 use crate::session::reply_stream::ReplyStream;
-use crate::session::{Session, poll_read};
+use crate::session::{Earlier, Session, poll_read};
 use crate::uplink::Fresh;
 
 /// Messages of the old uplink that could not be delivered in time.
@@ -28,7 +29,8 @@ impl Session {
         let replaced = generation.uplink_since != self.generation.uplink_since;
         let before = std::mem::replace(&mut self.generation, generation);
         if !self.pending.is_empty() && self.earlier.is_none() {
-            self.earlier = Some(Box::new((clock::now(), before)));
+            let replaced = clock::now();
+            self.earlier = Some(Box::new(Earlier { generation: before, replaced }));
         }
         if self.generation.listen.config.login.is_none() {
             self.authenticate(true);
@@ -43,7 +45,7 @@ impl Session {
         if self.may_leave() {
             self.exchange();
         } else {
-            let (standby, untouched, permit) = self.handover.end();
+            let Remains { standby, untouched, permit } = self.handover.end();
             let until = clock::now() + self.generation.settings.pause_time_limit;
             let leaving = Leaving { standby, untouched, until, permit };
             self.handover = Handover::Leaving(Box::new(leaving));
@@ -131,7 +133,7 @@ impl Session {
 
     fn exchange(&mut self) {
         let was_connected = self.link.is_connected();
-        let (standby, untouched, permit) = self.handover.end();
+        let Remains { standby, untouched, permit } = self.handover.end();
         self.note_touched(&untouched);
         self.forget_uplink();
         // Without one that is ready, the next request dials.
@@ -162,7 +164,7 @@ impl Session {
         if !knows_all || !changed.is_some_and(|rest| rest.is_empty()) {
             return;
         }
-        if !read_ahead(&mut fresh) {
+        if read_ahead(&mut fresh).is_err() {
             return;
         }
         let (marker, unread) = (standby.marker, std::mem::take(&mut fresh.early));
@@ -218,16 +220,21 @@ impl Session {
     }
 }
 
-/// Reads what came since it was made ready; false if it was closed.
-fn read_ahead(fresh: &mut Fresh) -> bool {
+/// Reads what came since the connection was made ready.
+///
+/// # Errors
+///
+/// The connection was closed.
+fn read_ahead(fresh: &mut Fresh) -> io::Result<()> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut chunk = [0; 1024];
     match poll_read(&mut fresh.stream, &mut cx, &mut chunk) {
-        Poll::Pending => true,
-        Poll::Ready(Ok(read)) if read > 0 => {
+        Poll::Pending => Ok(()),
+        Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Poll::Ready(Ok(read)) => {
             fresh.early.extend_from_slice(&chunk[..read]);
-            true
+            Ok(())
         }
-        Poll::Ready(_) => false,
+        Poll::Ready(Err(why)) => Err(why),
     }
 }

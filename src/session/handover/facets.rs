@@ -2,18 +2,11 @@
 
 use super::standby::Standby;
 use crate::changeover::{NOT_TAKEN, facets};
-use crate::session::Session;
 use crate::session::protocol::requested::Silence;
+use crate::session::{Published, Session};
 
 /// Only the uplink that has queued it can execute it.
 const TOO_LARGE: &str = "a transaction that is too large to be carried";
-
-/// What the published facets were computed of, beside what marks its own changes.
-#[derive(Debug, Default)]
-pub struct Published {
-    blocked: bool,
-    in_handover: bool,
-}
 
 impl Session {
     /// Publishes the session's facets if they may be others than those that were published last. The end of each

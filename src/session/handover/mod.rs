@@ -10,7 +10,7 @@
 
 mod cutover;
 mod exchange;
-pub(super) mod facets;
+mod facets;
 mod mark;
 mod orders;
 pub(super) mod phase;

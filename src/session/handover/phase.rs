@@ -64,6 +64,15 @@ pub struct Leaving {
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// What a phase leaves to the next one.
+#[derive(Default)]
+pub struct Remains {
+    pub standby: Option<Standby>,
+    pub untouched: Untouched,
+    /// Somebody waits until the old uplink is let go.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
 /// Whether it is certain that no watched key was touched. The controller sets it, or the old uplink's own
 /// answer does.
 #[derive(Debug, Default, Clone)]
@@ -139,14 +148,21 @@ impl Handover {
         matches!(self, Handover::Leaving(_))
     }
 
-    /// Begins anew at idle; gives the next connection, what is known of watched keys, and the permit of whoever
-    /// waits until the old uplink is let go.
-    pub fn end(&mut self) -> (Option<Standby>, Untouched, Option<OwnedSemaphorePermit>) {
+    /// Begins anew at idle, and gives what the phase so far leaves.
+    pub fn end(&mut self) -> Remains {
         match std::mem::take(self) {
-            Handover::Idle => (None, Untouched::default(), None),
-            Handover::Prepared(standby) => (Some(*standby), Untouched::default(), None),
-            Handover::Cutover(cutover) => (cutover.standby, cutover.untouched, None),
-            Handover::Leaving(leaving) => (leaving.standby, leaving.untouched, leaving.permit),
+            Handover::Idle => Remains::default(),
+            Handover::Prepared(standby) => {
+                Remains { standby: Some(*standby), ..Remains::default() }
+            }
+            Handover::Cutover(cutover) => {
+                let Cutover { standby, untouched, .. } = *cutover;
+                Remains { standby, untouched, permit: None }
+            }
+            Handover::Leaving(leaving) => {
+                let Leaving { standby, untouched, permit, .. } = *leaving;
+                Remains { standby, untouched, permit }
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ impl Session {
                 }
                 let early = std::mem::take(&mut fresh.early);
                 standby.link = StandbyLink::Ready(Box::new(fresh));
-                if !standby.overhear(&early) {
+                if standby.overhear(&early).is_err() {
                     self.handover.drop_standby();
                 }
             }
@@ -155,7 +155,8 @@ impl Session {
         {
             match poll_read(&mut fresh.stream, cx, scratch) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(read)) if read > 0 && standby.overhear(&scratch[..read]) => {}
+                Poll::Ready(Ok(read)) if read > 0 && standby.overhear(&scratch[..read]).is_ok() => {
+                }
                 Poll::Ready(_) => return self.handover.drop_standby(),
             }
         }

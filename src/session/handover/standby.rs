@@ -49,20 +49,22 @@ impl Standby {
         matches!(self.link, StandbyLink::Refused)
     }
 
-    /// Feeds input from the connection; false if it breaks the protocol. Messages before the mark come from
-    /// the present uplink, too.
-    pub fn overhear(&mut self, input: &[u8]) -> bool {
-        let StandbyLink::Ready(fresh) = &mut self.link else { return true };
-        match self.listens.as_mut().map(|listens| listens.feed(input)) {
-            None => fresh.early.extend_from_slice(input),
-            Some(Ok(None)) => {}
-            Some(Ok(Some(after))) => {
-                fresh.early = after;
-                self.listens = None;
-            }
-            Some(Err(_)) => return false,
+    /// Feeds input from the connection. Messages before the mark come from the present uplink, too.
+    ///
+    /// # Errors
+    ///
+    /// The input breaks the protocol.
+    pub fn overhear(&mut self, input: &[u8]) -> Result<(), reply::Error> {
+        let StandbyLink::Ready(fresh) = &mut self.link else { return Ok(()) };
+        let Some(listens) = &mut self.listens else {
+            fresh.early.extend_from_slice(input);
+            return Ok(());
+        };
+        if let Some(after) = listens.feed(input)? {
+            fresh.early = after;
+            self.listens = None;
         }
-        true
+        Ok(())
     }
 }
 

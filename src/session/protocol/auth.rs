@@ -1,5 +1,8 @@
 //! AUTH and HELLO: what the proxy answers in the uplink's place. Pure.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use secrecy::ExposeSecret;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -14,6 +17,19 @@ const HELLO_SYNTAX: &str = "ERR Syntax error in HELLO option";
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
      default user. Are you sure your configuration is correct?";
+
+/// What a client has shown, and how often it was wrong.
+#[derive(Debug, Default)]
+pub struct LoginAttempts {
+    /// The login that let the client in.
+    pub by: Option<Arc<Login>>,
+    /// Wrong passwords so far.
+    pub failed: u32,
+    /// The client is not read before this.
+    pub slowed_until: Option<Instant>,
+    /// What the client is told then.
+    pub late_reply: Option<Vec<u8>>,
+}
 
 /// The answer to an AUTH; `Ok` is `+OK`. `args` are all arguments, the name included.
 pub fn auth(login: Option<&Login>, args: &[&[u8]]) -> Result<(), &'static str> {

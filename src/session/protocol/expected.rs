@@ -4,7 +4,7 @@ use std::vec;
 
 use super::effect::{Effect, effect};
 use super::queue::{Awaited, Queue};
-use super::state::{Confirmed, State};
+use super::state::{Confirmation, Confirmed, State, Subscription};
 use crate::changeover::client_ids::{self as ids, Place};
 use crate::command::{Channel, Class};
 
@@ -273,8 +273,8 @@ impl Reply<'_> {
                 || self.text.starts_with(b"ERR DISCARD without"))
     }
 
-    /// The kind of a subscription's confirmation, and whether it was begun or ended.
-    pub fn confirmation(&self, state: &State) -> Option<(Channel, bool)> {
+    /// What this confirms of a subscription.
+    pub fn confirmation(&self, state: &State) -> Option<Confirmation> {
         let can_be = self.kind == b'>' || (self.kind == b'*' && !state.resp3);
         confirmation(self.text).filter(|_| can_be)
     }
@@ -381,16 +381,17 @@ pub fn learn(awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled 
     }
 }
 
-fn confirmation(text: &[u8]) -> Option<(Channel, bool)> {
-    match text {
-        b"subscribe" => Some((Channel::Name, true)),
-        b"unsubscribe" => Some((Channel::Name, false)),
-        b"psubscribe" => Some((Channel::Pattern, true)),
-        b"punsubscribe" => Some((Channel::Pattern, false)),
-        b"ssubscribe" => Some((Channel::Shard, true)),
-        b"sunsubscribe" => Some((Channel::Shard, false)),
-        _ => None,
-    }
+fn confirmation(text: &[u8]) -> Option<Confirmation> {
+    let (channel, subscription) = match text {
+        b"subscribe" => (Channel::Name, Subscription::Begun),
+        b"unsubscribe" => (Channel::Name, Subscription::Ended),
+        b"psubscribe" => (Channel::Pattern, Subscription::Begun),
+        b"punsubscribe" => (Channel::Pattern, Subscription::Ended),
+        b"ssubscribe" => (Channel::Shard, Subscription::Begun),
+        b"sunsubscribe" => (Channel::Shard, Subscription::Ended),
+        _ => return None,
+    };
+    Some(Confirmation { channel, subscription })
 }
 
 fn is_message(text: &[u8]) -> bool {

@@ -6,8 +6,7 @@ use std::time::Instant;
 use super::effect::Effect;
 use super::expected::{Expected, Names, Reply, Settled, is_unasked, learn};
 use super::queue::{Awaited, Open};
-use super::state::{Confirmed, State};
-use crate::command::Channel;
+use super::state::{Confirmation, Confirmed, State, Subscription};
 
 /// A command's name, or its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -287,15 +286,14 @@ impl Pending {
         self.runs.len() == 1 && matches!(self.runs[0].awaited, Expected::Blocking)
     }
 
-    /// Takes back the newest request, whose last byte will never come; false if there is none.
-    pub fn take_back(&mut self) -> bool {
-        let Some(run) = self.runs.back_mut() else { return false };
+    /// Takes back the newest request, if there is one: its last byte will never come.
+    pub fn take_back(&mut self) {
+        let Some(run) = self.runs.back_mut() else { return };
         run.count -= 1;
         if run.count == 0 {
             self.bytes -= run.cost;
             self.runs.pop_back();
         }
-        true
     }
 
     /// Forgets everything: no reply will come.
@@ -437,12 +435,12 @@ impl Pending {
     /// Finds what `reply` answers.
     pub fn settle(&mut self, reply: Reply<'_>, state: &mut State) -> Outcome {
         let confirmation = reply.confirmation(state);
-        if let Some((channel, on)) = confirmation {
-            if let Some(over) = self.confirm(channel, on, reply, state) {
+        if let Some(confirmation) = confirmation {
+            if let Some(over) = self.confirm(confirmation, reply, state) {
                 return Outcome { settled: Settled::Answered, over };
             }
             if state.subscribed() || reply.kind == b'>' {
-                state.confirmed(channel, on, Confirmed::Unknown, reply.number);
+                state.confirmed(confirmation, Confirmed::Unknown, reply.number);
             }
         }
         if is_unasked(reply, state, confirmation.is_some()) {
@@ -582,8 +580,7 @@ impl Pending {
     /// requests are over with it.
     fn confirm(
         &mut self,
-        confirmed: Channel,
-        on: bool,
+        confirmation: Confirmation,
         reply: Reply<'_>,
         state: &mut State,
     ) -> Option<u32> {
@@ -593,15 +590,20 @@ impl Pending {
             Expected::Queued(Some(inner)) => inner,
             awaited => awaited,
         };
-        let names: &mut Names = match awaited {
-            Expected::Subscribed(channel, names) if on && *channel == confirmed => names,
-            Expected::Unsubscribed(channel, names) if !on && *channel == confirmed => names,
+        let Confirmation { channel: confirmed, subscription } = confirmation;
+        let names: &mut Names = match (awaited, subscription) {
+            (Expected::Subscribed(channel, names), Subscription::Begun)
+            | (Expected::Unsubscribed(channel, names), Subscription::Ended)
+                if *channel == confirmed =>
+            {
+                names
+            }
             _ => return None,
         };
         if names.left == 0 {
             names.left = u32::try_from(state.subscriptions(confirmed)).unwrap_or(0).max(1);
         }
-        state.confirmed(confirmed, on, names.next(), reply.number);
+        state.confirmed(confirmation, names.next(), reply.number);
         names.left -= 1;
         if names.left > 0 {
             return Some(0);

@@ -20,10 +20,16 @@ pub trait Awaited: Sized {
 /// Requests that will be executed together, and what their replies mean.
 #[derive(Debug)]
 pub struct Queue<M> {
-    /// Consecutive requests that await the same, and how many they are.
-    runs: VecDeque<(M, u32)>,
+    runs: VecDeque<Run<M>>,
     len: u32,
     bytes: usize,
+}
+
+/// Consecutive requests that await the same.
+#[derive(Debug)]
+struct Run<M> {
+    awaited: M,
+    count: u32,
 }
 
 /// A transaction that is open at the server.
@@ -61,27 +67,27 @@ impl<M: Awaited> Queue<M> {
     pub fn push(&mut self, awaited: M) {
         self.len += 1;
         match self.runs.back_mut() {
-            Some((last, count)) if last.is_like(&awaited) => *count += 1,
+            Some(last) if last.awaited.is_like(&awaited) => last.count += 1,
             _ => {
-                self.bytes += awaited.size() + size_of::<(M, u32)>();
-                self.runs.push_back((awaited, 1));
+                self.bytes += awaited.size() + size_of::<Run<M>>();
+                self.runs.push_back(Run { awaited, count: 1 });
             }
         }
     }
 
     /// What the next reply means.
     pub fn front(&self) -> Option<&M> {
-        self.runs.front().map(|(awaited, _)| awaited)
+        self.runs.front().map(|run| &run.awaited)
     }
 
     pub fn front_mut(&mut self) -> Option<&mut M> {
-        self.runs.front_mut().map(|(awaited, _)| awaited)
+        self.runs.front_mut().map(|run| &mut run.awaited)
     }
 
     /// How many of the next replies are plain.
     pub fn plain(&self) -> u32 {
         match self.runs.front() {
-            Some((awaited, count)) if awaited.is_plain() => *count,
+            Some(run) if run.awaited.is_plain() => run.count,
             _ => 0,
         }
     }
@@ -89,9 +95,9 @@ impl<M: Awaited> Queue<M> {
     /// Removes so many plain replies.
     pub fn pass(&mut self, count: u32) {
         self.len -= count;
-        if let Some((_, left)) = self.runs.front_mut() {
-            *left -= count;
-            if *left == 0 {
+        if let Some(run) = self.runs.front_mut() {
+            run.count -= count;
+            if run.count == 0 {
                 self.runs.pop_front();
             }
         }
@@ -99,12 +105,12 @@ impl<M: Awaited> Queue<M> {
 
     /// The next reply has come.
     pub fn pop(&mut self) -> Option<M> {
-        let (awaited, count) = self.runs.front_mut()?;
+        let run = self.runs.front_mut()?;
         self.len -= 1;
-        *count -= 1;
-        if *count > 0 {
-            return Some(awaited.again());
+        run.count -= 1;
+        if run.count > 0 {
+            return Some(run.awaited.again());
         }
-        self.runs.pop_front().map(|(awaited, _)| awaited)
+        self.runs.pop_front().map(|run| run.awaited)
     }
 }

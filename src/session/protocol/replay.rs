@@ -261,7 +261,7 @@ pub fn refused() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::super::effect::Effect;
-    use super::super::state::Confirmed;
+    use super::super::state::{Confirmation, Confirmed, Subscription};
     use super::*;
 
     fn text(script: Script) -> String {
@@ -278,7 +278,9 @@ mod tests {
         for (at, name) in names.iter().enumerate() {
             let now = if on { at + 1 } else { 0 };
             let now = i64::try_from(now).expect("few");
-            state.confirmed(channel, on, Confirmed::Is(name.as_bytes().into()), now);
+            let subscription = if on { Subscription::Begun } else { Subscription::Ended };
+            let confirmation = Confirmation { channel, subscription };
+            state.confirmed(confirmation, Confirmed::Is(name.as_bytes().into()), now);
         }
     }
 

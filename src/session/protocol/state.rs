@@ -88,6 +88,20 @@ pub struct Extras {
     channel_bytes: usize,
 }
 
+/// What was confirmed, of one subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    pub channel: Channel,
+    pub subscription: Subscription,
+}
+
+/// What became of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscription {
+    Begun,
+    Ended,
+}
+
 /// Whose subscription was confirmed.
 #[derive(Debug)]
 pub enum Confirmed {
@@ -215,14 +229,15 @@ impl State {
 
     /// A confirmation came; it tells how many subscriptions there are now: those to shard
     /// channels alone, or those to channels and patterns together.
-    pub fn confirmed(&mut self, channel: Channel, on: bool, name: Confirmed, now: i64) {
+    pub fn confirmed(&mut self, confirmation: Confirmation, name: Confirmed, now: i64) {
+        let channel = confirmation.channel;
         match channel {
             Channel::Name => self.channels = now - self.patterns,
             Channel::Pattern => self.patterns = now - self.channels,
             Channel::Shard => self.shards = now,
         }
         match name {
-            Confirmed::Is(name) => self.note_channel(channel, on, name),
+            Confirmed::Is(name) => self.note_channel(confirmation, name),
             Confirmed::OneOfAll | Confirmed::Unknown if self.subscriptions(channel) == 0 => {
                 self.forget_channels(channel);
             }
@@ -233,15 +248,22 @@ impl State {
         self.changed = true;
     }
 
-    fn note_channel(&mut self, channel: Channel, on: bool, name: Box<[u8]>) {
+    fn note_channel(
+        &mut self,
+        Confirmation { channel, subscription }: Confirmation,
+        name: Box<[u8]>,
+    ) {
         let len = name.len() + 64;
-        self.change(|extras| {
-            if on {
+        self.change(|extras| match subscription {
+            Subscription::Begun => {
                 if extras.channels.insert((channel, name)) {
                     extras.channel_bytes += len;
                 }
-            } else if extras.channels.remove(&(channel, name)) {
-                extras.channel_bytes -= len;
+            }
+            Subscription::Ended => {
+                if extras.channels.remove(&(channel, name)) {
+                    extras.channel_bytes -= len;
+                }
             }
         });
         if self.extras().is_some_and(|extras| extras.channel_bytes > MAX_CHANNELS) {

@@ -24,6 +24,10 @@ pub struct Transaction {
     databases: BTreeSet<u32>,
 }
 
+/// The meaning of a transaction's requests takes more memory than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMuch;
+
 /// One request of a transaction.
 #[derive(Debug)]
 pub struct Frame {
@@ -46,12 +50,16 @@ impl Transaction {
         Box::new(Transaction { pinned: true, ..Transaction::default() })
     }
 
-    /// Remembers that the meaning of a request takes so many bytes; false if that is too much.
-    pub fn note(&mut self, size: usize) -> bool {
+    /// Remembers that the meaning of a request takes so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// More is remembered than may be.
+    pub fn note(&mut self, size: usize) -> Result<(), TooMuch> {
         // What is plain is only counted.
         let size = if size == 0 { 0 } else { size + OVERHEAD };
         self.noted += size;
-        self.noted <= MAX_NOTED
+        if self.noted <= MAX_NOTED { Ok(()) } else { Err(TooMuch) }
     }
 
     pub fn note_database(&mut self, db: u32) {

@@ -16,7 +16,7 @@ use crate::session::handover::standby::{Standby, StandbyLink};
 use crate::session::protocol::effect::Effect;
 use crate::session::protocol::replay::OneShot;
 use crate::session::protocol::requested::Silence;
-use crate::session::protocol::state::Confirmed;
+use crate::session::protocol::state::{Confirmation, Confirmed, Subscription};
 use crate::session::turn::READ_BUFFER;
 use crate::shared::Shared;
 use crate::transport::memory;
@@ -52,7 +52,11 @@ const CHANGES: &[Change] = &[
     ),
     (
         "SUBSCRIBE",
-        |it| it.state.confirmed(Channel::Name, true, Confirmed::Is(Box::from(&b"c"[..])), 1),
+        |it| {
+            let (channel, subscription) = (Channel::Name, Subscription::Begun);
+            let name = Confirmed::Is(Box::from(&b"c"[..]));
+            it.state.confirmed(Confirmation { channel, subscription }, name, 1);
+        },
         facets::SUBSCRIBED | facets::CUTOVER,
     ),
     (
