@@ -164,6 +164,7 @@ const PURE: &[&str] = &[
     "session/protocol/effect.rs",
     "session/protocol/fieldsets.rs",
     "session/protocol/pending.rs",
+    "session/protocol/pending/settle.rs",
     "session/protocol/queue.rs",
     "session/protocol/replay.rs",
     "session/protocol/requested.rs",
@@ -497,6 +498,6 @@ fn the_pure_parts_know_no_runtime() {
 fn files_stay_readable() {
     for file in source(&root()) {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 620, "{}: {lines} lines", file.display());
+        assert!(lines <= 500, "{}: {lines} lines", file.display());
     }
 }

@@ -27,7 +27,7 @@ pub enum Order {
     /// To forget what it has done for the next uplink, and keep the present one.
     Abandon(OwnedSemaphorePermit),
     /// To take the new generation now, if it has not yet.
-    Settle(OwnedSemaphorePermit),
+    TakeGeneration(OwnedSemaphorePermit),
     /// To tell which request it waits for.
     Report(mpsc::UnboundedSender<Running>, OwnedSemaphorePermit),
     /// To be closed for this reason, if it is one of those that are not waited for.

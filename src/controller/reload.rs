@@ -43,7 +43,7 @@ impl Controller {
             let _ = caught(self.abandon()).await;
             Error::Failed(format!("{why}; nothing is changed, generation {number} is in force"))
         } else {
-            let _ = caught(self.tell_settle()).await;
+            let _ = caught(self.tell_to_take_generation()).await;
             Error::Failed(format!("{why}; generation {number} is in force"))
         }
     }
@@ -129,7 +129,7 @@ impl Controller {
                 self.reception.open(sockets);
             }
         });
-        let told = caught(self.tell_settle()).await;
+        let told = caught(self.tell_to_take_generation()).await;
         injected.and(allowed).and(opened).and(told)
     }
 

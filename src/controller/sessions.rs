@@ -101,8 +101,8 @@ impl Controller {
     }
 
     /// Has all sessions take the generation in force, if they have not yet.
-    pub(super) async fn tell_settle(&self) {
-        self.shared.roster.tell_each(WOKEN, || false, Order::Settle).await;
+    pub(super) async fn tell_to_take_generation(&self) {
+        self.shared.roster.tell_each(WOKEN, || false, Order::TakeGeneration).await;
     }
 }
 

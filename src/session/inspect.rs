@@ -123,7 +123,7 @@ impl Session {
         let one_shot = self.requested.one_shot().is_some();
         self.use_up_one_shot(Class::Plain);
         match self.blocking.send(frame, timeout, one_shot, clock::now()) {
-            Sending::Waits(streams) => {
+            Sending::Interruptible(streams) => {
                 for (at, stream) in streams {
                     self.pending.push_own(Expected::Asked(Question::Position(at)));
                     self.link.out.push(&encode::request([b"XINFO", &b"STREAM"[..], &stream]));
@@ -131,8 +131,8 @@ impl Session {
                 self.expect(Expected::Blocking);
                 self.link.out.push(self.blocking.frame());
             }
-            Sending::Stays(frame) => {
-                self.expect(Expected::Waiting);
+            Sending::Uninterruptible(frame) => {
+                self.expect(Expected::MayBlock);
                 self.link.out.push(&frame);
             }
             Sending::TimedOut => {

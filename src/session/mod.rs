@@ -18,9 +18,13 @@
 //! - `handover/cutover`, `exchange`, `prepare`, `orders`: news is read, and acted upon
 //! - `admission`: the gate is asked; `route`: what becomes of each request; `authentication`: AUTH and HELLO;
 //!   `inspect`: requests whose arguments matter
-//! - `parking`: input that waits; `questions`: what the uplink answers to the proxy itself
+//! - `parking`: input that waits; `long_requests`: they go up as they come; `questions`: what the uplink answers to the proxy itself
 //! - `replies`: uplink -> client; `requests`: client -> uplink
 //! - `patience`: clients that let others wait; `deadlines`: limits in time
+//!
+//! Words that mean one thing here: the uplink is *exchanged* when another one takes its place; a reply is *settled*
+//! when it is matched with what is owed; a session is *waiting* while the gate counts it; input that is kept back
+//! is *parked*, and a command that the uplink answers once there is data is *blocked*, or may be.
 //!
 //! A session without bytes in flight holds no buffers: both directions read into one buffer of
 //! the thread, write straight out of it, and copy only what the other side did not take.
@@ -40,6 +44,7 @@ mod link;
 mod local_replies;
 mod log_messages;
 mod login;
+mod long_requests;
 mod outbox;
 mod parking;
 mod passes;

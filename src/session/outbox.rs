@@ -27,7 +27,7 @@ impl Outbox {
         self.bytes.is_empty() && !self.unflushed
     }
 
-    /// Bytes waiting here.
+    /// Bytes that are still to be written.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -7,17 +7,14 @@ use std::task::{Context, Poll};
 use super::close::Reason;
 use super::intake::{NotYet, Route, Waits};
 use super::login::STRANGERS_PACE;
-use super::protocol::transaction::Transaction;
 use super::{STRANGERS_READ, Session, poll_read, yield_turn};
 use crate::clock;
 use crate::command::Class;
 use crate::resp::request::{self, Step};
 use crate::resp::{Args, encode, inline};
 
-/// The longest request that is held until its end. A longer one goes up as it comes.
-const MAX_HELD: usize = 64 * 1024;
 /// Bytes of local replies that may queue before no more is read of the client.
-const MAX_WAITING: usize = 64 * 1024;
+const MAX_UNSENT: usize = 64 * 1024;
 
 /// Whether a client is read.
 enum Intaking {
@@ -87,7 +84,7 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
-        if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_WAITING
+        if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_UNSENT
         {
             return Intaking::Full;
         }
@@ -341,58 +338,6 @@ impl Session {
 
     fn hold(&mut self, input: &[u8]) {
         self.intake.held.extend_from_slice(input);
-    }
-
-    /// How much of the present request may be held.
-    fn room(&self) -> usize {
-        self.requested.transaction().map_or(0, Transaction::room).max(MAX_HELD)
-    }
-
-    /// A request that is too long to be held goes up from now on as it comes, unless the gate is shut.
-    fn stream_long(&mut self) {
-        let Route::Held(class, args) = self.intake.route else { return };
-        // What is announced need not come: the uplink may refuse it at once.
-        let announced = self.intake.held.len() as u64 + self.intake.scanner.bulk_left();
-        if announced <= self.room() as u64 || self.intake.scanner.undecided() {
-            return;
-        }
-        if self.intake.awaits_script(class) && self.has_room_for_script(announced) {
-            return;
-        }
-        self.unsubscribe_late();
-        match self.long_head(class, args) {
-            Err(shut) => self.park(shut.into(), &[]),
-            Ok(route) => {
-                self.intake.route = route;
-                let held = std::mem::take(&mut self.intake.held);
-                if route == Route::Stream {
-                    self.note_brought(class, Args::new(&held));
-                    self.link.out.push(&held);
-                }
-            }
-        }
-    }
-
-    /// A script is remembered whatever its length, as long as there is room for all that are coming.
-    fn has_room_for_script(&mut self, announced: u64) -> bool {
-        let Ok(bytes) = usize::try_from(announced) else { return false };
-        if self.intake.long_script.as_ref().is_some_and(|room| room.is_for(bytes)) {
-            return true;
-        }
-        self.intake.long_script = self.shared.scripts.room(bytes);
-        self.intake.long_script.is_some()
-    }
-
-    /// The long script has gone up.
-    fn give_back_room(&mut self) {
-        let intake = &mut self.intake;
-        if intake.long_script.is_some()
-            && intake.held.is_empty()
-            && intake.parked.is_none()
-            && self.link.out.is_clear()
-        {
-            intake.long_script = None;
-        }
     }
 
     /// What the present request's command means to this uplink.

@@ -61,7 +61,7 @@ impl Session {
             | Class::Import
             | Class::Reset => return Ok(Route::Held(class, args)),
             Class::Secret => Expected::Secret,
-            Class::Wait | Class::Unknown { waits: true } => Expected::Waiting,
+            Class::Wait | Class::Unknown { waits: true } => Expected::MayBlock,
             Class::Multi if args == 1 => Expected::Multi,
             Class::Exec => Expected::Exec,
             Class::Unwatch => Expected::effect(Effect::Unwatch),
@@ -155,7 +155,7 @@ impl Session {
             }
             // It may have BLOCK, further on.
             Class::Read | Class::Blocking(_) | Class::Wait | Class::Unknown { waits: true } => {
-                Expected::Waiting
+                Expected::MayBlock
             }
             Class::Watch => Expected::effect(Effect::WatchMany),
             Class::Import if self.intake.begins_with(prepares) => {

@@ -30,7 +30,7 @@ impl Session {
                     self.abandon();
                     self.dismiss(Some(permit));
                 }
-                Order::Settle(permit) => {
+                Order::TakeGeneration(permit) => {
                     if let Handover::Leaving(leaving) = &mut self.handover {
                         leaving.permit = Some(permit);
                     }

@@ -19,7 +19,7 @@ pub enum Expected {
     /// answered.
     Blocking,
     /// As blocking, but others may be sent behind it.
-    Waiting,
+    MayBlock,
     /// MULTI: an error means that no transaction was begun.
     Multi,
     /// MULTI, sent while a transaction seemed to be open: it is accepted if that was wrong.
@@ -162,7 +162,7 @@ impl Expected {
         let names = args.get(1..).unwrap_or_default();
         let awaited = match class {
             Class::Secret => Expected::Secret,
-            Class::Wait | Class::Unknown { waits: true } => Expected::Waiting,
+            Class::Wait | Class::Unknown { waits: true } => Expected::MayBlock,
             Class::Subscribe(_) if names.is_empty() => Expected::Plain,
             Class::Subscribe(channel) => Expected::Subscribed(channel, Names::of(names)),
             Class::Unsubscribe(channel) => Expected::Unsubscribed(channel, Names::of(names)),
@@ -181,7 +181,7 @@ impl Expected {
     /// Whether the request may wait for long.
     pub fn is_blocking(&self) -> bool {
         match self {
-            Expected::Blocking | Expected::Waiting => true,
+            Expected::Blocking | Expected::MayBlock => true,
             Expected::Queued(Some(inner)) => inner.is_blocking(),
             _ => false,
         }
@@ -214,7 +214,7 @@ impl Awaited for Expected {
             Expected::Plain
             | Expected::Secret
             | Expected::Blocking
-            | Expected::Waiting
+            | Expected::MayBlock
             | Expected::Multi
             | Expected::Nested
             | Expected::Exec
@@ -334,7 +334,7 @@ pub enum Settled {
 /// What `reply` means to a request that awaited this, outside of transactions.
 pub fn learn(awaited: Expected, reply: Reply<'_>, state: &mut State) -> Settled {
     match awaited {
-        Expected::Plain | Expected::Secret | Expected::Waiting => Settled::Answered,
+        Expected::Plain | Expected::Secret | Expected::MayBlock => Settled::Answered,
         Expected::Caching if reply.kind == b'-' => Settled::NotCaching,
         Expected::Caching => Settled::Answered,
         Expected::Blocking => Settled::Returned,

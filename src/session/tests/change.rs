@@ -88,7 +88,7 @@ pub async fn change(
     shared.exchange(&attempt);
     roster.announce();
     drop(hold);
-    roster.tell_each(2, || false, Order::Settle).await;
+    roster.tell_each(2, || false, Order::TakeGeneration).await;
     assert_eq!(attempt.outcome.closed.load(Ordering::Relaxed), 0, "{:?}", attempt.closed());
     true
 }
