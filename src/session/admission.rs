@@ -5,7 +5,7 @@ use super::protocol::expected::Expected;
 use crate::gate::GateShut;
 
 impl Session {
-    /// The gate lets a request in. A new generation came before the gate opened, so whoever is let
+    /// Asks the gate to let a request in. A new generation came before the gate opened, so whoever is let
     /// in sees it.
     pub(super) fn admit(&mut self) -> Result<(), GateShut> {
         if self.intake.admitted == 0 {
@@ -15,7 +15,7 @@ impl Session {
         Ok(())
     }
 
-    /// One pass more, unless the gate is shut, or this session is to move first.
+    /// Takes one pass more, unless the gate is shut, or this session is to move first.
     fn enter(&mut self) -> Result<(), GateShut> {
         // A transaction that only this uplink can finish passes the shut gate, which waits for it.
         if self.requested.pinned_since.is_some() {
@@ -33,7 +33,7 @@ impl Session {
         Ok(())
     }
 
-    /// More comes of a request that had stalled.
+    /// Asks for the pass of a request that had stalled, of which more comes.
     pub(super) fn readmit(&mut self) -> Result<(), GateShut> {
         self.enter()?;
         self.intake.stalled = false;
@@ -49,7 +49,7 @@ impl Session {
         }
     }
 
-    /// An admitted request, next to go up, will be answered with this.
+    /// Notes what answers an admitted request, which goes up next.
     pub(super) fn expect(&mut self, awaited: Expected) {
         let audience = self.take_audience();
         self.pending.push(awaited, self.intake.scanner.name(), audience);

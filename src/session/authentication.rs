@@ -1,4 +1,4 @@
-//! AUTH and HELLO.
+//! AUTH and HELLO: the proxy checks the password, and the uplink sees no more than the rest.
 
 use super::Session;
 use super::protocol::auth;
@@ -10,6 +10,7 @@ use crate::gate::GateShut;
 use crate::resp::encode;
 
 impl Session {
+    /// AUTH: the proxy answers it.
     pub(super) fn auth(&mut self, args: &[&[u8]]) {
         let login = self.generation.listen.config.login.as_deref();
         let answer = auth::auth(login, args);
@@ -23,6 +24,7 @@ impl Session {
         }
     }
 
+    /// HELLO: it goes up without its password.
     pub(super) fn hello(&mut self, args: &[&[u8]]) -> Result<(), GateShut> {
         match auth::hello(self.generation.listen.config.login.as_deref(), args) {
             _ if self.listens_only() => self.answer(only_subscribed("hello")),
@@ -66,7 +68,7 @@ impl Session {
         Ok(())
     }
 
-    /// After a switch, ids are not those of the uplink any more.
+    /// What a reply that may have ids in it means: after a switch, they are not those of the uplink any more.
     fn with_ids(&self, args: &[&[u8]], awaited: Expected) -> Expected {
         let replaced = !self.shared.ids.are_the_uplinks();
         match ids::place(args).filter(|_| replaced) {

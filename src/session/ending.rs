@@ -40,6 +40,7 @@ impl Session {
         self.ending = Some(Reason::ClientLost(why));
     }
 
+    /// Forgets all that is owed to the client, and gives back the passes for it: no reply will come.
     pub(super) fn forget_owed(&mut self) {
         self.pending.clear();
         self.blocking = Blocking::None;
@@ -54,6 +55,7 @@ impl Session {
         self.dispensable.get_or_insert_with(|| Dispensable::hung_up(strangers.enter()));
     }
 
+    /// Nothing is left to be done before the session can be closed.
     pub(super) fn is_over(&self) -> bool {
         match &self.ending {
             None => false,

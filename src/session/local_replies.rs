@@ -6,7 +6,7 @@ use super::protocol::pending::Audience;
 use super::protocol::requested::Silence;
 
 impl Session {
-    /// The proxy's own reply, which keeps its place behind those owed by the uplink.
+    /// Gives a reply of the proxy's own, which keeps its place behind those owed by the uplink.
     pub(super) fn answer(&mut self, reply: Vec<u8>) {
         if self.take_audience() == Audience::Nobody {
             return;
@@ -18,7 +18,7 @@ impl Session {
         }
     }
 
-    /// A reply of the proxy's own goes down now.
+    /// Sends a reply of the proxy's own down now.
     pub(super) fn send_local(&mut self, reply: &[u8]) {
         if let Some(taps) = &mut self.taps {
             taps.down.restart();

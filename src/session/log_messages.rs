@@ -5,7 +5,7 @@ use super::protocol::pending::View;
 use super::tap::{Tap, Taps};
 
 impl Session {
-    /// `log_messages` may change at a reload.
+    /// Taps both directions, or does so no more: `log_messages` may change at a reload.
     pub(super) fn set_taps(&mut self) {
         match (self.generation.settings.log_messages, &self.taps) {
             (true, None) => {
@@ -18,12 +18,14 @@ impl Session {
         }
     }
 
+    /// The bytes of the present request so far are not shown.
     pub(super) fn restart_tap(&mut self) {
         if let Some(taps) = &mut self.taps {
             taps.up.restart();
         }
     }
 
+    /// The present reply is complete: it is logged.
     pub(super) fn log_reply(&mut self) {
         if let Some(taps) = &mut self.taps {
             let hidden = self.replies.view == View::Hidden && self.pending.is_heard();

@@ -19,6 +19,7 @@ const FAILED_LOGIN: Duration = Duration::from_millis(20);
 const LONGEST_PENALTY: Duration = Duration::from_secs(1);
 
 impl Session {
+    /// Notes whether the client has logged in, and sets how long its requests may be.
     pub(super) fn authenticate(&mut self, authenticated: bool) {
         self.requested.set_authenticated(authenticated);
         self.intake.set_limits(authenticated);
@@ -76,7 +77,8 @@ impl Session {
         self.login.slowed_until = self.login.slowed_until.max(Some(until));
     }
 
-    /// A client that guesses passwords, or floods before it has logged in, is read slowly.
+    /// Whether the client is not read for now: one that guesses passwords, or floods before it has logged in, is read
+    /// slowly. At the end of that time, the client is told of its wrong password.
     pub(super) fn slowed(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(until) = self.login.slowed_until else { return false };
         if self.timer.poll(until, cx).is_pending() {

@@ -18,7 +18,8 @@
 //! - `handover/cutover`, `exchange`, `prepare`, `orders`: news is read, and acted upon
 //! - `admission`: the gate is asked; `route`: what becomes of each request; `authentication`: AUTH and HELLO;
 //!   `inspect`: requests whose arguments matter
-//! - `parking`: input that waits; `long_requests`: they go up as they come; `questions`: what the uplink answers to the proxy itself
+//! - `parking`: input that is kept back; `long_requests`: requests that go up as they come; `questions`: what the
+//!   uplink answers to the proxy itself
 //! - `replies`: uplink -> client; `requests`: client -> uplink
 //! - `patience`: clients that let others wait; `deadlines`: limits in time
 //!

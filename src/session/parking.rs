@@ -1,4 +1,4 @@
-//! Input that waits: for the gate to open, or for the reply to the request before it.
+//! Input that is kept back: until the gate opens, or until the request before it is answered.
 
 use super::Session;
 use super::blocking::UNBLOCKED;
@@ -7,6 +7,7 @@ use crate::clock;
 use crate::resp::encode;
 
 impl Session {
+    /// Parks input that cannot be taken in yet. A session that ends takes in nothing any more, and keeps nothing.
     pub(super) fn park(&mut self, why: NotYet, input: &[&[u8]]) {
         if self.ending.is_none() {
             let waits = match why {

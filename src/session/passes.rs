@@ -29,7 +29,7 @@ impl Session {
         }
     }
 
-    /// A transaction that was too large to be carried is over.
+    /// Gives back the pass of a transaction that was too large to be carried, once that is over.
     pub(super) fn unpin(&mut self) {
         if self.pending.is_empty() && self.requested.transaction().is_none() {
             self.requested.pinned_since = None;
@@ -47,7 +47,7 @@ impl Session {
         1
     }
 
-    /// The client has sent nothing for a while, in the middle of a request that goes up as it comes.
+    /// Gives back the pass of a request that goes up as it comes, and of which nothing has come for a while.
     pub(super) fn stall(&mut self) {
         // Unless the uplink did not wait for its end to answer.
         if !self.intake.stalled && !self.pending.is_empty() && self.passes.held() > 0 {
@@ -57,7 +57,8 @@ impl Session {
         }
     }
 
-    /// The client has sent nothing for a while, in a transaction that only this uplink can finish.
+    /// Gives back the pass of a transaction that only this uplink can finish, and in which the client has sent nothing
+    /// for a while.
     pub(super) fn stall_transaction(&mut self) {
         if self.requested.pinned_since.take().is_some() {
             self.release(1);

@@ -7,6 +7,7 @@ use super::protocol::queue::Awaited;
 use super::protocol::transaction::{TooMuch, Transaction};
 
 impl Session {
+    /// Remembers a request in the open transaction. The transaction keeps a pass once it cannot be carried.
     pub(super) fn push_queued(&mut self, push: impl FnOnce(&mut Transaction)) {
         let Some(transaction) = self.requested.transaction_mut() else { return };
         push(transaction);

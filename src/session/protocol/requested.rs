@@ -30,8 +30,8 @@ pub struct Requested {
     is_ordinary: bool,
     /// Something of the fields above is another than when it was published last.
     changed: bool,
-    /// A watched key was touched before a handover: the next EXEC must fail. Other than in the state, it is
-    /// over when that EXEC is sent.
+    /// A watched key was touched before a handover: the next EXEC must fail. This is over when that EXEC is sent;
+    /// [`State::is_touched`](super::state::State::is_touched) is over when it is answered.
     pub fails: bool,
     /// A command was used that the uplink says has to do with the connection, and that is not known
     /// here: what it changed cannot be carried.
