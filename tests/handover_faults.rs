@@ -796,6 +796,21 @@ fn a_transaction_that_will_be_aborted_is_carried_whatever_aborted_it() {
 }
 
 #[test]
+fn what_comes_behind_a_refused_discard_in_one_pipeline_is_queued() {
+    let one = redis();
+    let proxy = Proxy::start(&as_user(&one, "-discard", json!({})));
+    let mut client = proxy.client();
+    let sent = ["MULTI", "DISCARD", "GET n", "SUBSCRIBE a b", "SELECT 3", "EXEC", "PING"];
+    let words = |line: &&str| request(&line.split(' ').collect::<Vec<_>>());
+    client.send(sent.iter().flat_map(words).collect::<Vec<u8>>());
+    let replies: Vec<String> = sent.iter().map(|_| client.reply()).collect();
+    assert!(replies[1].starts_with("-NOPERM"), "{replies:?}");
+    assert_eq!(&replies[2..5], ["QUEUED"; 3], "{replies:?}");
+    assert!(replies[5].starts_with("-EXECABORT"), "{replies:?}");
+    assert_eq!(replies[6], "PONG");
+}
+
+#[test]
 fn a_transaction_that_was_begun_in_place_of_another_is_carried() {
     let (one, two) = (redis(), redis());
     let proxy = Proxy::start(&to(&one));

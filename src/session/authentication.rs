@@ -58,9 +58,12 @@ impl Session {
     /// hears neither answer.
     fn fail_at_uplink(&mut self, hello: &[u8]) -> Result<(), GateShut> {
         self.admit()?;
-        for (request, question) in
-            [(hello, Question::Failure), (&encode::request(["CLIENT", "GETNAME"]), Question::Name)]
-        {
+        // The user may lack the right to one of them.
+        for (request, question) in [
+            (hello, Question::Failure),
+            (&encode::request(["CLIENT", "GETNAME"]), Question::Name),
+            (&encode::request(["CLIENT", "INFO"]), Question::NameInInfo),
+        ] {
             self.pending.push_own(Expected::Asked(question));
             self.link.out.push(request);
         }

@@ -23,6 +23,11 @@ impl Session {
             Question::Id => self.learn_id(reply),
             Question::Flags => self.learn_flags(reply),
             Question::Name => self.learn_name(reply),
+            Question::NameInInfo => {
+                if let Some(name) = field(reply, b"name=") {
+                    self.state.apply(Effect::Name(name.into()));
+                }
+            }
             Question::Silence(mode) => self.learn_silence(mode, reply),
         }
     }
@@ -64,9 +69,7 @@ impl Session {
 
     /// Some versions keep these flags through RESET.
     pub(super) fn learn_flags(&mut self, info: &[u8]) {
-        let flags = info.split(|byte| byte.is_ascii_whitespace());
-        let flags =
-            flags.filter_map(|word| word.strip_prefix(b"flags=")).next().unwrap_or_default();
+        let flags = field(info, b"flags=").unwrap_or_default();
         for (flag, effect) in [(b'e', Effect::NoEvict(true)), (b'T', Effect::NoTouch(true))] {
             if flags.contains(&flag) {
                 self.state.apply(effect);
@@ -94,4 +97,10 @@ impl Session {
             (Mode::Skip, Silence::No | Silence::Next) => self.requested.set_silence(Silence::Next),
         }
     }
+}
+
+/// A field of CLIENT INFO; `name` ends with `=`.
+fn field<'a>(info: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut words = info.split(|byte| byte.is_ascii_whitespace());
+    words.find_map(|word| word.strip_prefix(name))
 }

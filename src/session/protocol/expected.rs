@@ -76,6 +76,8 @@ pub enum Question {
     Failure,
     /// CLIENT GETNAME: whether a HELLO that failed has given a name.
     Name,
+    /// CLIENT INFO: whether a HELLO that failed has given a name.
+    NameInInfo,
     /// CLIENT REPLY ON, in the place of the client's own CLIENT REPLY: whether it may ask for this.
     Silence(Mode),
 }
@@ -91,7 +93,8 @@ impl Question {
             | Question::Id
             | Question::Flags
             | Question::Failure
-            | Question::Name => false,
+            | Question::Name
+            | Question::NameInInfo => false,
         }
     }
 }
