@@ -796,6 +796,25 @@ fn a_transaction_that_will_be_aborted_is_carried_whatever_aborted_it() {
 }
 
 #[test]
+fn a_client_that_watches_and_may_not_use_multi_or_exec_stays() {
+    for lacks in ["-multi", "-exec"] {
+        let (one, two) = (redis(), redis());
+        // Without CLIENT LIST, each session asks for itself whether its keys were touched.
+        let rights = format!("{lacks} -@dangerous");
+        let environment = [("REDIS_PROXY_PANIC_AT", "reload:queueing")];
+        let proxy = Proxy::start_in(&environment, &as_user(&one, &rights, json!({})));
+        let mut client = proxy.client();
+        assert_eq!(client.run("WATCH k"), "OK");
+        // One that breaks off leaves the client as it was, and not in a transaction.
+        assert_eq!(proxy.reload(&as_user(&two, &rights, json!({}))).status, 500);
+        assert_eq!(client.run("GET k"), "nil");
+        proxy.reload(&as_user(&two, &rights, json!({}))).expect_ok();
+        assert_eq!(client.run("GET k"), "nil", "{lacks}");
+        assert_eq!(proxy.info()["reloads"][0]["sessions_closed"], 0);
+    }
+}
+
+#[test]
 fn what_comes_behind_a_refused_discard_in_one_pipeline_is_queued() {
     let one = redis();
     let proxy = Proxy::start(&as_user(&one, "-discard", json!({})));

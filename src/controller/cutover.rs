@@ -210,6 +210,7 @@ impl Controller {
             point("reload:telling");
             let caught_up = swap.in_time(held.deadline, NOT_CAUGHT_UP, following.catch_up());
             self.finish(swap, links, &held, caught_up).await?;
+            point("reload:queueing");
             self.queue(swap, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.

@@ -238,7 +238,8 @@ impl Session {
             return Stage::Done;
         }
         cutover.unwatched = true;
-        self.pending.push_own(Expected::Own);
+        // A user may lack the right to MULTI. One that lacks the right to EXEC ends the transaction by asking.
+        self.pending.push_own(Expected::Asked(Question::Barrier));
         self.pending.push_own(Expected::Asked(Question::Touched));
         self.link.out.push(&encode::request(["MULTI"]));
         self.link.out.push(&encode::request(["EXEC"]));
