@@ -846,6 +846,21 @@ fn a_transaction_that_was_begun_in_place_of_another_is_carried() {
 }
 
 #[test]
+fn a_transaction_that_was_begun_between_others_is_carried() {
+    let (one, two) = (redis(), redis());
+    let proxy = Proxy::start(&to(&one));
+    let mut client = proxy.client();
+    let sent = ["MULTI", "EXEC x", "MULTI", "INCR n", "MULTI", "INCR n"];
+    let words = |line: &&str| request(&line.split(' ').collect::<Vec<_>>());
+    client.send(sent.iter().flat_map(words).collect::<Vec<u8>>());
+    let replies: Vec<String> = sent.iter().map(|_| client.reply()).collect();
+    assert!(replies[1].contains("EXECABORT") && replies[4].contains("nested"), "{replies:?}");
+    proxy.reload(&to(&two)).expect_ok();
+    assert_eq!(client.run("INCR n"), "QUEUED");
+    assert_eq!(client.run("EXEC"), "[1, 2, 3]");
+}
+
+#[test]
 fn what_the_proxy_answers_itself_waits_for_what_was_sent_before() {
     let one = redis();
     let proxy = Proxy::start(&to(&one));

@@ -342,7 +342,9 @@ impl Session {
             }
             Settled::Unwatched => self.requested.fails = false,
             Settled::NotCaching => self.requested.set_one_shot(None),
-            Settled::Surprise => self.reconsider_transaction(),
+            // The reply to a MULTI that is still to come tells.
+            Settled::Surprise if self.pending.awaits_multi() => {}
+            Settled::Surprise | Settled::Begun => self.reconsider_transaction(),
             Settled::Reset => {
                 // It ends the silence that it was sent in, but not that of the next request alone.
                 if self.requested.silence() == Silence::Always {

@@ -33,10 +33,6 @@ impl Session {
 
     /// Corrects what was assumed of the transaction, after an unexpected reply.
     pub(super) fn reconsider_transaction(&mut self) {
-        if self.pending.awaits_multi() {
-            // The reply to that tells.
-            return;
-        }
         let before = self.requested.set_transaction(None);
         let open = self.pending.will_be_queued().map(|count| match before {
             Some(before) => before.since(count),

@@ -316,6 +316,8 @@ pub enum Settled {
     Unasked,
     /// Whether a transaction is open is not what it seemed when the requests were sent.
     Surprise,
+    /// A transaction was begun by a MULTI that was sent while another one seemed to be open.
+    Begun,
     /// No key is watched any more.
     Unwatched,
     /// The next request alone is to be treated like any other.

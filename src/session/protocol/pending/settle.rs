@@ -76,7 +76,7 @@ impl Pending {
             }
             Expected::Nested => {
                 self.open = Some(Box::default());
-                Settled::Surprise
+                Settled::Begun
             }
             Expected::Exec | Expected::Discard => {
                 let discarded = matches!(awaited, Expected::Discard) && !refused;
