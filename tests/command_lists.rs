@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use redis::Value;
-use redis_proxy::command::{Class, Timeout, class};
+use redis_proxy::command::{Class, Timeout, class, only_reads};
 
 use crate::common::{Redis, redis};
 
@@ -155,6 +155,29 @@ fn every_command_that_may_wait_is_known_to() {
             // WAIT waits, and Redis before 7.2 does not say so.
             let says = waits || command.name.starts_with("wait");
             assert!(!is_known || says, "{server}: {command:?}");
+        }
+    }
+}
+
+#[test]
+fn a_command_only_reads_if_every_server_says_so_and_it_runs_no_script() {
+    const SCRIPTS: [&str; 3] = ["eval_ro", "evalsha_ro", "fcall_ro"];
+    for (server, list) in lists() {
+        for command in list {
+            let name = &command.container().to_ascii_lowercase()[..];
+            let reads = command.flags.contains("readonly");
+            assert!(
+                !reads || only_reads(name.as_bytes()) || SCRIPTS.contains(&name),
+                "{server}: {name}"
+            );
+            let changes = ["write", "may_replicate", "blocking", "pubsub"];
+            let changes = changes.iter().any(|flag| command.flags.contains(*flag));
+            // PFCOUNT keeps what it has counted, XREAD waits only with BLOCK, and PUBSUB only tells.
+            let is_harmless = ["pfcount", "xread", "pubsub"].contains(&name);
+            assert!(
+                !changes || is_harmless || !only_reads(name.as_bytes()),
+                "{server}: {command:?}"
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ mod table;
 pub mod words;
 
 pub use self::learnt::{Commands, Listed, STATEFUL};
-pub use self::table::{Channel, Class, Timeout, class};
+pub use self::table::{Channel, Class, Timeout, class, only_reads};
 
 /// The script that a request brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

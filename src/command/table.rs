@@ -145,6 +145,120 @@ const TABLE: &[(&[u8], Class)] = &[
     (b"xreadgroup", Class::Read),
 ];
 
+/// Commands that only read. Asking them twice is as good as asking once. Scripts and functions are not among
+/// them: which of those only read is for the server to know.
+const READS: &[&[u8]] = &[
+    b"bitcount",
+    b"bitfield_ro",
+    b"bitpos",
+    b"clusterscan",
+    b"command",
+    b"dbsize",
+    b"dump",
+    b"echo",
+    b"exists",
+    b"expiretime",
+    b"geodist",
+    b"geohash",
+    b"geopos",
+    b"georadius_ro",
+    b"georadiusbymember_ro",
+    b"geosearch",
+    b"get",
+    b"getbit",
+    b"getrange",
+    b"hexists",
+    b"hexpiretime",
+    b"hget",
+    b"hgetall",
+    b"hkeys",
+    b"hlen",
+    b"hmget",
+    b"hpexpiretime",
+    b"hpttl",
+    b"hrandfield",
+    b"hscan",
+    b"hstrlen",
+    b"httl",
+    b"hvals",
+    b"info",
+    b"keys",
+    b"lastsave",
+    b"lcs",
+    b"lindex",
+    b"llen",
+    b"lolwut",
+    b"lpos",
+    b"lrange",
+    b"memory",
+    b"mget",
+    b"object",
+    b"pexpiretime",
+    b"pfcount",
+    b"ping",
+    b"pttl",
+    b"pubsub",
+    b"randomkey",
+    b"role",
+    b"scan",
+    b"scard",
+    b"sdiff",
+    b"sinter",
+    b"sintercard",
+    b"sismember",
+    b"smembers",
+    b"smismember",
+    b"sort_ro",
+    b"srandmember",
+    b"sscan",
+    b"strlen",
+    b"substr",
+    b"sunion",
+    b"time",
+    b"touch",
+    b"ttl",
+    b"type",
+    b"vcard",
+    b"vdim",
+    b"vemb",
+    b"vgetattr",
+    b"vinfo",
+    b"vismember",
+    b"vlinks",
+    b"vrandmember",
+    b"vsim",
+    b"xinfo",
+    b"xlen",
+    b"xpending",
+    b"xrange",
+    b"xread",
+    b"xrevrange",
+    b"zcard",
+    b"zcount",
+    b"zdiff",
+    b"zinter",
+    b"zintercard",
+    b"zlexcount",
+    b"zmscore",
+    b"zrandmember",
+    b"zrange",
+    b"zrangebylex",
+    b"zrangebyscore",
+    b"zrank",
+    b"zrevrange",
+    b"zrevrangebylex",
+    b"zrevrangebyscore",
+    b"zrevrank",
+    b"zscan",
+    b"zscore",
+    b"zunion",
+];
+
+/// Whether a command only reads; `name` is in lower case.
+pub fn only_reads(name: &[u8]) -> bool {
+    READS.binary_search(&name).is_ok()
+}
+
 /// For each first letter, the lengths that names in the table have: most commands end here.
 pub(super) const LENGTHS: [u32; 26] = {
     let mut lengths = [0; 26];
@@ -211,6 +325,17 @@ mod tests {
         // But for what HTTP begins with, which is no word.
         assert!(TABLE.is_sorted_by_key(|(name, _)| name[0]));
         assert_eq!((BEGINS[0], BEGINS[26]), (0, TABLE.len()));
+    }
+
+    #[test]
+    fn every_command_that_only_reads_is_found() {
+        assert!(READS.is_sorted());
+        assert!(READS.iter().all(|name| only_reads(name)));
+        assert!(
+            ["set", "GET", "eval_ro", "fcall_ro", "getdel", "xreadgroup", "", "client"]
+                .iter()
+                .all(|name| !only_reads(name.as_bytes()))
+        );
     }
 
     #[test]
