@@ -47,6 +47,7 @@ pub async fn run(
     let shared = Shared::new(generation.clone(), cores);
     let (reception, mut failures) = Reception::new(Workers::start(cores)?, shared.clone());
     let controller = Controller::new(shared.clone(), reception.clone(), file);
+    let watch = tokio::spawn(controller.clone().watch_always());
 
     let listen = DoorPlace::At(&generation.listen.config.addr);
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
@@ -66,6 +67,7 @@ pub async fn run(
     notify::stopping();
     stop(&shared, &reception, &controller, &mut signals).await;
     tell.abort();
+    watch.abort();
     admin.close().await;
     match failed {
         Some(why) => Err(why.into()),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -15,7 +16,7 @@ use crate::config::{Draft, Fault, Faulty, Listen, Settings};
 use crate::lock::lock;
 use crate::tls;
 use crate::transport::{Socket, Stream};
-use crate::uplink::Dialler;
+use crate::uplink::{self, Dialler, Fresh};
 
 /// For the log.
 pub const MAY_NOT_UNBLOCK: &str = "the uplink's user may not use CLIENT UNBLOCK: a reload will wait \
@@ -39,6 +40,8 @@ pub struct Generation {
     pub uplink_since: u64,
     /// The way to the uplink.
     pub uplink: Dialler,
+    /// The connection over which the uplink was verified.
+    greeted: Mutex<Option<Fresh>>,
     /// Where clients connect.
     pub listen: Endpoint,
     /// Where unmanaged clients connect.
@@ -86,12 +89,19 @@ impl Shown {
     }
 }
 
-/// Loads what `draft` names and connects to the uplink, to report every fault at once. `change` is
-/// the generation in force, and what the uplink must be ready for, if this is not a start.
-pub async fn load(
-    draft: Draft,
-    change: Option<(&Generation, Readiness)>,
-) -> Result<Generation, Vec<Fault>> {
+/// What a configuration is loaded for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To see what is wrong with it.
+    Check,
+    /// To start with it. An uplink that cannot be reached yet is waited for.
+    Start,
+    /// To put it in force in the place of this one, once the uplink is ready for that.
+    Change(&'a Generation, Readiness),
+}
+
+/// Loads what `draft` names and connects to the uplink, to report every fault at once.
+pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<Fault>> {
     let Draft { uplink, listen, listen_raw, admin, faulty, settings, .. } = draft;
     let Draft { mut faults, warnings, empty_passwords, shown, .. } = draft;
     for warning in warnings.iter().chain(&empty_passwords) {
@@ -120,27 +130,20 @@ pub async fn load(
         return Err(faults);
     };
     faults.extend(more);
+    let mut greeted = None;
     if let Some(uplink) = &uplink {
-        let verified = match change {
-            None => uplink.verify_rights().await,
-            // Whether it answers is no matter: nobody is moved.
-            Some((before, Readiness::Serving)) if before.uplink.config == uplink.config => {
-                uplink.verify_in_use().await.map(|()| true)
-            }
-            // It is the uplink before that matters, and that is asked when the time comes.
-            Some((_, Readiness::Serving)) => uplink.verify().await.map(|()| true),
-            Some((_, Readiness::Reachable)) => uplink.verify_reachable().await.map(|()| true),
-        };
-        match verified {
-            Ok(true) => {}
-            Ok(false) => warn!("{MAY_NOT_UNBLOCK}"),
-            Err(fault) => faults.push(fault),
+        match greet(uplink, purpose).await {
+            Ok(fresh) => greeted = fresh,
+            Err(why) => faults.push(uplink.fault(&why)),
         }
     }
     let (Some(uplink), Some(listen), true) = (uplink, listen, faults.is_empty()) else {
         return Err(faults);
     };
-    let before = change.map(|(before, _)| before);
+    let before = match purpose {
+        Purpose::Check | Purpose::Start => None,
+        Purpose::Change(before, _) => Some(before),
+    };
     let withdrawn = before.map(|before| withdrawn(before, &listen, listen_raw.as_ref()));
     let withdrawn = withdrawn.unwrap_or_default();
     for warning in &withdrawn {
@@ -154,6 +157,7 @@ pub async fn load(
         number,
         uplink_since,
         uplink,
+        greeted: Mutex::new(greeted),
         listen,
         listen_raw,
         admin,
@@ -167,6 +171,40 @@ pub async fn load(
     })
 }
 
+/// Connects to the uplink, for this purpose. Gives a connection to one that serves, unless there is one
+/// already.
+async fn greet(uplink: &Dialler, purpose: Purpose<'_>) -> Result<Option<Fresh>, uplink::Error> {
+    match purpose {
+        Purpose::Check | Purpose::Start => match uplink.verify().await {
+            Ok(mut fresh) => {
+                if !uplink.may_unblock(&mut fresh).await {
+                    warn!("{MAY_NOT_UNBLOCK}");
+                }
+                Ok(Some(fresh))
+            }
+            Err(why) if matches!(purpose, Purpose::Start) && why.is_away() => {
+                warn!(addr = %uplink.config.addr, %why, "the uplink cannot be reached yet");
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        },
+        // Whether it answers is no matter: nobody is moved.
+        Purpose::Change(before, Readiness::Serving) if before.uplink.config == uplink.config => {
+            uplink.verify_in_use().await.map(|()| None)
+        }
+        // It is the uplink before that matters, and that is asked when the time comes.
+        Purpose::Change(_, Readiness::Serving) => uplink.verify().await.map(Some),
+        Purpose::Change(_, Readiness::Reachable) => uplink.verify_reachable().await,
+    }
+}
+
+impl Generation {
+    /// The connection over which the uplink was verified, once, if it was.
+    pub fn take_greeted(&self) -> Option<Fresh> {
+        lock(&self.greeted).take()
+    }
+}
+
 #[cfg(test)]
 impl Generation {
     /// What this valid configuration says. The uplink is another one with each number, and nobody has looked
@@ -178,6 +216,7 @@ impl Generation {
             number,
             uplink_since: number,
             uplink: Dialler::new(uplink, limit).expect("no TLS"),
+            greeted: Mutex::default(),
             listen: Endpoint::new("listen", draft.listen.expect("a listener")).expect("no TLS"),
             listen_raw: None,
             admin: None,
@@ -222,13 +261,14 @@ fn withdrawn(before: &Generation, listen: &Endpoint, raw: Option<&Endpoint>) -> 
 pub struct Current {
     generation: Mutex<Arc<Generation>>,
     number: AtomicU64,
+    exchanged: Notify,
 }
 
 impl Current {
     /// Begins with this one.
     pub fn new(generation: Arc<Generation>) -> Self {
         let number = AtomicU64::new(generation.number);
-        Current { generation: Mutex::new(generation), number }
+        Current { generation: Mutex::new(generation), number, exchanged: Notify::new() }
     }
 
     /// The one in force.
@@ -246,6 +286,15 @@ impl Current {
         let number = generation.number;
         *lock(&self.generation) = generation;
         self.number.store(number, Ordering::Release);
+        self.exchanged.notify_waiters();
+    }
+
+    /// Completes when another one than that of this number is in force. Cancel safe.
+    pub async fn exchanged(&self, number: u64) {
+        let exchanged = self.exchanged.notified();
+        if self.number() == number {
+            exchanged.await;
+        }
     }
 }
 

@@ -19,7 +19,7 @@
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
 //! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
-//! [`log`], [`redact`], [`random`], [`exit`].
+//! [`log`], [`outage`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -41,6 +41,7 @@ pub mod lock;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod outage;
 pub mod random;
 pub mod raw;
 pub mod reception;

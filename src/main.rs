@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use redis_proxy::cli::{self, Cli, Command};
 use redis_proxy::config::{self, Fault};
 use redis_proxy::exit::{Exit, complain, say, untaken};
-use redis_proxy::generation::{self, Generation};
+use redis_proxy::generation::{self, Generation, Purpose};
 use redis_proxy::signal::Signals;
 use redis_proxy::{app, ctl, log};
 use tracing::error;
@@ -68,7 +68,7 @@ fn failed(why: io::Error) -> ExitCode {
 
 async fn run(cli: &Cli) -> ExitCode {
     if cli.check {
-        return match load(cli).await {
+        return match load(cli, Purpose::Check).await {
             Ok(_) => {
                 say(&mut io::stdout(), &format!("{}: valid", cli.file.display()));
                 ExitCode::SUCCESS
@@ -82,7 +82,7 @@ async fn run(cli: &Cli) -> ExitCode {
     // Before anything that takes time: a signal during the start means the same as later.
     let ended = match Signals::new() {
         Ok(mut signals) => tokio::select! {
-            loaded = load(cli) => match loaded {
+            loaded = load(cli, Purpose::Start) => match loaded {
                 Ok(generation) => app::run(generation, cli.file_to_read_again(), signals).await,
                 Err(faults) => {
                     for fault in faults {
@@ -104,10 +104,10 @@ async fn run(cli: &Cli) -> ExitCode {
     }
 }
 
-async fn load(cli: &Cli) -> Result<Generation, Vec<Fault>> {
+async fn load(cli: &Cli, purpose: Purpose<'_>) -> Result<Generation, Vec<Fault>> {
     let text = read(&cli.file)
         .map_err(|why| vec![Fault::new(format!("could not read {}: {why}", cli.file.display()))])?;
-    generation::load(config::parse(&text), None).await
+    generation::load(config::parse(&text), purpose).await
 }
 
 fn read(file: &Path) -> io::Result<String> {

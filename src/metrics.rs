@@ -88,6 +88,14 @@ pub struct Metrics {
     pub reload_pauses: Histogram,
     /// How long an operator had the gate shut.
     pub operator_pauses: Histogram,
+    /// Times that the uplink was lost.
+    pub outages: Counter,
+    /// How long it was.
+    pub outage_durations: Histogram,
+    /// Requests that were asked again after an outage, or after a refusal.
+    pub asked_again: Counter,
+    /// Clients that were closed with a request whose outcome nobody knows.
+    pub outcomes_unknown: Counter,
 }
 
 /// A label.
@@ -219,6 +227,10 @@ impl Metrics {
             switches: zeroes(&SWITCHES, |result| ResultLabel { result }),
             reload_pauses: Histogram::new(WAITS),
             operator_pauses: Histogram::new(WAITS),
+            outages: Counter::default(),
+            outage_durations: Histogram::new(WAITS),
+            asked_again: Counter::default(),
+            outcomes_unknown: Counter::default(),
         })
     }
 
@@ -255,6 +267,17 @@ impl Metrics {
                 "redis_proxy_login_failures",
                 "Wrong passwords, or users, that clients gave",
                 &self.logins_failed,
+            ),
+            ("redis_proxy_uplink_outages", "Times that the uplink was lost", &self.outages),
+            (
+                "redis_proxy_requests_asked_again",
+                "Requests that were asked again, after the uplink was lost or refused them",
+                &self.asked_again,
+            ),
+            (
+                "redis_proxy_outcomes_unknown",
+                "Clients that were closed because nobody knows what became of their requests",
+                &self.outcomes_unknown,
             ),
         ];
         for (name, help, counter) in counters {
@@ -374,6 +397,12 @@ impl Collector for Recorded {
             &mut encoder,
             "redis_proxy_operator_pause",
             "How long an operator's pause lasted",
+            Some(&Unit::Seconds),
+        )?;
+        one(&self.0.outage_durations).encode(
+            &mut encoder,
+            "redis_proxy_uplink_outage",
+            "How long the uplink was lost",
             Some(&Unit::Seconds),
         )
     }

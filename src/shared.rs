@@ -2,22 +2,40 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Semaphore;
+
 use crate::changeover::{Attempt, ClientIds, Order};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
 use crate::lock::lock;
 use crate::metrics::{Metrics, SESSION_ENDS};
+use crate::outage::Outages;
 use crate::roster::Roster;
 use crate::scripts::Scripts;
 use crate::stop::Stop;
 use crate::strangers::Strangers;
 use crate::uplink::{self, Fresh, Script};
 
+/// Clients that connect to the uplink at once; and how many of them may be such that nobody waits for.
+const DIALS: usize = 64;
+const IDLE_DIALS: usize = 8;
+
+/// Whether somebody waits for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hurry {
+    /// A client waits for a reply.
+    Waits,
+    /// No client waits.
+    Idle,
+}
+
 /// What all sessions share.
 #[derive(Debug)]
 pub struct Shared {
     /// Where requests are admitted.
     pub gate: Arc<Gate>,
+    /// Whether the uplink is lost.
+    pub outages: Arc<Outages>,
     /// Tells of the end.
     pub stop: Stop,
     /// Those that have not logged in.
@@ -32,6 +50,9 @@ pub struct Shared {
     pub ids: ClientIds,
     /// Scripts that went by.
     pub scripts: Scripts,
+    /// Who may connect to the uplink now.
+    dials: Semaphore,
+    idle_dials: Semaphore,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -41,6 +62,7 @@ impl Shared {
     pub fn new(generation: Arc<Generation>, workers: usize) -> Arc<Self> {
         Arc::new(Shared {
             gate: Gate::new(workers),
+            outages: Arc::default(),
             stop: Stop::default(),
             strangers: Arc::default(),
             ids: ClientIds::new(generation.uplink_since),
@@ -48,6 +70,8 @@ impl Shared {
             roster: Roster::new(workers),
             attempt: Mutex::default(),
             scripts: Scripts::default(),
+            dials: Semaphore::new(DIALS),
+            idle_dials: Semaphore::new(IDLE_DIALS),
             metrics: Metrics::new(workers, &SESSION_ENDS),
         })
     }
@@ -63,12 +87,20 @@ impl Shared {
         lock(&self.attempt).clone()
     }
 
-    /// Connects to the uplink for a client, and counts it.
+    /// Connects to the uplink for a client, and counts it. Not too many connect at once, least of all those
+    /// that nobody waits for: after an outage, all come together.
     pub async fn dial(
         &self,
         generation: &Generation,
         script: Script,
+        hurry: Hurry,
     ) -> Result<Fresh, uplink::Error> {
+        let _idle = match hurry {
+            Hurry::Waits => None,
+            // Never closed, so never an error.
+            Hurry::Idle => self.idle_dials.acquire().await.ok(),
+        };
+        let _dial = self.dials.acquire().await;
         let result = generation.uplink.dial(script).await;
         self.metrics.count_connect(&result);
         result

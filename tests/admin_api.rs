@@ -6,8 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Client, FakeUplink, Proxy, cert, config, eventually, http, redis, request, send,
-    tls_config,
+    Answer, Client, FakeUplink, Proxy, cert, config, eventually, http, redis, tls_config,
 };
 
 fn with_admin(uplink: &str, admin: Value) -> Proxy {
@@ -164,23 +163,21 @@ fn a_page_of_another_origin_may_not_send_commands() {
 
 #[test]
 fn probes_tell_serving_from_being_ready() {
-    let fake = FakeUplink::bind();
-    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 4000 }));
-    let proxy = fake.expect_start(|| Proxy::start(&config));
+    let mut redis = redis();
+    let proxy = Proxy::to(&redis.addr());
     assert_eq!(proxy.get("/healthz").status, 200);
-    let mut caller = proxy.caller();
-    send(&mut caller, "GET", "/readyz", "", "");
-    fake.accept().expect(request(&["PING"])).send("+PONG\r\n");
-    assert_eq!(Answer::read(&mut caller).status, 200);
+    assert_eq!(proxy.get("/readyz").status, 200);
     // Clients wait, and are not to be sent elsewhere.
     proxy.cmd("pause").expect_ok();
     assert_eq!(proxy.get("/readyz").status, 200);
     assert_eq!(proxy.get("/healthz").status, 200);
     proxy.cmd("unpause").expect_ok();
-    // An answer is good for a second; then it asks again, and nobody answers.
+    redis.kill();
     eventually("it is not ready", || proxy.get("/readyz").status == 503);
     assert!(proxy.get("/readyz").error().contains("could not connect to uplink"));
     assert_eq!(proxy.get("/healthz").status, 200);
+    redis.restart();
+    eventually("it is ready again", || proxy.get("/readyz").status == 200);
 }
 
 #[test]
@@ -340,18 +337,15 @@ fn what_is_no_http_is_answered_and_closed() {
 
 #[test]
 fn the_gate_being_shut_is_no_reason_to_be_taken_out_of_a_load_balancer() {
-    let fake = FakeUplink::bind();
-    let config = config(&fake.addr(), json!({ "connect_time_limit_ms": 3000 }));
-    let proxy = fake.expect_start(|| Proxy::start(&config));
+    let mut redis = redis();
+    let proxy = Proxy::to(&redis.addr());
     let mut client = proxy.client();
-    client.command(&["GET", "k"]);
-    let mut uplink = fake.accept();
-    uplink.expect(request(&["GET", "k"]));
-    // A request runs, and nobody answers any more: neither while it is waited for, nor later.
+    client.command(&["WAIT", "1", "0"]);
+    proxy.shows("active_requests", 1);
     proxy.cmd("pause").expect_ok();
     proxy.shows("state", 3);
     assert_eq!(proxy.get("/readyz").status, 200);
-    uplink.send("$1\r\nv\r\n");
+    redis.kill();
     proxy.shows("state", 4);
     assert_eq!(proxy.get("/readyz").status, 200);
     // But it is known, and said where it can be asked for.
@@ -382,28 +376,22 @@ fn strangers_are_told_that_the_uplink_is_away_and_not_where_it_is() {
 }
 
 #[test]
-fn the_uplink_is_asked_by_one_connection_whoever_wants_to_know_and_hangs_up() {
-    let fake = FakeUplink::bind();
-    let proxy = fake.expect_start(|| Proxy::to(&fake.addr()));
-    let begin = || {
-        let mut caller = proxy.caller();
-        send(&mut caller, "GET", "/readyz", "", "");
-        caller
-    };
-    let gone = begin();
-    let mut asked = fake.accept();
-    asked.expect(request(&["PING"]));
-    drop(gone);
-    let mut callers: Vec<Client> = (0..50).map(|_| begin()).collect();
-    // They make room like all strangers.
-    callers.truncate(40);
-    proxy.has_read_all_at("admin");
-    assert!(fake.is_left_alone());
-    asked.send("+PONG\r\n");
-    for caller in &mut callers {
-        assert_eq!(Answer::read(caller).status, 200);
-    }
-    assert!(fake.is_left_alone());
+fn the_uplink_is_watched_by_one_connection_whoever_wants_to_know() {
+    let redis = redis();
+    let proxy = Proxy::to(&redis.addr());
+    let callers: Vec<Client> = (0..50)
+        .map(|_| {
+            let mut caller = proxy.caller();
+            assert_eq!(http(&mut caller, "GET", "/readyz", "", "").status, 200);
+            caller
+        })
+        .collect();
+    let mut direct = redis.client();
+    eventually("it has its name", || {
+        direct.run("CLIENT LIST").contains(" name=redis-proxy:watch:")
+    });
+    assert_eq!(direct.run("CLIENT LIST").lines().count(), 2, "the watch, and this one");
+    drop(callers);
 }
 
 #[test]

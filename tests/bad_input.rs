@@ -192,13 +192,7 @@ fn a_login_refused_after_reset_repeats_no_reply() {
             "listen": { "addr": "127.0.0.1:0" },
         }))
     };
-    let proxy = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut uplink = fake.accept();
-            uplink.expect([&login[..], &request(&["PING"])].concat()).send("+OK\r\n+PONG\r\n");
-        });
-        start()
-    });
+    let proxy = fake.expect_start_with(&login, start);
     let mut client = proxy.client();
     client.send("GET a\r\nRESET\r\nGET b\r\n");
     let mut uplink = fake.accept();

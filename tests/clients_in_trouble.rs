@@ -146,7 +146,8 @@ fn wrong_passwords_are_counted_and_logged_with_the_address() {
 
 #[test]
 fn what_an_uplink_says_that_has_no_room_goes_down() {
-    let redis = Redis::start(&["--maxclients", "2"]);
+    // One connection is the proxy's own.
+    let redis = Redis::start(&["--maxclients", "3"]);
     let proxy = Proxy::to(&redis.addr());
     let mut clients: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
     for client in &mut clients {

@@ -21,14 +21,18 @@ fn start(fake: &FakeUplink, config: &Value) -> Proxy {
         scope.spawn(|| {
             let mut verified = fake.accept();
             verified.expect(request(&["PING"])).send("+PONG\r\n");
-            while let Some(asked) = verified.try_request() {
-                match &asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                    ["COMMAND", "LIST", "FILTERBY", "ACLCAT", category] => {
-                        verified.send(list(category));
+            // The proxy goes on to watch it over this connection.
+            std::thread::spawn(move || {
+                while let Some(asked) = verified.try_request() {
+                    let answer = match &asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                        ["COMMAND", "LIST", "FILTERBY", "ACLCAT", category] => list(category),
+                        _ => b":0\r\n".to_vec(),
+                    };
+                    if verified.try_send(&answer).is_err() {
+                        return;
                     }
-                    _ => drop(verified.send(":0\r\n")),
                 }
-            }
+            });
         });
         Proxy::start(config)
     })

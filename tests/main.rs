@@ -28,6 +28,7 @@ mod listeners;
 mod log;
 mod log_messages;
 mod log_text;
+mod outages;
 mod page;
 mod panics;
 mod pausing;

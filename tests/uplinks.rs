@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{FakeUplink, Proxy, Redis, check, redis, request};
+use crate::common::{FakeUplink, Proxy, Redis, check, config, redis, request};
 use redis_proxy::config::{self, Address};
 use redis_proxy::uplink::{Answer, Dialler, Script};
 
@@ -64,7 +64,7 @@ fn every_address_of_a_name_is_tried() {
 #[test]
 fn a_client_is_closed_without_a_word_while_the_uplink_is_away_and_the_log_says_why() {
     let mut redis = redis();
-    let proxy = Proxy::to(&redis.addr());
+    let proxy = Proxy::start(&config(&redis.addr(), json!({ "hold_time_limit_ms": 100 })));
     redis.kill();
     let mut client = proxy.client();
     client.send("GET a\r\nGET b\r\n");

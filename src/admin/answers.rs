@@ -14,7 +14,7 @@ use tracing::info;
 use super::callers::Caller;
 use super::desk::Desk;
 // The module alone: a macro has its name, too.
-use super::info::{self};
+use super::info::{self, Uplink};
 use super::routes::{self, ApiCommand, ApiRefusal, ApiRoute, Asset};
 use super::{body, host};
 use crate::changeover::Order;
@@ -81,7 +81,7 @@ impl Desk {
         }
         Ok(match (route, permission) {
             (Ok(ApiRoute::Health), _) => text("text/plain; charset=utf-8", "ok\n"),
-            (Ok(ApiRoute::Ready), _) => self.ready(permission).await?,
+            (Ok(ApiRoute::Ready), _) => self.ready(permission)?,
             (Ok(ApiRoute::Metrics), Permission::Everything | Permission::Figures) => {
                 self.metrics(&head.headers)
             }
@@ -176,22 +176,19 @@ impl Desk {
     /// Whether clients can be served. While the gate is shut, the answer is yes: clients wait, and to take
     /// all proxies out of a load balancer for a pause does more harm. A caller that may not ask everything
     /// is told no more than that the uplink is away, for the reason names its address.
-    async fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
+    fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
         let unready = |why: String| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let ready = Ok(text("text/plain; charset=utf-8", "ready\n"));
         match self.controller.state() {
             ProxyState::Stopping => return Err(unready("stopping".to_owned())),
-            ProxyState::Pausing | ProxyState::Paused => {
-                // Somebody may want to see how the uplink is meanwhile.
-                self.probe.ask();
-                return ready;
-            }
+            ProxyState::Pausing | ProxyState::Paused => return ready,
             ProxyState::Running => {}
         }
-        match (self.probe.answer().await, permission) {
-            (Ok(()), _) => ready,
-            (Err(why), Permission::Everything) => Err(unready(why)),
-            (Err(_), Permission::Probes | Permission::Figures) => {
+        let uplink = Uplink::of(&self.shared);
+        match (uplink.is_up, permission) {
+            (Some(true), _) => ready,
+            (_, Permission::Everything) => Err(unready(uplink.why)),
+            (_, Permission::Probes | Permission::Figures) => {
                 Err(unready("could not connect to uplink".to_owned()))
             }
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::probe::Probe;
 use crate::controller::Controller;
 use crate::reception::Reception;
 use crate::shared::Shared;
@@ -14,5 +13,4 @@ pub(super) struct Desk {
     pub(super) reception: Arc<Reception>,
     pub(super) controller: Arc<Controller>,
     pub(super) started: Instant,
-    pub(super) probe: Arc<Probe>,
 }

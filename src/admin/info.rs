@@ -1,9 +1,38 @@
 //! The state, for `/info.json` and as gauges.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::desk::Desk;
-use super::probe::Look;
+use crate::shared::Shared;
+
+/// How long the uplink may owe an answer before it is not known any more whether it is there.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// Whether the uplink is there.
+pub(super) struct Uplink {
+    /// `None`: it has owed an answer for a while.
+    pub(super) is_up: Option<bool>,
+    /// Why it is not up, or not known to be; empty where there is nothing to be said.
+    pub(super) why: String,
+}
+
+impl Uplink {
+    /// As the watch knows it.
+    pub(super) fn of(shared: &Shared) -> Self {
+        if let Some(loss) = shared.outages.loss() {
+            return Uplink { is_up: Some(false), why: loss.why };
+        }
+        match shared.outages.silent_for().filter(|since| *since > SILENT) {
+            None => Uplink { is_up: Some(true), why: String::new() },
+            Some(since) => {
+                let why = format!("no answer yet, for {:.1} s", since.as_secs_f64());
+                Uplink { is_up: None, why }
+            }
+        }
+    }
+}
 
 /// The state as `/info.json` shows it.
 pub(super) fn json(desk: &Desk) -> String {
@@ -16,7 +45,8 @@ pub(super) fn json(desk: &Desk) -> String {
             "seconds": reloading.since.elapsed().as_secs_f64(),
         })
     });
-    let Look { is_up, why } = desk.probe.look();
+    let lost = desk.shared.outages.loss();
+    let Uplink { is_up, why } = Uplink::of(&desk.shared);
     let info = json!({
         "state": state as u8,
         "state_str": state.to_string(),
@@ -26,6 +56,7 @@ pub(super) fn json(desk: &Desk) -> String {
         "raw_connections": desk.reception.raw().count(),
         "uplink_up": is_up,
         "uplink_error": why,
+        "uplink_lost_seconds": lost.map(|loss| loss.since.elapsed().as_secs_f64()),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": desk.started.elapsed().as_secs_f64(),
         "generation": generation.number,
@@ -48,14 +79,7 @@ pub(super) fn gauges(desk: &Desk) -> Vec<(&'static str, &'static str, i64)> {
     let gate = &desk.shared.gate;
     let carried = desk.controller.carried();
     let clients = |count: usize| number(count as u64);
-    let up = desk.probe.look().is_up.map(|is_up| {
-        (
-            "redis_proxy_uplink_up",
-            "Whether the uplink answered when it was asked last",
-            i64::from(is_up),
-        )
-    });
-    let gauges = [
+    [
         (
             "redis_proxy_clients_in_transaction",
             "Clients with an open transaction",
@@ -75,6 +99,11 @@ pub(super) fn gauges(desk: &Desk) -> Vec<(&'static str, &'static str, i64)> {
             "redis_proxy_clients_tracking",
             "Clients with client-side caching",
             clients(carried.tracking),
+        ),
+        (
+            "redis_proxy_uplink_up",
+            "Whether the uplink is there, as far as is known",
+            i64::from(Uplink::of(&desk.shared).is_up == Some(true)),
         ),
         ("rproxy_active_requests", "Requests in flight", number(gate.in_flight())),
         ("redis_proxy_waiting_requests", "Clients that wait at the gate", number(gate.waiting())),
@@ -98,6 +127,6 @@ pub(super) fn gauges(desk: &Desk) -> Vec<(&'static str, &'static str, i64)> {
             "Number of the configuration in force",
             number(desk.shared.current.number()),
         ),
-    ];
-    gauges.into_iter().chain(up).collect()
+    ]
+    .into()
 }

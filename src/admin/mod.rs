@@ -15,7 +15,6 @@ mod connection;
 mod desk;
 mod host;
 mod info;
-mod probe;
 mod routes;
 
 use std::sync::Arc;
@@ -28,7 +27,6 @@ use tracing::info;
 
 use self::callers::Callers;
 use self::desk::Desk;
-use self::probe::Probe;
 use crate::controller::Controller;
 use crate::listener::Bound;
 use crate::reception::Reception;
@@ -52,8 +50,8 @@ pub fn serve(
     controller: Arc<Controller>,
 ) -> Admin {
     let admin = Admin { closed: CancellationToken::new(), tasks: TaskTracker::new() };
-    let (started, probe) = (Instant::now(), Probe::new(shared.clone()));
-    let desk = Arc::new(Desk { shared, reception, controller, started, probe });
+    let started = Instant::now();
+    let desk = Arc::new(Desk { shared, reception, controller, started });
     let callers = Callers::new(CALLERS);
     for bound in sockets {
         let Bound::New(listener) = bound else { continue };

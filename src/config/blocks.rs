@@ -89,6 +89,8 @@ pub struct Settings {
     pub blocking_time_limit: Option<Duration>,
     /// `connect_time_limit_ms`
     pub connect_time_limit: Duration,
+    /// `hold_time_limit_ms`
+    pub hold_time_limit: Option<Duration>,
     /// `pause_time_limit_ms`
     pub pause_time_limit: Duration,
     /// `stop_time_limit_ms`

@@ -270,6 +270,7 @@ fn settings(raw: &RawConfig, faults: &mut Vec<Fault>) -> Settings {
         },
         // One that is refused must not make other faults.
         connect_time_limit: or_default(raw.connect_time_limit_ms.filter(|ms| *ms > 0), 5_000),
+        hold_time_limit: some_time(Some(raw.hold_time_limit_ms.unwrap_or(5_000))),
         pause_time_limit: or_default(raw.pause_time_limit_ms, 10_000),
         stop_time_limit: or_default(raw.stop_time_limit_ms, 5_000),
         max_clients: raw.max_clients.map_or(10_000, |n| n as usize),

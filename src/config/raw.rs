@@ -15,6 +15,7 @@ pub(super) struct RawConfig {
     pub(super) read_time_limit_ms: Option<u64>,
     pub(super) blocking_time_limit_ms: Option<u64>,
     pub(super) connect_time_limit_ms: Option<u64>,
+    pub(super) hold_time_limit_ms: Option<u64>,
     pub(super) pause_time_limit_ms: Option<u64>,
     pub(super) stop_time_limit_ms: Option<u64>,
     pub(super) max_clients: Option<u32>,

@@ -176,7 +176,7 @@ impl Controller {
         // That may have taken a while.
         links.loading.ahead(&self.shared).await;
         // The new uplink may have died since it was verified.
-        generation.uplink.verify().await.map_err(refused)?;
+        generation.uplink.serves().await.map_err(refused)?;
         Ok(attempt)
     }
 
@@ -214,7 +214,7 @@ impl Controller {
             self.queue(swap, held.deadline).await?;
             if held.begun.elapsed() > FRESH {
                 // It may have died while a running request was waited for.
-                swap.attempt.generation().uplink.verify().await.map_err(refused)?;
+                swap.attempt.generation().uplink.serves().await.map_err(refused)?;
             }
             Ok(())
         });

@@ -7,6 +7,7 @@
 //! - `links`: the connections for that, and what they may do
 //! - `server`: one of the two servers, asked and told
 //! - `sessions`: what all sessions are asked and told
+//! - `watch`: whether the uplink is there; while it is not, clients are held
 //! - `outcome`, `error`: what became of it
 //! - `panics`: a panic is a fault like others
 //!
@@ -18,6 +19,7 @@
 //! | an operator's pause | joined: the longer time to live counts | ends it | swaps, stays paused | a reload | begins |
 //! | a reload | holds after it | releases the operator's hold alone | refused | one more, afterwards | ends it; it is cancelled unless it has swapped |
 //! | a switch | holds after it | as above | refused | a reload, afterwards | ends it; it is undone unless the new uplink is promoted |
+//! | an outage | holds beyond its end | ends it | moves those who wait; their limit does not count meanwhile | a reload | begins; who waits is closed |
 //! | a stop | refused | refused | refused | ignored | cuts off |
 
 mod cutover;
@@ -36,6 +38,7 @@ mod sessions;
 mod state;
 mod switch;
 mod verify;
+mod watch;
 
 pub use self::dry_run::Prediction;
 pub use self::error::Error;

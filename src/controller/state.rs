@@ -76,6 +76,14 @@ pub(super) struct OperatorPause {
     pub(super) released: CancellationToken,
 }
 
+/// The uplink is lost: clients are held.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub(super) hold: Hold,
+    pub(super) since: Instant,
+    pub(super) over: CancellationToken,
+}
+
 /// How long the present pause has been on, and how long it will be, if that is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Paused {
@@ -99,6 +107,8 @@ pub struct Controller {
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) pause: Option<OperatorPause>,
+    /// The uplink is lost, and clients are held for it.
+    pub(super) outage: Option<Outage>,
     /// The reload or switch that is running: one at a time.
     pub(super) change: Option<RunningChange>,
     /// A SIGHUP came during a reload.
@@ -137,7 +147,8 @@ impl Controller {
     pub fn state(&self) -> ProxyState {
         if self.shared.stop.is_stopping() {
             ProxyState::Stopping
-        } else if self.shared.gate.is_open() {
+        } else if self.shared.gate.held() <= usize::from(lock(&self.inner).outage.is_some()) {
+            // An outage is none of the proxy's states.
             ProxyState::Running
         } else if self.shared.gate.in_flight() > 0 {
             ProxyState::Pausing
@@ -180,8 +191,12 @@ impl Controller {
             }
             _ => String::new(),
         };
+        let lost = match self.shared.outages.loss() {
+            Some(loss) => format!(" lost for {} s", loss.since.elapsed().as_secs()),
+            None => String::new(),
+        };
         format!(
-            "{state}: {} clients, uplink {}, generation {}{failed}",
+            "{state}: {} clients, uplink {}{lost}, generation {}{failed}",
             self.reception.clients(),
             generation.uplink.config.addr,
             generation.number,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::error::Error;
 use super::state::Controller;
 use crate::config::{self, Draft, Fault};
-use crate::generation::{self, Generation, Readiness};
+use crate::generation::{self, Generation, Purpose, Readiness};
 use crate::reception::{DoorPlace, Sockets};
 
 impl Controller {
@@ -42,7 +42,7 @@ impl Controller {
                 DoorPlace::changed(raw_before, listen_raw),
             )
             .await;
-        let loaded = generation::load(draft, Some((before, readiness))).await;
+        let loaded = generation::load(draft, Purpose::Change(before, readiness)).await;
         match (loaded, sockets) {
             (Ok(generation), Ok(sockets)) if admin.is_empty() => {
                 Ok((Arc::new(generation), sockets))

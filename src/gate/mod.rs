@@ -83,6 +83,11 @@ impl Gate {
         *self.holds() == 0
     }
 
+    /// How many holds exist.
+    pub fn held(&self) -> usize {
+        *self.holds()
+    }
+
     async fn quiesced(&self) {
         loop {
             let drained = self.drained.notified();

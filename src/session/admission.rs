@@ -25,7 +25,9 @@ impl Session {
         }
         if self.member.has_news() {
             self.read_news();
-            if self.ending.is_some() || self.handover.is_leaving() {
+            // An outage has taken the pass back.
+            let is_held = self.link.held() > 0 || self.passes.held() == 0;
+            if self.ending.is_some() || self.handover.is_leaving() || is_held {
                 self.release(self.passes.held().min(1));
                 return Err(GateShut);
             }

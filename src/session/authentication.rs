@@ -45,7 +45,7 @@ impl Session {
                 self.use_up_one_shot(Class::Hello);
                 let awaited = self.with_ids(args, Expected::Hello(hello.name));
                 self.expect(awaited);
-                self.link.out.push(&hello.request);
+                self.link.push(&hello.request, &self.pending);
                 if hello.authenticated {
                     self.let_in();
                 }

@@ -52,6 +52,8 @@ pub(super) enum Reason {
     UplinkClosed,
     #[error("the connection to the uplink is lost: {0}")]
     UplinkLost(io::Error),
+    #[error("the uplink was lost for longer than hold_time_limit_ms: {0}")]
+    OutageTooLong(String),
     #[error("the uplink broke the protocol: {0}")]
     UplinkProtocol(#[from] reply::Error),
     #[error("the uplink sent a reply that nobody asked for")]
@@ -84,6 +86,7 @@ impl Reason {
             Reason::UplinkUnavailable(_)
             | Reason::UplinkClosed
             | Reason::UplinkLost(_)
+            | Reason::OutageTooLong(_)
             | Reason::UplinkProtocol(_)
             | Reason::Unasked
             | Reason::Unfinished
@@ -119,7 +122,7 @@ impl Reason {
             Reason::NotCarried(_) => "not_carried",
             Reason::UplinkUnavailable(_) => "uplink_unavailable",
             Reason::UplinkClosed => "uplink_closed",
-            Reason::UplinkLost(_) => "uplink_lost",
+            Reason::UplinkLost(_) | Reason::OutageTooLong(_) => "uplink_lost",
             Reason::UplinkProtocol(_) | Reason::Unasked => "uplink_protocol",
             Reason::TimeLimit(_) => "time_limit",
         }
@@ -142,6 +145,7 @@ impl Reason {
             Reason::UplinkUnavailable(_)
             | Reason::UplinkClosed
             | Reason::UplinkLost(_)
+            | Reason::OutageTooLong(_)
             | Reason::UplinkProtocol(_)
             | Reason::Unasked
             | Reason::NotCarried(_)

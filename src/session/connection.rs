@@ -1,6 +1,8 @@
 //! The connection to the uplink: dialled, written to, lost.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use tracing::debug;
 
 use super::Session;
 use super::close::Reason;
@@ -8,24 +10,17 @@ use super::link::LinkState;
 use super::protocol::expected::{Expected, Question};
 use crate::clock;
 use crate::resp::encode;
-use crate::uplink::{Fresh, Id};
+use crate::shared::Hurry;
+use crate::uplink::{self, Fresh, Id};
 
 impl Session {
-    /// True when the uplink has just become usable.
-    pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
-        let LinkState::Dialling(dial) = &mut self.link.state else { return false };
-        match dial.as_mut().poll(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(fresh)) => {
-                self.connect(fresh);
-                self.send_up(cx, &[]);
-                true
-            }
-            Poll::Ready(Err(why)) => {
-                self.lose_uplink(why.into());
-                false
-            }
-        }
+    /// Ready when the uplink has just become usable, or cannot be reached.
+    pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), uplink::Error>> {
+        let LinkState::Dialling(dial) = &mut self.link.state else { return Poll::Pending };
+        let fresh = ready!(dial.as_mut().poll(cx))?;
+        self.connect(fresh);
+        self.send_up(cx, &[]);
+        Poll::Ready(Ok(()))
     }
 
     /// Makes `fresh` the uplink.
@@ -60,8 +55,10 @@ impl Session {
             _ => None,
         };
         let script = restore.map(|script| *script).unwrap_or_default();
+        self.link.outages = self.shared.outages.number();
+        let hurry = if self.link.out.len() > 0 { Hurry::Waits } else { Hurry::Idle };
         let (shared, generation) = (self.shared.clone(), self.generation.clone());
-        let dial = async move { shared.dial(&generation, script).await };
+        let dial = async move { shared.dial(&generation, script, hurry).await };
         self.link.state = LinkState::Dialling(Box::pin(dial));
     }
 
@@ -103,25 +100,28 @@ impl Session {
 
     /// Writes to the uplink what waits and then `tail`; dials if there is none yet.
     pub(super) fn send_up(&mut self, cx: &mut Context<'_>, tail: &[u8]) {
+        if self.intake.is_incomplete() {
+            self.link.unanswered.push_part();
+        } else if !tail.is_empty() {
+            let pending = &self.pending;
+            self.link.unanswered.push(tail, || pending.requests());
+        }
         match &mut self.link.state {
+            // They wait for the gate.
+            LinkState::Absent(absent) if absent.held > 0 => self.link.out.push(tail),
             LinkState::Absent(_) => {
                 self.link.out.push(tail);
                 if self.link.out.len() > 0 {
                     self.dial();
                 }
             }
-            LinkState::Dialling(_) => self.link.out.push(tail),
+            LinkState::Dialling(_) | LinkState::Doubtful(_) => self.link.out.push(tail),
             LinkState::Live(stream) => match self.link.out.send(stream, cx, tail) {
                 Ok(()) if self.link.out.is_clear() => self.all_sent(),
                 Ok(()) => {}
-                Err(why) => {
-                    // Replies may still be on their way down, also to a request that was not
-                    // sent whole; reading them will find the end.
-                    self.link.out.clear();
-                    if !self.can_do_without_uplink() {
-                        self.ending.get_or_insert(Reason::UplinkLost(why));
-                    }
-                }
+                // Replies may still be on their way down, also to a request that was not sent whole; reading
+                // them will find the end.
+                Err(why) => debug!(client = %self.peer, %why, "the uplink takes no more requests"),
             },
             LinkState::Lost => {}
         }

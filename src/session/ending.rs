@@ -14,7 +14,16 @@ impl Session {
     pub(super) fn end(&mut self, reason: Reason) {
         if self.ending.is_none() {
             self.drop_incomplete();
+            self.drop_held();
             self.ending = Some(reason);
+        }
+    }
+
+    /// Requests that wait for an uplink will not be sent any more.
+    fn drop_held(&mut self) {
+        if self.link.held() > 0 {
+            self.pending.clear();
+            self.link.forget(None);
         }
     }
 

@@ -78,7 +78,7 @@ impl Session {
         if let Some(awaited) = awaited {
             self.push_queued(|transaction| transaction.push(Some(frame), Fate::Refused));
             self.expect(awaited);
-            self.link.out.push(frame);
+            self.link.push(frame, &self.pending);
             return Ok(());
         }
         let awaited = Expected::of(class, args, true);
@@ -102,8 +102,9 @@ impl Session {
         }));
         match self.shared.ids.request(At::Present, if class == Class::Client { args } else { &[] })
         {
-            Some(request) => self.link.out.push(&request),
-            None => self.link.out.push(frame),
+            // It names clients by ids of this run of the server.
+            Some(request) => self.link.push_once(&request),
+            None => self.link.push(frame, &self.pending),
         }
         Ok(())
     }
@@ -112,7 +113,7 @@ impl Session {
         self.admit()?;
         self.use_up_one_shot(Class::Plain);
         self.expect(awaited);
-        self.link.out.push(frame);
+        self.link.push(frame, &self.pending);
         Ok(())
     }
 
@@ -129,11 +130,11 @@ impl Session {
                     self.link.out.push(&encode::request([b"XINFO", &b"STREAM"[..], &stream]));
                 }
                 self.expect(Expected::Blocking);
-                self.link.out.push(self.blocking.frame());
+                self.link.push(self.blocking.frame(), &self.pending);
             }
             Sending::Uninterruptible(frame) => {
                 self.expect(Expected::MayBlock);
-                self.link.out.push(&frame);
+                self.link.push(&frame, &self.pending);
             }
             Sending::TimedOut => {
                 // It was admitted, and is over.
@@ -153,7 +154,7 @@ impl Session {
         }
         self.use_up_one_shot(class);
         self.expect(Expected::of(class, args, false));
-        self.link.out.push(frame);
+        self.link.push(frame, &self.pending);
         Ok(())
     }
 
@@ -188,7 +189,7 @@ impl Session {
         self.admit()?;
         self.expect(Expected::Reset);
         self.intake.awaits_reply = true;
-        self.link.out.push(frame);
+        self.link.push(frame, &self.pending);
         Ok(())
     }
 
@@ -201,7 +202,7 @@ impl Session {
                 b"client",
                 Audience::Client,
             );
-            self.link.out.push(&encode::request(["CLIENT", "REPLY", "ON"]));
+            self.link.push(&encode::request(["CLIENT", "REPLY", "ON"]), &self.pending);
             self.intake.awaits_reply = true;
             return Ok(());
         }
@@ -216,8 +217,9 @@ impl Session {
             self.expect(Expected::of(Class::Client, args, replaced));
         }
         match self.shared.ids.request(At::Present, args) {
-            Some(request) => self.link.out.push(&request),
-            None => self.link.out.push(frame),
+            // It names clients by ids of this run of the server.
+            Some(request) => self.link.push_once(&request),
+            None => self.link.push(frame, &self.pending),
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ impl Session {
                 let held = std::mem::take(&mut self.intake.held);
                 if route == Route::Stream {
                     self.note_brought(class, Args::new(&held));
-                    self.link.out.push(&held);
+                    self.link.push_once(&held);
                 }
             }
         }

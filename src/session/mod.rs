@@ -4,6 +4,7 @@
 //!
 //! - `intake`: how far the client's requests were read; `reply_stream`: how far the uplink's replies were
 //! - `link`: the connection to the uplink; `outbox`: what one side has yet to take
+//! - `unanswered`: requests that can be sent again; `refused`: replies that say that they were not executed (pure)
 //! - `blocking`: a command that waits for data (pure)
 //! - `protocol`: what the connection carries and awaits (pure)
 //! - `handover`: the way to the next uplink
@@ -15,7 +16,7 @@
 //! - `log_messages`; `local_replies`: what the proxy says itself
 //! - `handover/scripts`, `mark`, `facets`; `passes`: kept, and given back; `ending`: how a session ends
 //! - `connection`: to the uplink; dialled, written to, lost; `login`: who is let in; `transactions`
-//! - `handover/cutover`, `exchange`, `prepare`, `orders`: news is read, and acted upon
+//! - `handover/cutover`, `exchange`, `prepare`; `hold`: the uplink broke; `orders`: news is read, and acted upon
 //! - `admission`: the gate is asked; `route`: what becomes of each request; `authentication`: AUTH and HELLO;
 //!   `inspect`: requests whose arguments matter
 //! - `parking`: input that is kept back; `long_requests`: requests that go up as they come; `questions`: what the
@@ -39,6 +40,7 @@ mod deadlines;
 mod dispensable;
 mod ending;
 mod handover;
+mod hold;
 mod inspect;
 mod intake;
 mod link;
@@ -52,6 +54,7 @@ mod passes;
 mod patience;
 mod protocol;
 mod questions;
+mod refused;
 mod replies;
 mod reply_stream;
 mod requests;
@@ -60,6 +63,7 @@ mod tap;
 mod timer;
 mod transactions;
 mod turn;
+mod unanswered;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -79,7 +83,7 @@ use self::close::{LAST_REPLIES, Reason};
 use self::dispensable::Dispensable;
 use self::handover::phase::Handover;
 use self::intake::Intake;
-use self::link::Link;
+use self::link::{Link, Linked};
 use self::outbox::Outbox;
 use self::protocol::auth::LoginAttempts;
 use self::protocol::pending::Pending;
@@ -311,7 +315,7 @@ impl Session {
             // waited for the client to take the proxy's own replies.
             let exchanged = std::mem::take(&mut self.link.was_exchanged) | self.poll_leave(cx);
             if !exchanged
-                && !self.poll_dial(cx)
+                && !self.is_linked_anew(cx)
                 && !self.poll_flush(cx)
                 && !self.poll_standby(cx, scratch)
             {
@@ -325,6 +329,17 @@ impl Session {
             return Poll::Ready(self.ending.take().unwrap_or(Reason::ClientClosed));
         }
         Poll::Pending
+    }
+
+    fn is_linked_anew(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.poll_link(cx) {
+            Linked::AsBefore => false,
+            Linked::Anew => true,
+            Linked::RefusalsCount => {
+                self.deliver_refusals(cx);
+                true
+            }
+        }
     }
 }
 

@@ -58,9 +58,14 @@ impl Outbox {
     ) -> io::Result<()> {
         if self.is_clear() {
             while !bytes.is_empty() {
-                match Pin::new(&mut *stream).poll_write(cx, bytes)? {
-                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(written) => bytes = &bytes[written..],
+                match Pin::new(&mut *stream).poll_write(cx, bytes) {
+                    Poll::Ready(Ok(0)) => break,
+                    Poll::Ready(Ok(written)) => bytes = &bytes[written..],
+                    Poll::Ready(Err(why)) => {
+                        // It is known what was not sent.
+                        self.push(bytes);
+                        return Err(why);
+                    }
                     Poll::Pending => break,
                 }
             }

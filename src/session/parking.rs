@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::blocking::UNBLOCKED;
+use super::close::Reason;
 use super::intake::{NotYet, Parked, Waits};
 use crate::clock;
 use crate::resp::encode;
@@ -9,6 +10,11 @@ use crate::resp::encode;
 impl Session {
     /// Parks input that cannot be taken in yet. A session that ends takes in nothing any more, and keeps nothing.
     pub(super) fn park(&mut self, why: NotYet, input: &[&[u8]]) {
+        if why == NotYet::GateShut
+            && let Some(why) = self.shared.outages.given_up()
+        {
+            return self.end(Reason::OutageTooLong(why));
+        }
         if self.ending.is_none() {
             let waits = match why {
                 NotYet::GateShut => Waits::Gate(self.shared.gate.wait()),

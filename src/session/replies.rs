@@ -10,6 +10,7 @@ use super::protocol::expected::{Reply, Settled, is_published};
 use super::protocol::frame_filter::{Meaning, Seen};
 use super::protocol::pending::{Outcome, Timing, View};
 use super::protocol::requested::Silence;
+use super::refused::{Refused, Said};
 use super::route::RESET;
 use super::{Session, poll_read, yield_turn};
 use crate::clock;
@@ -26,6 +27,8 @@ struct Answered {
     delays: u64,
     /// The uplink is about to close the connection, and the client stays.
     uplink_closes: bool,
+    /// So many bytes at the end begin with a refusal, and were not dealt with.
+    refused: usize,
 }
 
 /// Replies that needed no more than to be counted.
@@ -37,7 +40,7 @@ struct PlainReplies {
 
 impl Answered {
     fn begin() -> Self {
-        Answered { at: clock::now(), requests: 0, delays: 0, uplink_closes: false }
+        Answered { at: clock::now(), requests: 0, delays: 0, uplink_closes: false, refused: 0 }
     }
 
     #[inline]
@@ -86,6 +89,9 @@ impl Session {
             match poll_read(stream, cx, &mut scratch[..most]) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
+                Poll::Ready(Ok(read)) if self.replies.refused.is_some() => {
+                    self.hear_refusals(cx, &scratch[..read]);
+                }
                 Poll::Ready(Ok(read)) => {
                     self.recorder.down.add(read as u64);
                     let begun = self.turn_down.matters(read).then(clock::now);
@@ -96,6 +102,31 @@ impl Session {
                 }
                 Poll::Ready(Err(why)) => return self.uplink_ends(Reason::UplinkLost(why)),
             }
+        }
+    }
+
+    /// Replies have come of which the first one refuses a request, or may.
+    fn hear_refusals(&mut self, cx: &mut Context<'_>, input: &[u8]) {
+        let refused = match &mut self.replies.refused {
+            Some(refused) => refused,
+            none => {
+                let owed = self.pending.requests();
+                let requests = self.link.unanswered.last(owed).unwrap_or_default();
+                none.insert(Box::new(Refused::new(requests)))
+            }
+        };
+        match refused.hear(input, &self.pending) {
+            Said::More => {}
+            Said::Something => self.deliver_refusals(cx),
+            Said::Nothing => self.doubt_refusals(),
+        }
+    }
+
+    /// The client gets the replies as they are.
+    pub(super) fn deliver_refusals(&mut self, cx: &mut Context<'_>) {
+        if let Some(refused) = self.replies.refused.take() {
+            self.replies.takes_refusals = true;
+            self.on_replies(cx, &refused.bytes);
         }
     }
 
@@ -123,7 +154,11 @@ impl Session {
         // hold up a pause.
         let given_back = self.answered_before_its_end(answered.requests);
         self.release(answered.requests - given_back);
-        self.pending.trim();
+        if self.pending.is_empty() {
+            self.replies.takes_refusals = false;
+            self.link.unanswered.clear();
+            self.pending.trim();
+        }
         if self.requested.pinned_since.is_some() {
             self.unpin();
         }
@@ -135,6 +170,8 @@ impl Session {
             self.lose_uplink(reason);
         } else if answered.uplink_closes {
             self.let_go();
+        } else if answered.refused > 0 {
+            self.hear_refusals(cx, &input[input.len() - answered.refused..]);
         }
     }
 
@@ -160,6 +197,11 @@ impl Session {
             }
             let start = pos;
             if !self.replies.scanner.in_frame() {
+                if input[pos] == b'-' && self.may_be_refused(&input[pos..]) {
+                    self.replies.partial = false;
+                    answered.refused = input.len() - pos;
+                    return (&input[from..pos], None);
+                }
                 self.reply_begins(input[pos]);
                 if self.replies.view != View::Shown {
                     self.to_client.push(&input[from..start]);

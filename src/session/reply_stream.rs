@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::protocol::frame_filter::FrameFilter;
 use super::protocol::pending::View;
+use super::refused::Refused;
 use crate::changeover::Marker;
 use crate::resp::encode;
 use crate::resp::reply::Scanner;
@@ -24,6 +25,10 @@ pub(super) struct ReplyStream {
     pub(super) partial: bool,
     /// What the uplink said already, and nobody has looked at.
     pub(super) unread: Vec<u8>,
+    /// Replies that refuse requests, while it is not known whether another server would be better.
+    pub(super) refused: Option<Box<Refused>>,
+    /// What is owed now goes down, refused or not.
+    pub(super) takes_refusals: bool,
     /// Frames that are not for the client.
     pub(super) filter: Option<Box<FrameFilter>>,
     /// The proxy's own channel, while the uplink sends what is published there.
@@ -40,6 +45,8 @@ impl Default for ReplyStream {
             kept: None,
             partial: false,
             unread: Vec::new(),
+            refused: None,
+            takes_refusals: false,
             filter: None,
             marker: None,
             at_mark: false,

@@ -84,6 +84,9 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
+        if self.link.held() > 0 || self.link.is_doubtful() || self.replies.refused.is_some() {
+            return Intaking::Waits;
+        }
         if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_UNSENT
         {
             return Intaking::Full;
@@ -177,7 +180,7 @@ impl Session {
             let step = match step {
                 Ok(step) => step,
                 Err(why) => {
-                    self.link.out.push(&input[from..start]);
+                    self.link.push(&input[from..start], &self.pending);
                     self.disown_half();
                     return Err(why);
                 }
@@ -195,13 +198,13 @@ impl Session {
                     }
                 }
                 Step::Empty => {
-                    self.link.out.push(&input[from..start]);
+                    self.link.push(&input[from..start], &self.pending);
                     self.intake.held.clear();
                     self.pass_over();
                     from = pos;
                 }
                 Step::Inline => {
-                    self.link.out.push(&input[from..start]);
+                    self.link.push(&input[from..start], &self.pending);
                     from = pos;
                     self.take_line(&input[start..pos])?;
                     if let Some(parked) = &mut self.intake.parked {
@@ -239,7 +242,7 @@ impl Session {
                 self.discarded(verdict);
             }
             Route::Held(class, args) => {
-                self.link.out.push(&input[*from..start]);
+                self.link.push(&input[*from..start], &self.pending);
                 *from = start;
                 let mut held = std::mem::take(&mut self.intake.held);
                 let is_whole = held.is_empty();
@@ -278,7 +281,7 @@ impl Session {
     fn whole(&mut self, route: Route, frame: &[u8]) -> Result<(), NotYet> {
         match route {
             Route::None | Route::Stream => {}
-            Route::Forward => self.link.out.push(frame),
+            Route::Forward => self.link.push(frame, &self.pending),
             Route::Held(class, _) => self.inspect(class, frame)?,
             Route::Discard(verdict) => self.discarded(verdict),
         }
@@ -318,7 +321,7 @@ impl Session {
             }
             Route::None | Route::Held(..) => {}
         }
-        self.link.out.push(&input[from..start]);
+        self.link.push(&input[from..start], &self.pending);
         self.hold(&input[start..]);
         self.stream_long();
         end..end
@@ -368,7 +371,7 @@ impl Session {
         }
         let frame = encode::request(args);
         let tail = self.take_in(&frame)?;
-        self.link.out.push(&frame[tail]);
+        self.link.push(&frame[tail], &self.pending);
         Ok(())
     }
 

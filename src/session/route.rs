@@ -209,7 +209,7 @@ impl Session {
                 let refused = replay::refused();
                 self.push_queued(|transaction| transaction.push(Some(&refused), Fate::Queued));
                 self.expect(Expected::Instead(text));
-                self.link.out.push(&refused);
+                self.link.push(&refused, &self.pending);
             }
             Verdict::Touched => {
                 self.requested.set_transaction(None);
@@ -218,7 +218,7 @@ impl Session {
                 self.pending.push_own(Expected::Asked(Question::Barrier));
                 self.link.out.push(&replay::refused());
                 self.expect(Expected::Touched);
-                self.link.out.push(&encode::request(["EXEC"]));
+                self.link.push(&encode::request(["EXEC"]), &self.pending);
             }
             Verdict::Refused => {}
             Verdict::Http => self.end(Reason::SpeaksHttp),

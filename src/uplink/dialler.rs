@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::error::Error;
+use super::error::{Error, is_loading};
 use super::fresh::Fresh;
 use super::script::{Answer, Script};
 use super::unblock;
@@ -19,11 +19,6 @@ use crate::redact;
 use crate::resp::{Args, encode};
 use crate::tls;
 use crate::transport::Stream;
-
-/// What a server says that reads its data from a file, or gets them from its master.
-const LOADING: &str = "-LOADING";
-/// What a replica says whose master is away.
-const WITHOUT_MASTER: &str = "-MASTERDOWN";
 
 /// Dials the uplink of one generation.
 #[derive(Debug)]
@@ -117,29 +112,31 @@ impl Dialler {
     }
 
     /// Connects as for a client, and asks whether the uplink is ready to serve.
-    pub async fn verify(&self) -> Result<(), Fault> {
-        let mut fresh = self.verified().await?;
+    pub async fn verify(&self) -> Result<Fresh, Error> {
+        let mut fresh = self.greet().await?;
         self.learn(&mut fresh).await;
-        Ok(())
+        Ok(fresh)
     }
 
-    /// Connects as for a client, asks whether the uplink is ready to serve, and tells whether commands
-    /// that wait for data could be interrupted.
-    pub async fn verify_rights(&self) -> Result<bool, Fault> {
-        let mut fresh = self.verified().await?;
-        self.learn(&mut fresh).await;
+    /// As [`Dialler::verify`], with the words for a person.
+    pub async fn serves(&self) -> Result<(), Fault> {
+        self.verify().await.map(drop).map_err(|why| self.fault(&why))
+    }
+
+    /// Whether commands that wait for data may be interrupted over this connection.
+    pub async fn may_unblock(&self, fresh: &mut Fresh) -> bool {
         let asked = timeout(self.time_limit, fresh.ask(&[unblock::rehearsal()])).await;
         match asked {
-            Ok(Ok(answers)) => Ok(unblock::is_allowed(&answers.concat())),
+            Ok(Ok(answers)) => unblock::is_allowed(&answers.concat()),
             // A server that does not answer has not said no.
-            Ok(Err(_)) | Err(_) => Ok(true),
+            Ok(Err(_)) | Err(_) => true,
         }
     }
 
     /// Asks how many databases there are, which commands may wait, and which have to do with the
     /// connection, so that those are known that the table does not know. A server that does not tell
     /// (before Redis 7, or without the right to COMMAND LIST) has the table's meanings.
-    async fn learn(&self, fresh: &mut Fresh) {
+    pub async fn learn(&self, fresh: &mut Fresh) {
         if self.commands.are_learnt() {
             return;
         }
@@ -165,12 +162,12 @@ impl Dialler {
 
     /// Connects as for a client to an uplink that is in use, and goes on being so. Only TLS material
     /// that was read anew can be at fault; that the uplink cannot be reached is told in the log.
-    pub async fn verify_in_use(&self) -> Result<(), Fault> {
+    pub async fn verify_in_use(&self) -> Result<(), Error> {
         let Err(why) = self.greet().await else { return Ok(()) };
         match &why {
             // Other than that the connection was closed.
             Error::Dial(dial::Error::Tls(tls)) if tls.kind() == io::ErrorKind::InvalidData => {
-                Err(self.fault(&why))
+                Err(why)
             }
             _ => {
                 warn!(addr = %self.config.addr, %why, "the current uplink is not ready");
@@ -179,17 +176,12 @@ impl Dialler {
         }
     }
 
-    /// Connects as for a client; the uplink may be loading its data yet.
-    pub async fn verify_reachable(&self) -> Result<(), Fault> {
+    /// Connects as for a client; the uplink may be loading its data yet. Gives a connection to one that serves.
+    pub async fn verify_reachable(&self) -> Result<Option<Fresh>, Error> {
         match self.greet().await {
-            Err(Error::Ping(answer)) if answer.starts_with(LOADING) => Ok(()),
-            Err(Error::Ping(answer)) if answer.starts_with(WITHOUT_MASTER) => Ok(()),
-            greeted => greeted.map(drop).map_err(|why| self.fault(&why)),
+            Err(Error::Ping(answer)) if is_loading(&answer) => Ok(None),
+            greeted => greeted.map(Some),
         }
-    }
-
-    async fn verified(&self) -> Result<Fresh, Fault> {
-        self.greet().await.map_err(|why| self.fault(&why))
     }
 
     async fn greet(&self) -> Result<Fresh, Error> {
@@ -198,7 +190,8 @@ impl Dialler {
         self.timed(self.set_up(script)).await
     }
 
-    fn fault(&self, why: &Error) -> Fault {
+    /// What a person is told who wants to connect to it.
+    pub fn fault(&self, why: &Error) -> Fault {
         let kind = if self.tls.is_some() { "TLS" } else { "non-TLS" };
         Fault::new(format!("could not connect to uplink: {} ({kind}): {why}", self.config.addr))
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::dial;
 
 /// Why there is no connection to the uplink.
@@ -38,7 +40,55 @@ pub enum Error {
     TimeLimit(Duration),
 }
 
+/// What a server says that reads its data from a file, or gets them from its master.
+const LOADING: &str = "-LOADING";
+/// What a replica says whose master is away.
+const WITHOUT_MASTER: &str = "-MASTERDOWN";
+/// What a server says that has run one script for too long.
+const BUSY: &str = "-BUSY";
+/// What a server says that has as many clients as it takes.
+const FULL: &str = "ERR max number of clients";
+
+/// Whether this answer to a PING is that of a server without its data.
+pub(super) fn is_loading(answer: &str) -> bool {
+    answer.starts_with(LOADING) || answer.starts_with(WITHOUT_MASTER)
+}
+
 impl Error {
+    /// The uplink cannot be reached now, and may be later: nothing is wrong with how it was asked.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Error::Dial(dial::Error::Resolve { .. } | dial::Error::Connect { .. })
+            | Error::TimeLimit(_)
+            | Error::Lost(_) => true,
+            Error::Dial(dial::Error::Tls(why)) => matches!(
+                why.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            ),
+            Error::Refused(answer) => answer.starts_with(FULL),
+            Error::Ping(answer) => is_loading(answer) || answer.starts_with(BUSY),
+            Error::Login(_) | Error::Setup { .. } => false,
+        }
+    }
+
+    /// Whether the server, or the way to it, is gone; not if this process lacks what it takes to connect.
+    pub fn is_outage(&self) -> bool {
+        let is_own = match self {
+            Error::Dial(dial::Error::Connect { why, .. } | dial::Error::Resolve { why, .. }) => {
+                let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+                let own = own.into_iter().chain([Errno::ADDRNOTAVAIL]);
+                why.raw_os_error()
+                    .is_some_and(|code| own.map(Errno::raw_os_error).any(|it| it == code))
+            }
+            _ => false,
+        };
+        let is_full = matches!(self, Error::Refused(_));
+        self.is_away() && !is_own && !is_full
+    }
+
     /// Whether nothing came from the uplink, not even a refusal.
     pub fn is_silence(&self) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::error::Error;
 use super::frames::Frames;
@@ -112,6 +112,15 @@ impl Fresh {
         }
         self.early = frames.rest();
         Ok(found)
+    }
+
+    /// Completes when the server has closed the connection. What comes before that is kept as what came early.
+    /// Cancel safe.
+    pub async fn ended(&mut self) {
+        let mut chunk = [0; 512];
+        while let Ok(read @ 1..) = self.stream.read(&mut chunk).await {
+            self.early.extend_from_slice(&chunk[..read]);
+        }
     }
 
     /// Sends requests whose replies nobody waits for.

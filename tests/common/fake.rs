@@ -1,6 +1,6 @@
 //! A scripted uplink: it says what a test says, when the test says it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,14 +36,6 @@ impl FakeUplink {
         Client::of_uplink(stream)
     }
 
-    /// Whether nobody has connected whom the test has not accepted.
-    pub fn is_left_alone(&self) -> bool {
-        self.listener.set_nonblocking(true).unwrap();
-        let accepted = self.listener.accept();
-        self.listener.set_nonblocking(false).unwrap();
-        accepted.is_err_and(|why| why.kind() == ErrorKind::WouldBlock)
-    }
-
     /// A reload verifies it, and connects to it with a connection of its own, which may do nothing.
     pub fn accept_reload(&self) {
         let mut verified = self.accept();
@@ -51,26 +43,18 @@ impl FakeUplink {
         self.go_on_with_reload(verified);
     }
 
-    /// As [`FakeUplink::accept_reload`], from where its PING was read.
+    /// As [`FakeUplink::accept_reload`], from where its PING was read. The proxy goes on to watch the uplink over
+    /// this connection.
     pub fn go_on_with_reload(&self, mut verified: Client) {
         verified.send("+PONG\r\n");
-        // What commands it has.
-        while verified.try_request().is_some() {
-            verified.send("-NOPERM\r\n");
-        }
+        // What commands it has; and who it is.
+        refuse(verified, "-NOPERM\r\n");
         self.accept_side();
     }
 
     /// The next connection is a reload's own, and may do nothing.
     pub fn accept_side(&self) {
-        let mut side = self.accept();
-        std::thread::spawn(move || {
-            while side.try_request().is_some() {
-                if side.try_send(b"-NOPERM\r\n").is_err() {
-                    return;
-                }
-            }
-        });
+        refuse(self.accept(), "-NOPERM\r\n");
     }
 
     /// Runs `then` while further looks of a reload are answered in the background. There is one if
@@ -101,16 +85,23 @@ impl FakeUplink {
         outcome
     }
 
-    /// Answers a start's PING in the background, while the caller starts the proxy.
+    /// Answers a start's PING in the background, while the caller starts the proxy, which goes on to watch the
+    /// uplink over this connection.
     pub fn expect_start<T>(&self, start: impl FnOnce() -> T) -> T {
+        self.expect_start_with(&[], start)
+    }
+
+    /// As [`FakeUplink::expect_start`], where the proxy has to log in with this request.
+    pub fn expect_start_with<T>(&self, login: &[u8], start: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut verified = self.accept();
-                verified.expect("*1\r\n$4\r\nPING\r\n").send("+PONG\r\n");
-                // Whether CLIENT UNBLOCK is allowed.
-                while verified.try_request().is_some() {
-                    verified.send(":0\r\n");
+                if !login.is_empty() {
+                    verified.expect(login).send("+OK\r\n");
                 }
+                verified.expect("*1\r\n$4\r\nPING\r\n").send("+PONG\r\n");
+                // Whether CLIENT UNBLOCK is allowed; and who it is.
+                refuse(verified, ":0\r\n");
             });
             start()
         })
@@ -136,8 +127,18 @@ impl FakeUplink {
         }
         let answer: &[u8] = if asked.len() > 14 { b":7\r\n+PONG\r\n" } else { b"+PONG\r\n" };
         stream.write_all(answer).map_err(|why| why.to_string())?;
-        Ok(stream.conn.handshake_kind())
+        let kind = stream.conn.handshake_kind();
+        // It stays open until the proxy closes it: that may go on to watch the uplink over it.
+        std::thread::spawn(move || while matches!(stream.read(&mut [0; 512]), Ok(1..)) {});
+        Ok(kind)
     }
+}
+
+/// Answers everything with `answer`, in the background, until the connection is closed.
+fn refuse(mut client: Client, answer: &'static str) {
+    std::thread::spawn(move || {
+        while client.try_request().is_some() && client.try_send(answer.as_bytes()).is_ok() {}
+    });
 }
 
 /// Shows this certificate; with `client_ca`, asks for one.

@@ -239,20 +239,6 @@ impl Proxy {
         eventually(&format!("{bytes} bytes are read"), || self.metric(read) == bytes as f64);
     }
 
-    /// Waits until the proxy has read everything that was sent to the address of a block.
-    pub fn has_read_all_at(&self, block: &str) {
-        let addr: std::net::SocketAddr = self.addr_of(block).parse().unwrap();
-        let local = format!(":{:04X}", addr.port());
-        eventually(&format!("all that came to {block} is read"), || {
-            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-            sockets.lines().all(|line| {
-                let fields: Vec<&str> = line.split_whitespace().collect();
-                let is_its = fields[1].ends_with(&local) && fields[3] == "01";
-                !is_its || fields[4].ends_with(":00000000")
-            })
-        });
-    }
-
     /// Writes another configuration, for a reload.
     pub fn rewrite(&self, config: &Value) {
         self.rewrite_text(&config.to_string());

@@ -21,6 +21,11 @@ impl OwnConnection {
         OwnConnection { generation, fresh: None }
     }
 
+    /// A connection to the uplink of this generation; made already, where there is one.
+    pub(in super::super) fn over(generation: Arc<Generation>, fresh: Option<Fresh>) -> Self {
+        OwnConnection { generation, fresh }
+    }
+
     /// Makes the connection, and sends the script.
     pub(in super::super) async fn dial(&mut self, script: Script) -> Result<(), Error> {
         self.fresh = Some(self.generation.uplink.dial(script).await?);
@@ -37,6 +42,21 @@ impl OwnConnection {
         match self.fresh.as_ref()?.id {
             Id::Is(id) => Some(id),
             Id::Secret | Id::Unasked => None,
+        }
+    }
+
+    /// Completes when the server has closed it, or when there is none. Cancel safe.
+    pub(in super::super) async fn ended(&mut self) {
+        if let Some(fresh) = &mut self.fresh {
+            fresh.ended().await;
+        }
+        self.fresh = None;
+    }
+
+    /// Learns which commands the server has that the proxy does not know.
+    pub(in super::super) async fn learn(&mut self) {
+        if let Some(fresh) = &mut self.fresh {
+            self.generation.uplink.learn(fresh).await;
         }
     }
 

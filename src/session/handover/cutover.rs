@@ -12,6 +12,7 @@ use crate::changeover::{Attempt, OldUplink, Watching};
 use crate::resp::encode;
 use crate::session::Session;
 use crate::session::protocol::expected::{Expected, Question};
+use crate::shared::Hurry;
 use crate::uplink::{Answer, Error, Script};
 
 impl Session {
@@ -152,7 +153,7 @@ impl Session {
                     // Its id must be known before a transaction is begun, and it may be refused (`maxclients`).
                     script.ask("PING", &[], Answer::Pong);
                 }
-                let dial = async move { shared.dial(&generation, script).await };
+                let dial = async move { shared.dial(&generation, script, Hurry::Waits).await };
                 (StandbyLink::Busy(Box::pin(dial)), None, None)
             }
         };

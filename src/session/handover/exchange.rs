@@ -86,14 +86,6 @@ impl Session {
         false
     }
 
-    pub(in crate::session) fn uplink_ends(&mut self, reason: Reason) {
-        if self.can_do_without_uplink() {
-            self.let_go();
-        } else {
-            self.lose_uplink(reason);
-        }
-    }
-
     /// The present uplink is gone, or is let go; nothing is owed to the client.
     pub(in crate::session) fn let_go(&mut self) {
         if !self.handover.is_leaving() {
@@ -116,6 +108,10 @@ impl Session {
     }
 
     fn forget_uplink(&mut self) {
+        if self.link.held() > 0 {
+            // There is none, and what is owed is sent to the next.
+            return;
+        }
         // Requests may come before it is dialled, and change what is to be told.
         let restore = self.link.is_connected().then(|| self.restoring_script());
         // What is still owed are replies to the proxy's own requests, and what waits behind them.
@@ -127,7 +123,7 @@ impl Session {
     }
 
     /// An uplink may have something to say to this client that it did not ask for.
-    fn hears_unasked(&self) -> bool {
+    pub(in crate::session) fn hears_unasked(&self) -> bool {
         self.state.subscribed() || self.state.monitor || self.state.tracking().is_some()
     }
 
@@ -137,7 +133,9 @@ impl Session {
         self.note_touched(&untouched);
         self.forget_uplink();
         // Without one that is ready, the next request dials.
-        let ready = standby.filter(|it| Arc::ptr_eq(it.attempt.generation(), &self.generation));
+        let is_ready = |it: &Standby| Arc::ptr_eq(it.attempt.generation(), &self.generation);
+        // Requests that are held are to be let in first.
+        let ready = standby.filter(|it| is_ready(it) && self.link.held() == 0);
         let redirected = ready.as_ref().is_some_and(|standby| standby.redirected);
         if let Some(standby) = ready {
             self.take_standby(standby);
@@ -148,7 +146,7 @@ impl Session {
             self.count_move();
         }
         self.drop_cache(redirected && self.link.is_live());
-        if self.link.is_absent() && self.hears_unasked() {
+        if self.link.is_absent() && self.link.held() == 0 && self.hears_unasked() {
             self.dial();
         }
         self.link.was_exchanged = true;
@@ -174,6 +172,7 @@ impl Session {
             self.replies.filter = Some(Box::new(listens.filter)).filter(|it| it.awaits_mark());
         }
         self.replies.marker = marker;
+        self.link.outages = self.shared.outages.number();
         self.connect(*fresh);
         self.replies.unread = unread;
         self.unsubscribe_mark();
@@ -199,7 +198,7 @@ impl Session {
     }
 
     /// What the client has cached, the new uplink knows nothing of.
-    fn drop_cache(&mut self, redirected: bool) {
+    pub(in crate::session) fn drop_cache(&mut self, redirected: bool) {
         let redirect = self.state.tracking().map(|tracking| tracking.redirect);
         if let Some(Some(target)) = redirect.filter(|_| !redirected) {
             // As Redis does when the other connection is gone.

@@ -19,6 +19,7 @@ impl Session {
         if self.shared.current.number() != self.generation.number {
             self.take_generation();
         }
+        self.hear_of_outages();
         for order in orders {
             match order {
                 Order::Prepare(attempt, permit) => self.prepare(attempt, permit),

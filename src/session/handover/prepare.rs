@@ -1,7 +1,6 @@
 //! The next uplink: it is connected to, and told what the client carries, while the present one
 //! serves.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,9 +11,9 @@ use super::phase::Handover;
 use super::standby::{Listens, Standby, StandbyLink};
 use crate::changeover::Attempt;
 use crate::changeover::client_ids::At;
-use crate::session::link::LinkState;
 use crate::session::protocol::replay;
 use crate::session::{Session, poll_read};
+use crate::shared::Hurry;
 use crate::uplink::{Answer, Error, Fresh, Id};
 
 impl Session {
@@ -29,7 +28,7 @@ impl Session {
         self.finals(At::Next).queue(&mut script);
         let (shared, client) = (self.shared.clone(), self.peer);
         tokio::spawn(async move {
-            let result = shared.dial(attempt.generation(), script).await;
+            let result = shared.dial(attempt.generation(), script, Hurry::Idle).await;
             attempt.rehearsed(client, result);
             drop(permit);
         });
@@ -73,7 +72,7 @@ impl Session {
         script.ask("PING", &[], Answer::Pong);
         let (shared, ready) = (self.shared.clone(), attempt.clone());
         let link = StandbyLink::Busy(Box::pin(async move {
-            let result = shared.dial(ready.generation(), script).await;
+            let result = shared.dial(ready.generation(), script, Hurry::Idle).await;
             ready.connected(&result);
             result
         }));
@@ -95,16 +94,6 @@ impl Session {
         cx: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> bool {
-        if let LinkState::Absent(absent) = &mut self.link.state
-            && let Some(revive) = &mut absent.revive
-            && Pin::new(revive).poll(cx).is_ready()
-        {
-            absent.revive = None;
-            if self.ending.is_none() {
-                self.dial();
-                return true;
-            }
-        }
         if self.handover.standby().is_some() {
             self.poll_standby_link(cx, scratch);
         }

@@ -14,7 +14,10 @@ impl Session {
             ids,
             at,
             state: &self.state,
-            transaction: self.requested.transaction(),
+            transaction: self.requested.transaction().filter(|_| !self.pending.awaits_multi()),
+            queued: self.requested.transaction().map_or(0, |transaction| {
+                transaction.frames().len().saturating_sub(self.pending.requests())
+            }),
             watches: !self.state.is_touched()
                 && !self.handover.cutover().is_some_and(|cutover| cutover.watches_too_many),
             aborted: self.pending.is_aborted(),

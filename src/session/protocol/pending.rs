@@ -95,6 +95,22 @@ struct Run {
     cost: usize,
 }
 
+impl Run {
+    /// The client waits for it.
+    fn has_pass(&self) -> bool {
+        !self.is_the_proxys() && !matches!(self.awaited, Expected::Local(_))
+    }
+
+    /// It is a request of the proxy's own.
+    fn is_the_proxys(&self) -> bool {
+        match self.awaited {
+            Expected::Asked(question) => !question.has_pass(),
+            Expected::Own => true,
+            _ => false,
+        }
+    }
+}
+
 /// Beyond this many runs, batches of one kind are counted together, under the later's time.
 const FINE_RUNS: usize = 64;
 /// Beyond this many bytes no more requests are taken in.
@@ -211,12 +227,7 @@ impl Pending {
 
     /// The oldest request that has a pass, and since when the uplink has it.
     pub fn oldest_admitted(&self) -> Option<(Name, Option<Instant>)> {
-        let has_pass = |run: &&Run| match run.awaited {
-            Expected::Asked(question) => question.has_pass(),
-            Expected::Own | Expected::Local(_) => false,
-            _ => true,
-        };
-        self.runs.iter().find(has_pass).map(|run| (run.name, run.timing.sent))
+        self.runs.iter().find(|run| run.has_pass()).map(|run| (run.name, run.timing.sent))
     }
 
     /// The proxy's own replies, in order; everything else that is owed will not come, but for the
@@ -264,6 +275,38 @@ impl Pending {
         let is_own = |run: &&Run| matches!(run.awaited, Expected::Own | Expected::Local(_));
         let coming: u32 = self.runs.iter().filter(|run| !is_own(run)).map(|run| run.count).sum();
         (!self.runs.iter().any(ends)).then_some((open.queue.len() + coming) as usize)
+    }
+
+    /// Replies to the client's requests that are owed.
+    pub fn requests(&self) -> usize {
+        self.owed().count()
+    }
+
+    /// Nothing is owed to the proxy itself.
+    pub fn owes_clients_alone(&self) -> bool {
+        !self.runs.iter().any(Run::is_the_proxys)
+    }
+
+    /// What each of the client's requests awaits that are not answered.
+    pub fn owed(&self) -> impl Iterator<Item = &Expected> {
+        let owed = self.runs.iter().filter(|run| run.has_pass());
+        owed.flat_map(|run| std::iter::repeat_n(&run.awaited, run.count as usize))
+    }
+
+    /// Only the client's own requests are owed, and none of them was sent: they will be sent elsewhere.
+    pub fn begin_again(&mut self) {
+        let gone: usize =
+            self.runs.iter().filter(|run| run.is_the_proxys()).map(|it| it.cost).sum();
+        self.bytes -= gone;
+        self.runs.retain(|run| !run.is_the_proxys());
+        for run in &mut self.runs {
+            run.timing = Timing::default();
+        }
+    }
+
+    /// So many requests were queued to the transaction that is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// No reply is owed to the client but for those that are made here.

@@ -151,6 +151,8 @@ pub struct Finals<'a> {
     pub at: At,
     pub state: &'a State,
     pub transaction: Option<&'a Transaction>,
+    /// How many of its requests were answered; the others are sent again by themselves.
+    pub queued: usize,
     /// The watched keys are told: none is known to be touched.
     pub watches: bool,
     /// A request of the transaction was refused.
@@ -235,7 +237,7 @@ impl Finals<'_> {
             script.repeat(&refused(), "AUTH", Answer::Error);
             return;
         }
-        for frame in transaction.frames() {
+        for frame in transaction.frames().iter().take(self.queued) {
             let answer = match frame.fate {
                 Fate::Queued => Answer::Queued,
                 Fate::Refused => Answer::Anything,
@@ -339,6 +341,7 @@ mod tests {
                 at: At::Next,
                 state: &state,
                 transaction: Some(&transaction),
+                queued: 1,
                 watches: true,
                 aborted,
                 one_shot: None,

@@ -1,0 +1,108 @@
+//! The watch's own connection to the uplink: whether it answers, and what it says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::super::server::{Info, OwnConnection};
+use super::identity::{Identity, refusal};
+use crate::generation::Generation;
+use crate::resp::encode;
+use crate::uplink::{Answer, Script};
+
+/// How long a server may be silent that has answered before: one that executes a slow command answers nobody.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What a look at the uplink tells.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Serves(Identity),
+    /// It is not there, or has no data; and why.
+    Away(String),
+    /// It does not let the watch in: it is full, or refuses the password, or this process has no descriptors
+    /// left. Whether it serves clients is not known.
+    Unknown(String),
+}
+
+/// The watch's own connection to the uplink of one generation.
+#[derive(Debug)]
+pub(super) struct Watched {
+    connection: OwnConnection,
+    /// The name of its connections.
+    name: String,
+    /// The run of the server that answers on this connection.
+    run_id: Option<String>,
+    /// The server knows the connection's name.
+    is_named: bool,
+}
+
+impl Watched {
+    /// Goes on with the connection over which the generation was verified, if it was.
+    pub(super) fn of(generation: Arc<Generation>, name: &str) -> Self {
+        let greeted = generation.take_greeted();
+        let connection = OwnConnection::over(generation, greeted);
+        Watched { connection, name: name.to_owned(), run_id: None, is_named: false }
+    }
+
+    /// The generation whose uplink it is.
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        &self.connection.generation
+    }
+
+    /// Asks the uplink; over a new connection if there is none, or if it does not answer.
+    pub(super) async fn look(&mut self) -> Seen {
+        let limit = self.generation().settings.connect_time_limit;
+        if !self.connection.is_lost()
+            && let Some(seen) = self.ask(limit.max(BUSY)).await
+        {
+            return seen;
+        }
+        (self.is_named, self.run_id) = (false, None);
+        if let Err(why) = self.connection.dial(self.naming()).await {
+            let text = self.generation().uplink.fault(&why).to_string();
+            return if why.is_outage() { Seen::Away(text) } else { Seen::Unknown(text) };
+        }
+        self.is_named = true;
+        let silent = || Seen::Away(format!("no answer within {} ms", limit.as_millis()));
+        self.ask(limit).await.unwrap_or_else(silent)
+    }
+
+    /// Completes when the uplink has closed the connection. Cancel safe.
+    pub(super) async fn ended(&mut self) {
+        self.connection.ended().await;
+    }
+
+    fn naming(&self) -> Script {
+        let mut script = Script::default();
+        // For people, and for other proxies: a server without names does without.
+        script.ask("CLIENT SETNAME", &[self.name.as_bytes()], Answer::Anything);
+        script
+    }
+
+    /// Asks over the connection that there is; `None` if that is lost with it.
+    async fn ask(&mut self, limit: Duration) -> Option<Seen> {
+        // A server without its data answers PING, or not, but never DBSIZE.
+        let mut requests = vec![
+            encode::request(["PING"]),
+            encode::request(["DBSIZE"]),
+            encode::request(["INFO", "replication"]),
+        ];
+        if !self.is_named {
+            requests.push(encode::request(["CLIENT", "SETNAME", &self.name]));
+        }
+        if self.run_id.is_none() {
+            requests.push(encode::request(["INFO", "server"]));
+        }
+        let answers = timeout(limit, self.connection.ask(&requests)).await.ok()?.ok()?;
+        self.is_named = true;
+        if let Some(why) = answers.iter().find_map(|answer| refusal(answer)) {
+            return Some(Seen::Away(why));
+        }
+        self.connection.learn().await;
+        let info = Info::read(&answers.concat());
+        let identity = Identity::read(&info, self.run_id.take(), self.connection.id());
+        self.run_id.clone_from(&identity.run_id);
+        Some(Seen::Serves(identity))
+    }
+}
