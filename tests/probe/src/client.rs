@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue, RedisError, RedisResult, cmd};
 
+use super::crashes::Crashes;
 use super::tally::{Live, Tally};
 use super::target::Dialler;
 
@@ -30,15 +31,29 @@ pub struct Run {
     pub patience: Duration,
     /// For who looks on.
     pub live: Live,
+    /// If the server is killed again and again, for which a client is not closed without need.
+    pub crashes: Option<Crashes>,
     dials: Vec<Dialler>,
     over: OnceLock<Instant>,
 }
 
 impl Run {
     /// Not begun: nobody is connected.
-    pub fn new(prefix: String, every: Duration, patience: Duration, dials: Vec<Dialler>) -> Self {
+    pub fn new(
+        prefix: String,
+        every: Duration,
+        patience: Duration,
+        crashes: bool,
+        dials: Vec<Dialler>,
+    ) -> Self {
         let (live, over) = (Live::default(), OnceLock::new());
-        Run { prefix, begun: Instant::now(), every, patience, live, dials, over }
+        let crashes = crashes.then(Crashes::default);
+        Run { prefix, begun: Instant::now(), every, patience, live, crashes, dials, over }
+    }
+
+    /// Another number: the server may have crashed in between.
+    pub fn changes(&self) -> u64 {
+        self.crashes.as_ref().map_or(0, Crashes::changes)
     }
 
     /// No client begins anything more.
@@ -79,6 +94,15 @@ impl Run {
         connection.set_write_timeout(Some(self.patience))?;
         Ok(connection)
     }
+}
+
+/// What becomes of a client whose request is in flight while the server crashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// It reads, waits, or is queued: it is answered later.
+    Harmless,
+    /// It changes something: nobody knows whether it was executed, and the client is closed.
+    Write,
 }
 
 /// One connection, and what was done with it.
@@ -128,16 +152,24 @@ impl Client {
     /// Asks, and records how long the answer took. `None` if there is none: that is an error whose
     /// outcome is unknown, and the client has connected again.
     pub fn ask<T: FromRedisValue>(&mut self, command: &[&str]) -> Option<T> {
-        self.attempt(|connection| query(connection, command))
+        self.measured(command, Request::Harmless)
     }
 
-    /// Does this, which may be more than one request, and records how long it took.
-    pub fn attempt<T>(
-        &mut self,
-        what: impl FnOnce(&mut Connection) -> RedisResult<T>,
-    ) -> Option<T> {
+    /// Asks for what changes something. `None` is no error if the server crashed meanwhile.
+    pub fn write<T: FromRedisValue>(&mut self, command: &[&str]) -> Option<T> {
+        self.measured(command, Request::Write)
+    }
+
+    /// Asks what became of a write whose outcome is unknown, if that can be told: a server that was killed
+    /// executes nothing any more, while another one may be slow.
+    pub fn found<T: FromRedisValue>(&mut self, command: &[&str]) -> Option<T> {
+        self.run.crashes.as_ref()?;
+        self.ask(command)
+    }
+
+    fn measured<T: FromRedisValue>(&mut self, command: &[&str], request: Request) -> Option<T> {
         let begun = Instant::now();
-        let answer = self.unmeasured(what)?;
+        let answer = self.attempt(request, |connection| query(connection, command))?;
         self.tally.done(begun.elapsed(), &self.run.live);
         Some(answer)
     }
@@ -145,6 +177,14 @@ impl Client {
     /// Does what waits for others. The caller tells how long that took.
     pub fn unmeasured<T>(
         &mut self,
+        what: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Option<T> {
+        self.attempt(Request::Harmless, what)
+    }
+
+    fn attempt<T>(
+        &mut self,
+        request: Request,
         what: impl FnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Option<T> {
         if self.run.is_given_up() {
@@ -156,20 +196,38 @@ impl Client {
         match what(&mut self.connection) {
             Ok(answer) => Some(answer),
             Err(why) => {
-                self.failed(&why, begun);
+                match request == Request::Write && self.is_excused(&why, begun) {
+                    true => self.tally.unknown += 1,
+                    false => self.count_error(&why),
+                }
+                self.connect_again(begun);
                 None
             }
         }
     }
 
-    /// Counts an error and connects again: the old connection may be in the middle of anything.
-    /// The client stands still until it is connected.
+    /// Counts an error and connects again.
     pub fn failed(&mut self, why: &RedisError, since: Instant) {
+        self.count_error(why);
+        self.connect_again(since);
+    }
+
+    /// A crash of the server explains that the connection was closed.
+    fn is_excused(&self, why: &RedisError, since: Instant) -> bool {
+        let closed = why.is_io_error() && !why.is_timeout();
+        closed && self.run.crashes.as_ref().is_some_and(|crashes| crashes.excuse(since))
+    }
+
+    fn count_error(&mut self, why: &RedisError) {
         let said = match why.is_timeout() {
             true => format!("no answer within {} s", self.run.patience.as_secs()),
             false => why.to_string(),
         };
         self.tally.failed(said, &self.run.live);
+    }
+
+    /// The old connection may be in the middle of anything. The client stands still until it is connected.
+    fn connect_again(&mut self, since: Instant) {
         let until = Instant::now() + self.run.patience;
         while Instant::now() < until && !self.run.is_given_up() {
             match self.run.dial(self.number) {
@@ -177,7 +235,13 @@ impl Client {
                     self.connection = connection;
                     break;
                 }
-                Err(_) => thread::sleep(AGAIN),
+                Err(why) => {
+                    // Who connects while the server is gone must be held, too.
+                    if self.run.crashes.is_some() {
+                        self.tally.failed(format!("connecting: {why}"), &self.run.live);
+                    }
+                    thread::sleep(AGAIN);
+                }
             }
         }
         self.tally.took(since.elapsed(), &self.run.live);

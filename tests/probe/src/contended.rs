@@ -64,6 +64,11 @@ impl Contended {
         self.see(known, value, known.newest + 1);
     }
 
+    /// A request to raise the number had no answer, and was found to be executed.
+    pub fn found(&mut self) {
+        self.raised += 1;
+    }
+
     /// The outcome of a request to raise the number is unknown.
     pub fn unknown(&mut self) {
         self.unknown += 1;

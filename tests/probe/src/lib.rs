@@ -8,6 +8,7 @@
 //! counters, transactions, queues, pubsub, watches   the kinds
 //! ledger    what was sent, what came back, and what is therefore wrong
 //! contended the same for a number that several clients raise
+//! crashes   when the server crashed, and whom that excuses
 //! tally     how much was done, and how long it took
 //! verdict   what it comes to             screen  what is shown meanwhile
 //! admin     asks a proxy what it did     arguments  what a command line gives
@@ -20,6 +21,7 @@ pub mod arguments;
 mod client;
 mod contended;
 mod counters;
+mod crashes;
 mod group;
 mod ledger;
 mod plan;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use redis::RedisError;
 
 use self::client::{Client, Run, query};
+use self::crashes::Crashes;
 use self::group::Group;
 pub use self::group::Part;
 pub use self::ledger::Faults;
@@ -66,6 +69,8 @@ pub struct Plan {
     pub patience: Duration,
     /// Of all keys and channels; without it, one that nobody else has.
     pub prefix: Option<String>,
+    /// The server is killed meanwhile. Whose write is in flight then may be closed, and nobody else.
+    pub crashes: bool,
 }
 
 /// Why a run does not begin.
@@ -107,7 +112,8 @@ impl Probe {
         if prefix.contains(|it: char| "*?[]^\\".contains(it) || it.is_whitespace()) {
             return Err(StartError::Prefix(prefix));
         }
-        let run = Arc::new(Run::new(prefix, every, plan.patience + every * 8, dials));
+        let patience = plan.patience + every * 8;
+        let run = Arc::new(Run::new(prefix, every, patience, plan.crashes, dials));
         let mut control = Client::connect(&run, 0)?;
         refuse_used(&mut control, &shares)?;
         let mut number = 0;
@@ -170,11 +176,23 @@ impl Probe {
         self.run.live.longest_lately()
     }
 
+    /// The server is about to be killed.
+    pub fn crash_begins(&self) {
+        self.run.crashes.iter().for_each(Crashes::begin);
+    }
+
+    /// It is killed, and what is asked from now on is held until it is back.
+    pub fn crash_is_known(&self) {
+        self.run.crashes.iter().for_each(Crashes::known);
+    }
+
     /// Ends all, checks what is there, deletes it, and says what it comes to.
     pub fn finish(mut self) -> Verdict {
         self.run.stop();
-        // It was idle for as long as all others worked.
-        self.control.renew();
+        // It was idle for as long as all others worked. No crash closes who is idle.
+        if self.run.crashes.is_none() {
+            self.control.renew();
+        }
         let all = |parts: Vec<Part>| {
             let mut sum = Part::default();
             parts.into_iter().for_each(|part| sum.add(part));
@@ -203,7 +221,8 @@ impl Probe {
             let part = Part { tally: self.control.tally, ..Part::default() };
             rows.push(Row { kind: "the end", clients: 1, part });
         }
-        Verdict { rows, held: Vec::new() }
+        let closed = self.run.crashes.as_ref().map(Crashes::closed);
+        Verdict { rows, held: Vec::new(), closed }
     }
 }
 
@@ -224,7 +243,10 @@ fn keys(run: &Run, shares: &Shares) -> Vec<String> {
         let (jobs, done) = queues::keys(run, it, *workers);
         done.into_iter().chain([jobs])
     });
-    let watches = (0..shares.watches.len()).map(|it| watches::key(run, it));
+    let watches = shares.watches.iter().enumerate().flat_map(|(it, clients)| {
+        let (key, own) = watches::keys(run, it, *clients);
+        own.into_iter().chain([key])
+    });
     counters.chain(transactions).chain(queues).chain(watches).collect()
 }
 

@@ -59,7 +59,9 @@ pub struct Tally {
     pub operations: u64,
     /// Operations that ended otherwise.
     pub errors: u64,
-    /// Why, and how often.
+    /// Writes of which nobody knows what became of them, because the server crashed: no errors.
+    pub unknown: u64,
+    /// Why there were errors, and how often.
     pub texts: BTreeMap<String, u64>,
     /// The longest that one took.
     pub longest: Duration,
@@ -141,6 +143,7 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.operations += other.operations;
         self.errors += other.errors;
+        self.unknown += other.unknown;
         self.longest = self.longest.max(other.longest);
         other.texts.iter().for_each(|(why, times)| self.note(why.clone(), *times));
         for (bucket, times) in other.times.0.iter().enumerate() {

@@ -55,6 +55,7 @@ impl Transactions {
                 None => {
                     self.counts.iter_mut().for_each(Count::unknown);
                     self.sent.unknown.insert(self.sent.last);
+                    self.find_out();
                 }
             }
             self.client.run.live.wrong(self.wrong() - before);
@@ -78,8 +79,23 @@ impl Transactions {
             self.client.ask::<String>(command)?;
             self.client.turn();
         }
-        let (a, b, length) = self.client.ask(&["EXEC"])?;
+        let (a, b, length) = self.client.write(&["EXEC"])?;
         Some([a, b, length])
+    }
+
+    /// Was the last transaction executed? Then it must still be there at the end; else it must never be there.
+    fn find_out(&mut self) -> Option<()> {
+        let [a, b, list] = &self.keys;
+        let (a, b): (Option<u64>, Option<u64>) = self.client.found(&["MGET", a, b])?;
+        let length = self.client.found(&["LLEN", list])?;
+        let values = [a.unwrap_or(0), b.unwrap_or(0), length];
+        let counts = self.counts.iter_mut().zip(&self.keys).zip(values);
+        let found = counts.map(|((count, key), value)| count.found(key, value));
+        // What was executed in part is told in the end.
+        if found.fold(true, |all, one| all & one) {
+            self.sent.unknown.remove(&self.sent.last);
+        }
+        Some(())
     }
 
     fn listed(&mut self) -> Option<Taken> {

@@ -25,12 +25,17 @@ pub struct Verdict {
     pub rows: Vec<Row>,
     /// How long requests were held, each time, where that is known.
     pub held: Vec<Duration>,
+    /// If the server crashed: how many clients each crash has closed, all of them with a write in flight.
+    pub closed: Option<Vec<u64>>,
 }
 
-const HEADS: [&str; 9] = [
+/// The column that only crashes fill.
+const UNKNOWN: usize = 3;
+const HEADS: [&str; 10] = [
     "",
     "clients",
     "operations",
+    "unknown",
     "errors",
     "lost",
     "doubled",
@@ -46,8 +51,8 @@ impl Verdict {
         for row in &self.rows {
             total.clients += row.clients;
             total.part.tally.add(&row.part.tally);
-            let Faults { lost, doubled, out_of_order, evidence: _ } = row.part.faults;
-            total.part.faults.add(Faults { lost, doubled, out_of_order, evidence: Vec::new() });
+            let faults = Faults { evidence: Vec::new(), ..row.part.faults };
+            total.part.faults.add(faults);
         }
         total
     }
@@ -81,7 +86,15 @@ impl Verdict {
         if !idle.is_empty() {
             parts.push(format!("and these did nothing: {}", idle.join(", ")));
         }
-        format!("VERDICT: {begin}{} operations: {}", grouped(tally.operations), parts.join(", "))
+        let mut text = format!(
+            "VERDICT: {begin}{} operations: {}",
+            grouped(tally.operations),
+            parts.join(", ")
+        );
+        if self.closed.is_some() {
+            text += &format!("; {} unknown", grouped(tally.unknown));
+        }
+        text
     }
 
     /// What was seen to be wrong, a line each.
@@ -100,11 +113,12 @@ impl fmt::Display for Verdict {
         lines.extend(self.rows.iter().map(cells));
         lines.push(cells(&self.total()));
         let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
+        let shown = |column: &usize| *column != UNKNOWN || self.closed.is_some();
+        let columns: Vec<usize> = (1..HEADS.len()).filter(shown).collect();
         for line in &lines {
-            write!(to, "{:<w$}", line[0], w = widths[0])?;
-            for (cell, w) in line.iter().zip(&widths).skip(1) {
-                write!(to, "  {cell:>w$}")?;
+            write!(to, "{:<w$}", line[0], w = width(0))?;
+            for &column in &columns {
+                write!(to, "  {:>w$}", line[column], w = width(column))?;
             }
             writeln!(to)?;
         }
@@ -113,17 +127,25 @@ impl fmt::Display for Verdict {
         if let (Some(median), Some(longest)) = (held.get(held.len() / 2), held.last()) {
             writeln!(to, "time held: median {} ms, longest {} ms", ms(*median), ms(*longest))?;
         }
+        if let Some(closed) = &self.closed {
+            let total = self.total();
+            let each: Vec<String> = closed.iter().map(u64::to_string).collect();
+            let (clients, each) = (grouped(total.clients as u64), each.join(" "));
+            writeln!(to, "closed of {clients} clients, crash by crash: {each}")?;
+            writeln!(to, "longest delay of a request: {} ms", ms(total.part.tally.longest))?;
+        }
         Ok(())
     }
 }
 
 fn cells(row: &Row) -> [String; HEADS.len()] {
     let Part { tally, faults } = &row.part;
-    let Tally { operations, errors, longest, .. } = tally;
+    let Tally { operations, unknown, errors, longest, .. } = tally;
     [
         row.kind.to_owned(),
         grouped(row.clients as u64),
         grouped(*operations),
+        grouped(*unknown),
         grouped(*errors),
         grouped(faults.lost),
         grouped(faults.doubled),
@@ -165,7 +187,7 @@ mod tests {
     }
 
     fn verdict(rows: Vec<Row>) -> Verdict {
-        Verdict { rows, held: Vec::new() }
+        Verdict { rows, held: Vec::new(), closed: None }
     }
 
     #[test]
@@ -191,8 +213,8 @@ mod tests {
             "VERDICT: 6 switches, 1,234 operations: no error, nothing lost, nothing doubled, \
              nothing out of order"
         );
-        let faults =
-            Faults { lost: 3, doubled: 0, out_of_order: 1, evidence: vec!["n is 1".into()] };
+        let evidence = vec!["n is 1".into()];
+        let faults = Faults { lost: 3, out_of_order: 1, evidence, ..Faults::default() };
         let mut wrong = verdict(vec![row(0, 1, faults), row(0, 0, Faults::default())]);
         wrong.rows[1].kind = "transactions";
         assert_eq!(
@@ -201,6 +223,19 @@ mod tests {
              and these did nothing: transactions"
         );
         assert_eq!(wrong.evidence(), ["counters: 1 x broken pipe", "n is 1"]);
+    }
+
+    #[test]
+    fn what_is_unknown_after_a_crash_shows_and_is_not_wrong() {
+        let mut verdict = verdict(vec![row(1, 0, Faults::default())]);
+        verdict.rows[0].part.tally.unknown = 2;
+        verdict.closed = Some(vec![2, 0]);
+        assert!(verdict.is_clean());
+        assert!(verdict.sentence("").ends_with("nothing out of order; 2 unknown"));
+        let text = verdict.to_string();
+        let cells: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
+        assert_eq!(&cells[..4], ["counters", "3", "1", "2"]);
+        assert!(text.contains("closed of 3 clients, crash by crash: 2 0\n"), "{text}");
     }
 
     #[test]

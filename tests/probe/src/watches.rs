@@ -1,15 +1,17 @@
-//! Clients that contend for one number: WATCH, GET, MULTI, INCR, EXEC.
+//! Clients that contend for one number: WATCH, GET, MULTI, INCR, EXEC. With it, each raises a number of its own, which
+//! tells whether an EXEC was executed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::{Client, Run};
 use super::contended::Contended;
 use super::group::{Group, Part};
-use super::tally::Tally;
+use super::ledger::Count;
 
-/// The number of this group.
-pub fn key(run: &Run, group: usize) -> String {
-    run.key(&format!("watched:{group}"))
+/// The number of this group, and of each client in it.
+pub fn keys(run: &Run, group: usize, clients: usize) -> (String, Vec<String>) {
+    let own = |client| run.key(&format!("watched:{group}:by:{client}"));
+    (run.key(&format!("watched:{group}")), (0..clients).map(own).collect())
 }
 
 /// Clients that contend.
@@ -17,7 +19,7 @@ pub fn key(run: &Run, group: usize) -> String {
 pub struct Watches {
     key: String,
     number: Number,
-    clients: Group<Tally>,
+    clients: Group,
 }
 
 /// What the clients of one group know of their number.
@@ -43,56 +45,80 @@ impl Watches {
     pub fn start(run: &Run, group: usize, clients: Vec<Client>) -> Self {
         let number = Contended::new(format!("watched number {group}"));
         let number = Number(Arc::new(Mutex::new(number)));
-        let key = key(run, group);
+        let (key, own) = keys(run, group, clients.len());
         let mut threads = Group::default();
-        for client in clients {
+        for (client, own) in clients.into_iter().zip(own) {
             let (key, number) = (key.clone(), number.clone());
-            threads.spawn(move || contend(client, &key, &number));
+            let contender = Contender { client, key, number, own, count: Count::default() };
+            threads.spawn(move || contender.run());
         }
         Watches { key, number, clients: threads }
     }
 
     /// Waits for them; the number must be what their EXECs say.
     pub fn finish(self, control: &mut Client) -> Part {
-        let mut part = Part::default();
-        for tally in self.clients.join(&mut part) {
-            part.tally.add(&tally);
-        }
+        let mut part = self.clients.sum();
         let value = control.read::<Option<u64>>(&["GET", &self.key]);
         let number = std::mem::take(&mut *self.number.lock());
-        part.faults = number.ended(value.map(Option::unwrap_or_default));
+        // A transaction is lost once, and seen in two places.
+        let faults = std::mem::take(&mut part.faults);
+        part.faults = number.ended(value.map(Option::unwrap_or_default)).worst(faults);
         part
     }
 }
 
-fn contend(mut client: Client, key: &str, number: &Number) -> Tally {
-    while client.turn() {
-        // What went wrong is counted where it did.
-        let _ = raise(&mut client, key, number);
-    }
-    client.tally
+struct Contender {
+    client: Client,
+    key: String,
+    number: Number,
+    /// The key of its own number, and what that must be.
+    own: String,
+    count: Count,
 }
 
-/// One turn; `None` if it ended with an error.
-fn raise(client: &mut Client, key: &str, number: &Number) -> Option<()> {
-    client.ask::<String>(&["WATCH", key])?;
-    client.turn();
-    let known = number.lock().known();
-    let value = client.ask::<Option<u64>>(&["GET", key])?.unwrap_or_default();
-    number.note(&client.run, |number| number.read(known, value));
-    client.turn();
-    client.ask::<String>(&["MULTI"])?;
-    client.turn();
-    client.ask::<String>(&["INCR", key])?;
-    client.turn();
-    let known = number.lock().known();
-    match client.ask::<Option<(u64,)>>(&["EXEC"]) {
-        Some(Some((to,))) => {
-            number.note(&client.run, |number| number.raised(known, value, to));
+impl Contender {
+    fn run(mut self) -> Part {
+        while self.client.turn() {
+            // What went wrong is counted where it did.
+            let _ = self.raise();
         }
-        // Somebody else was faster.
-        Some(None) => {}
-        None => number.lock().unknown(),
+        if let Some(value) = self.client.read::<Option<u64>>(&["GET", &self.own]) {
+            self.count.read(&self.own, value.unwrap_or(0));
+        }
+        Part { tally: self.client.tally, faults: self.count.faults }
     }
-    Some(())
+
+    /// One turn; `None` if it ended with an error.
+    fn raise(&mut self) -> Option<()> {
+        let Contender { client, key, number, own, count } = self;
+        client.ask::<String>(&["WATCH", key])?;
+        client.turn();
+        let known = number.lock().known();
+        let value = client.ask::<Option<u64>>(&["GET", key])?.unwrap_or_default();
+        number.note(&client.run, |number| number.read(known, value));
+        client.turn();
+        client.ask::<String>(&["MULTI"])?;
+        client.turn();
+        client.ask::<String>(&["INCR", key])?;
+        client.ask::<String>(&["INCR", own])?;
+        client.turn();
+        let known = number.lock().known();
+        match client.write::<Option<(u64, u64)>>(&["EXEC"]) {
+            Some(Some((to, mine))) => {
+                number.note(&client.run, |number| number.raised(known, value, to));
+                count.raised(own, mine);
+            }
+            // Somebody else was faster.
+            Some(None) => {}
+            None => {
+                count.unknown();
+                match client.found::<Option<u64>>(&["GET", own]) {
+                    Some(value) if count.found(own, value.unwrap_or(0)) => number.lock().found(),
+                    Some(_) => {}
+                    None => number.lock().unknown(),
+                }
+            }
+        }
+        Some(())
+    }
 }

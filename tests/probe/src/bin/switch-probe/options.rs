@@ -107,7 +107,7 @@ impl Options {
         let target = Target { addr: self.addr.clone(), tls, user: self.user.clone(), pass };
         let (clients, rate, prefix) = (self.clients, self.rate, self.prefix.clone());
         let patience = Duration::from_secs_f64(self.patience);
-        Ok(Plan { targets: vec![target], clients, rate, patience, prefix })
+        Ok(Plan { targets: vec![target], clients, rate, patience, prefix, crashes: false })
     }
 
     /// The proxy that is asked along.

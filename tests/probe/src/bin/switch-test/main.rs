@@ -82,6 +82,7 @@ fn run(options: &Options) -> Result<bool, NoVerdict> {
         rate: options.rate,
         patience: PATIENCE,
         prefix: None,
+        crashes: false,
     })?;
     screen.line(&format!(
         "{} clients count, have transactions open, wait for jobs, hear messages, and contend for \
