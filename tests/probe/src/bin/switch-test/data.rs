@@ -33,12 +33,9 @@ impl Data {
         Ok(data)
     }
 
-    /// Reads it on both servers, and says so. What is not as it was is lost.
-    pub fn verify(
-        &self,
-        servers: &mut [Server; 2],
-        verdict: &mut Verdict,
-    ) -> Result<String, Trouble> {
+    /// Reads it on all of these servers, and says so. What is not as it was is lost.
+    pub fn verify(&self, servers: &mut [Server], verdict: &mut Verdict) -> Result<String, Trouble> {
+        let both = if servers.len() > 1 { "the same on both" } else { "as they were" };
         let mut faults = Faults::default();
         for server in servers {
             let mut wrong = 0;
@@ -58,7 +55,7 @@ impl Data {
             }
         }
         let said = match faults.none() {
-            true => format!("{} values that nobody touched are the same on both", self.count),
+            true => format!("{} values that nobody touched are {both}", self.count),
             false => "of the values that nobody touched, some are not the same".to_owned(),
         };
         if !faults.none() {

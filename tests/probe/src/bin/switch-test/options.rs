@@ -5,8 +5,14 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 use probe::arguments::{clients, rate, seconds};
 
+use crate::process::Trouble;
+
 /// Two redis-servers, two proxies in a chain, and clients of several kinds: the Redis behind them is
 /// replaced again and again, and a verdict says what the clients saw.
+///
+/// With --crashes, it is one redis-server that keeps its data on disk, and one proxy: the Redis is killed and started
+/// again. Clients whose write is in flight then may be closed; they find out what became of it, and it is counted as
+/// unknown.
 ///
 /// Exit codes: 0 nothing was wrong, 1 something was, 64 wrong usage, 69 cannot begin,
 /// 130 interrupted.
@@ -17,11 +23,19 @@ pub struct Options {
     #[arg(long, default_value_t = 6)]
     pub switches: usize,
 
+    /// How many crashes, instead of switches
+    #[arg(long, value_name = "N", conflicts_with = "switches")]
+    pub crashes: Option<usize>,
+
+    /// When each crash comes, and how long it lasts; without it, another one each time
+    #[arg(long, requires = "crashes")]
+    pub seed: Option<u64>,
+
     /// How many clients, 11 at least
     #[arg(long, default_value_t = 50, value_parser = clients)]
     pub clients: usize,
 
-    /// How long they work, at least; the switches are spread over it
+    /// How long they work, at least; the switches are spread over it, crashes come one after the other
     #[arg(long, default_value_t = 20.0, value_parser = seconds)]
     pub seconds: f64,
 
@@ -52,4 +66,20 @@ pub struct Options {
     /// Where configurations and logs are put, and left; without it, somewhere, and removed
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// The proxy's program.
+    pub fn proxy(&self) -> Result<PathBuf, Trouble> {
+        let beside = || std::env::current_exe().map(|it| it.with_file_name("redis-proxy"));
+        match &self.redis_proxy {
+            Some(program) => Ok(program.clone()),
+            None => beside().map_err(|why| Trouble::File("where this program is".to_owned(), why)),
+        }
+    }
+
+    /// For a heading.
+    pub fn with_tls(&self) -> &'static str {
+        if self.tls { ", with TLS" } else { "" }
+    }
 }

@@ -116,6 +116,12 @@ impl Process {
         }
     }
 
+    /// Ends it at once, whatever it does.
+    pub fn kill(&mut self) -> Result<(), Trouble> {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        ended.map(drop).map_err(|why| Trouble::File(self.name.clone(), why))
+    }
+
     /// Asks it to end, and waits for that.
     pub fn terminate(mut self, stop: &AtomicBool) -> Result<ExitStatus, Trouble> {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {

@@ -66,6 +66,11 @@ impl Proxy {
         Target { addr, tls, user: None, pass: Some(pass) }
     }
 
+    /// How it was started in front of this.
+    pub fn introduction(&self, uplink: &str) -> String {
+        format!("$ redis-proxy -f {}.json    # uplink: {uplink}", self.name)
+    }
+
     /// As another proxy's `uplink`.
     pub fn uplink(&self, place: &Place) -> Value {
         let mut uplink = json!({ "addr": self.addr, "pass": self.pass.expose_secret() });
@@ -105,6 +110,11 @@ impl Proxy {
         Ok(self.admin.info()?["reloads"][0].clone())
     }
 
+    /// Whether its uplink serves, as it says.
+    pub fn has_uplink(&self) -> Result<bool, Trouble> {
+        Ok(self.admin.info()?["uplink_up"] == true)
+    }
+
     /// Ends it as a system manager does; its exit code must be 0.
     pub fn terminate(self, stop: &AtomicBool) -> Result<(), Trouble> {
         let status = self.process.terminate(stop)?;
@@ -116,7 +126,13 @@ impl Proxy {
 fn config(uplink: Value, pass: &SecretString, place: &Place) -> Value {
     let mut listen = json!({ "addr": "127.0.0.1:0", "pass": pass.expose_secret() });
     place.show(&mut listen);
-    json!({ "uplink": uplink, "listen": listen, "admin": { "addr": "127.0.0.1:0" } })
+    // Crashes may come one soon after the other.
+    json!({
+        "uplink": uplink,
+        "listen": listen,
+        "admin": { "addr": "127.0.0.1:0" },
+        "hold_time_limit_ms": 50_000,
+    })
 }
 
 fn write(file: &Path, config: &Value) -> Result<(), Trouble> {

@@ -1,7 +1,10 @@
 //! A redis-server, and what it says of replication.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::TcpListener;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use probe::target::{Dialler, Target};
@@ -12,7 +15,11 @@ use serde_json::{Value, json};
 use crate::place::Place;
 use crate::process::{Process, Trouble, until};
 
-/// One of the two.
+/// Where a port for a server is looked for, and how often.
+const PORTS: Range<u16> = 10_000..30_000;
+const PORT_TRIES: usize = 100;
+
+/// A server.
 pub struct Server {
     /// `A` or `B`.
     pub name: &'static str,
@@ -21,8 +28,52 @@ pub struct Server {
     /// As it calls itself.
     pub version: String,
     pass: SecretString,
+    run: Run,
     connection: Connection,
-    _process: Process,
+    process: Process,
+}
+
+/// What is needed to run it once more.
+struct Run {
+    name: &'static str,
+    program: PathBuf,
+    config: String,
+    dialler: Dialler,
+    times: usize,
+}
+
+/// Whether it has its data after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// They are in its memory alone.
+    Nothing,
+    /// Whatever is acknowledged is on its disk.
+    Everything,
+}
+
+impl Run {
+    /// Starts it, and waits until it serves.
+    fn start(
+        &mut self,
+        place: &Place,
+        stop: &AtomicBool,
+    ) -> Result<(Process, Connection), Trouble> {
+        self.times += 1;
+        let log = match self.times {
+            1 => format!("redis-{}.log", self.name),
+            times => format!("redis-{}-{times}.log", self.name),
+        };
+        let (log, said) = (place.file(&log), format!("redis-server {}", self.name));
+        let mut process = Process::start(&said, &self.program, &["-"], &self.config, &log)?;
+        let connection = until(&format!("{said} serves"), stop, || {
+            process.lives()?;
+            let Ok(mut connection) = self.dialler.dial(0) else { return Ok(None) };
+            // It lets clients in before it has read its data.
+            let pong = cmd("PING").query::<String>(&mut connection);
+            Ok(pong.is_ok().then_some(connection))
+        })?;
+        Ok((process, connection))
+    }
 }
 
 impl Server {
@@ -30,6 +81,7 @@ impl Server {
     pub fn start(
         name: &'static str,
         program: &Path,
+        keeps: Keeps,
         place: &Place,
         stop: &AtomicBool,
     ) -> Result<Self, Trouble> {
@@ -43,30 +95,45 @@ impl Server {
                 tls.cert, tls.key, tls.ca
             ),
         };
+        let disk = match keeps {
+            Keeps::Nothing => "appendonly no",
+            Keeps::Everything => "appendonly yes\nappendfsync always",
+        };
         let config = format!(
-            "{listen}\nbind 127.0.0.1\nrequirepass {}\nsave \"\"\nappendonly no\ndir \"{}\"\n\
+            "{listen}\nbind 127.0.0.1\nrequirepass {}\nsave \"\"\n{disk}\ndir \"{}\"\n\
              repl-diskless-sync-delay 0\n",
             pass.expose_secret(),
             place.dir().display(),
         );
-        let said = format!("redis-server {name}");
-        let log = place.file(&format!("redis-{name}.log"));
-        let mut process = Process::start(&said, program, &["-"], &config, &log)?;
         let target = Target {
             addr: addr.clone(),
             tls: place.client_tls(),
             user: None,
             pass: Some(pass.clone()),
         };
-        let dialler = Dialler::new(&target)?;
-        let connection = until(&format!("{said} serves"), stop, || {
-            process.lives()?;
-            Ok(dialler.dial(0).ok())
-        })?;
-        let (version, _process) = (String::new(), process);
-        let mut server = Server { name, addr, version, pass, connection, _process };
+        let (program, dialler) = (program.to_owned(), Dialler::new(&target)?);
+        let mut run = Run { name, program, config, dialler, times: 0 };
+        let (process, connection) = run.start(place, stop)?;
+        let version = String::new();
+        let mut server = Server { name, addr, version, pass, run, connection, process };
         server.version = server.info("server")?.get("redis_version").unwrap_or_default();
         Ok(server)
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) -> Result<(), Trouble> {
+        self.process.kill()
+    }
+
+    /// Starts it again in the same place, and waits until it serves.
+    pub fn start_again(&mut self, place: &Place, stop: &AtomicBool) -> Result<(), Trouble> {
+        (self.process, self.connection) = self.run.start(place, stop)?;
+        Ok(())
+    }
+
+    /// What it is and where.
+    pub fn introduction(&self) -> String {
+        format!("Redis {}: version {}, on {}", self.name, self.version, self.addr)
     }
 
     /// As a proxy's `uplink`.
@@ -92,9 +159,18 @@ impl Server {
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    // Another process could take it before the server does; then that says so and ends.
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_port() -> io::Result<u16> {
+    // Another process could take it before the server does; then that says so and ends. It is none that the system
+    // gives to connections: it must be free still when the server has crashed.
+    let mut ports = (0..PORT_TRIES).map(|it| PORTS.start + random(it) % PORTS.len() as u16);
+    let bound = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let none = || io::Error::from(io::ErrorKind::AddrInUse);
+    Ok(bound.ok_or_else(none)?.local_addr()?.port())
+}
+
+fn random(salt: usize) -> u16 {
+    // Seeded by the system each time.
+    RandomState::new().hash_one(salt) as u16
 }
 
 /// Waits until the replica has all that the master had when this was called.
