@@ -19,6 +19,9 @@ use crate::wait;
 /// Between two crashes, and between a crash and the next start: at least, and at most.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
+/// How long slow clients get after the last crash.
+const RECOVERY: Duration = Duration::from_secs(10);
+
 /// One server that keeps everything, and a proxy in front of it.
 pub struct Crashes {
     server: Server,
@@ -51,29 +54,22 @@ impl Exercise for Crashes {
         probe: &Probe,
         (screen, stop): Ways<'_>,
     ) -> Result<Option<Duration>, Trouble> {
-        let served = self.proxy.has_uplink()?;
+        let served = self.proxy.uplink_serves()? == Some(true);
         probe.crash_begins();
         let killed = Instant::now();
-        self.server.kill()?;
-        until("the proxy notices that Redis is gone", stop, || {
-            Ok((!self.proxy.has_uplink()?).then_some(()))
-        })?;
-        let noticed = killed.elapsed();
-        // If it had not noticed the last start, it may do so now, and be wrong.
-        if served {
-            probe.crash_is_known();
-        }
-        wait(Instant::now() + self.pause(number, "down"), stop)?;
-        self.server.start_again(&self.place, stop)?;
+        let gone = self.gone(number, served, probe, stop);
+        // Also if this was interrupted: clients end when they are answered.
+        self.server.start_again(&self.place, &AtomicBool::new(false))?;
+        let (noticed, back) = (ms(gone?), ms(killed.elapsed()));
         if !served {
             probe.crash_is_known();
         }
-        let (count, gone, noticed) = (self.count, ms(killed.elapsed()), ms(noticed));
-        screen.line(&format!("4. Crash {number} of {count}: Redis was gone for {gone} ms, which the proxy noticed after {noticed} ms"));
-        if number == count {
-            until("the proxy notices that Redis is back", stop, || {
-                Ok(self.proxy.has_uplink()?.then_some(()))
-            })?;
+        screen.line(&format!(
+            "4. Crash {number} of {}: noticed after {noticed} ms; Redis was back after {back} ms",
+            self.count
+        ));
+        if number == self.count {
+            self.recovered(probe, stop)?;
         }
         Ok(None)
     }
@@ -112,6 +108,40 @@ impl Crashes {
         let proxy = Proxy::start("A", &program, server.uplink(&place), &place, stop)?;
         screen.line(&proxy.introduction(&server.addr));
         Ok(Crashes { server, proxy, data, place, count, seed })
+    }
+
+    /// Kills the server, and waits as long as it is to be gone. How long it took the proxy to notice that.
+    fn gone(
+        &mut self,
+        number: usize,
+        served: bool,
+        probe: &Probe,
+        stop: &AtomicBool,
+    ) -> Result<Duration, Trouble> {
+        let killed = Instant::now();
+        self.server.kill()?;
+        until("the proxy notices that Redis is gone", stop, || {
+            Ok((self.proxy.uplink_serves()? == Some(false)).then_some(()))
+        })?;
+        let noticed = killed.elapsed();
+        // If it had not noticed the last start, it may do so now, and be wrong.
+        if served {
+            probe.crash_is_known();
+        }
+        wait(Instant::now() + self.pause(number, "down"), stop)?;
+        Ok(noticed)
+    }
+
+    /// Waits until the clients work again.
+    fn recovered(&self, probe: &Probe, stop: &AtomicBool) -> Result<(), Trouble> {
+        until("the proxy notices that Redis is back", stop, || {
+            Ok((self.proxy.uplink_serves()? == Some(true)).then_some(()))
+        })?;
+        let done = || probe.progress().operations;
+        let (enough, limit) = (done() + 10 * probe.clients() as u64, Instant::now() + RECOVERY);
+        until("the clients work", stop, || {
+            Ok((done() >= enough || Instant::now() > limit).then_some(()))
+        })
     }
 
     /// How long it is up before this crash, or down after it.

@@ -110,9 +110,9 @@ impl Proxy {
         Ok(self.admin.info()?["reloads"][0].clone())
     }
 
-    /// Whether its uplink serves, as it says.
-    pub fn has_uplink(&self) -> Result<bool, Trouble> {
-        Ok(self.admin.info()?["uplink_up"] == true)
+    /// Whether its uplink serves, as it says; `None` if it does not know.
+    pub fn uplink_serves(&self) -> Result<Option<bool>, Trouble> {
+        Ok(self.admin.info()?["uplink_up"].as_bool())
     }
 
     /// Ends it as a system manager does; its exit code must be 0.
