@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::common::{Proxy, Redis, cert, config, eventually, redis};
 
@@ -352,6 +353,61 @@ fn switch_after_switch_through_a_chain_that_is_turned_round_is_clean() {
         ended.says("VERDICT: 2 switches, ");
         ended.says("no error, nothing lost, nothing doubled, nothing out of order\n");
     }
+}
+
+fn crash_test(more: &[&str]) -> Ended {
+    switch_test(&[&["--crashes", "3", "--seconds", "1"], more].concat()).ended()
+}
+
+/// A program made of these lines, which a shell executes.
+fn script(dir: &TempDir, lines: &str) -> String {
+    let path = dir.path().join("script").display().to_string();
+    // Another process writes it: what a fork of this one had open could not be executed.
+    let mut write = Command::new("sh");
+    write.args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod +x "$2""#, "sh"]);
+    assert!(write.args([lines, &path]).status().unwrap().success());
+    path
+}
+
+#[test]
+fn crash_after_crash_closes_only_clients_whose_write_is_in_flight_and_loses_and_doubles_nothing() {
+    for tls in ["true", "false"] {
+        let ended = crash_test(&["--seed", "7", "--tls", tls]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.is("all", 0, 0, 0);
+        ended.says("--seed 7\n");
+        ended.says("4. Crash 3 of 3: ");
+        ended.says("closed of 11 clients, crash by crash: ");
+        ended.says("longest delay of a request: ");
+        ended.says("VERDICT: 3 crashes, ");
+        ended.says("no error, nothing lost, nothing doubled, nothing out of order; ");
+    }
+}
+
+#[test]
+fn a_redis_that_forgets_what_it_acknowledged_is_noticed_after_its_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let forgetful =
+        r#"sed 's/^appendonly yes/appendonly no/' > "$0.conf" && exec redis-server "$0.conf""#;
+    let ended = crash_test(&["--tls", "false", "--redis-server", &script(&dir, forgetful)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    ended.is("data at rest", 100, 0, 0);
+    assert_eq!(ended.line("all").errors, 0, "{ended:?}");
+}
+
+#[test]
+fn a_proxy_that_holds_nobody_is_noticed_when_redis_crashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = crate::common::program("redis-proxy");
+    let impatient = format!(
+        r#"for config; do :; done
+sed -i 's/"hold_time_limit_ms":[0-9]*/"hold_time_limit_ms":1/' "$config" && exec '{proxy}' "$@""#
+    );
+    let ended = crash_test(&["--tls", "false", "--redis-proxy", &script(&dir, &impatient)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let all = ended.line("all");
+    assert!(all.errors > 0, "{ended:?}");
+    assert_eq!(all, Line { errors: all.errors, lost: 0, doubled: 0, out_of_order: 0 });
 }
 
 #[test]
