@@ -400,6 +400,31 @@ fn a_watch_that_finds_no_room_at_the_uplink_changes_nothing() {
 }
 
 #[test]
+fn what_only_reads_of_the_connection_or_changes_it_is_sent_again_in_each_outage() {
+    let mut redis = Redis::start(&[]);
+    let proxy = proxy(&redis, LONG);
+    for outage in 1..3 {
+        for (request, reply) in [
+            ("HELLO 3\r\n", "%7\r\n"),
+            ("CLIENT ID\r\n", ":"),
+            ("CLIENT GETNAME\r\n", "$-1\r\n"),
+            ("CLIENT INFO\r\n", "$"),
+            ("SUBSCRIBE a b\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"),
+            ("UNSUBSCRIBE a\r\n", "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"),
+        ] {
+            let mut client = proxy.client();
+            assert_eq!(client.run("PING"), "PONG", "{request}");
+            stopped(&redis);
+            client.send(request);
+            proxy.shows("active_requests", 1);
+            redis.restart();
+            client.expect(reply);
+        }
+        assert_eq!(proxy.metric("redis_proxy_outcomes_unknown_total"), 0.0, "{outage}");
+    }
+}
+
+#[test]
 fn what_only_changes_the_connection_is_sent_again() {
     let mut redis = Redis::start(&[]);
     let proxy = proxy(&redis, LONG);

@@ -1,5 +1,7 @@
 //! The table of commands that the proxy must know, and what each means to a session.
 
+use super::words;
+
 /// What a command means to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -254,9 +256,14 @@ const READS: &[&[u8]] = &[
     b"zunion",
 ];
 
-/// Whether a command only reads; `name` is in lower case.
-pub fn only_reads(name: &[u8]) -> bool {
-    READS.binary_search(&name).is_ok()
+/// Subcommands of CLIENT that only read.
+const CLIENT_READS: &[&str] = &["GETNAME", "GETREDIR", "ID", "INFO", "LIST", "TRACKINGINFO"];
+
+/// Whether a command only reads. `name` is in lower case; `sub` is its first argument.
+pub fn only_reads(name: &[u8], sub: Option<&[u8]>) -> bool {
+    let reads_of_clients =
+        || sub.is_some_and(|sub| CLIENT_READS.iter().any(|reads| words::is(sub, reads)));
+    READS.binary_search(&name).is_ok() || (name == b"client" && reads_of_clients())
 }
 
 /// For each first letter, the lengths that names in the table have: most commands end here.
@@ -330,11 +337,12 @@ mod tests {
     #[test]
     fn every_command_that_only_reads_is_found() {
         assert!(READS.is_sorted());
-        assert!(READS.iter().all(|name| only_reads(name)));
+        assert!(READS.iter().all(|name| only_reads(name, None)));
+        assert!(only_reads(b"client", Some(b"Id")) && !only_reads(b"client", Some(b"KILL")));
         assert!(
             ["set", "GET", "eval_ro", "fcall_ro", "getdel", "xreadgroup", "", "client"]
                 .iter()
-                .all(|name| !only_reads(name.as_bytes()))
+                .all(|name| !only_reads(name.as_bytes(), Some(b"x")))
         );
     }
 

@@ -27,6 +27,7 @@ impl Session {
     pub(super) fn connect(&mut self, fresh: Fresh) {
         let Fresh { stream, id, early } = fresh;
         self.link.state = LinkState::Live(stream);
+        self.link.ends = None;
         self.replies.unread = early;
         match id {
             Id::Is(id) => self.is_known_as(id),

@@ -7,12 +7,11 @@ use std::task::{Context, Poll};
 use super::Session;
 use super::close::Reason;
 use super::intake::Waits;
-use super::link::{Doubt, LinkState, Linked};
+use super::link::{Doubt, LinkState, Linked, Reads};
 use super::protocol::expected::{Expected, Unblocking};
 use super::refused::may_refuse;
 use super::reply_stream::ReplyStream;
 use crate::clock;
-use crate::command::only_reads;
 use crate::outage::Verdict;
 use crate::session::blocking::Returned;
 
@@ -38,6 +37,11 @@ impl Session {
 
     /// Makes the connection, or asks what became of it.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Linked {
+        if self.link.ends == Some(Reads::Nothing) && self.link.is_live() {
+            let not_executed = self.replies.refused.take().map_or(0, |refused| refused.answered);
+            self.hold_client(Reason::UplinkClosed, true, not_executed);
+            return Linked::Anew;
+        }
         match self.poll_dial(cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => return Linked::Anew,
@@ -122,10 +126,13 @@ impl Session {
     /// long.
     pub(super) fn hear_of_outages(&mut self) {
         let outages = &self.shared.outages;
-        let is_old = self.link.outages != outages.number();
-        if is_old && !self.link.is_absent() && !self.link.is_lost() && !self.link.is_doubtful() {
-            let was_live = self.link.is_live();
-            self.hold_client(Reason::UplinkClosed, was_live, 0);
+        if self.link.outages != outages.number() {
+            match self.link.state {
+                LinkState::Dialling(_) => self.hold_client(Reason::UplinkClosed, false, 0),
+                // What the uplink has said before is for the client.
+                LinkState::Live(_) => self.link.ends = Some(Reads::ToTheEnd),
+                LinkState::Absent(_) | LinkState::Doubtful(_) | LinkState::Lost => {}
+            }
         }
         let at_gate = self.intake.parked.as_ref().map(|parked| &parked.waits);
         let waits = self.link.held() > 0 || matches!(at_gate, Some(Waits::Gate(_)));
@@ -218,11 +225,14 @@ impl Session {
         let owed_each = requests.iter().zip(self.pending.owed()).skip(not_executed);
         let can_be = owed_each.into_iter().all(|(request, awaited)| {
             request.at.end > unsent
-                || match awaited {
-                    Expected::Plain => only_reads(&request.name),
+                || match awaited.without_ids() {
+                    Expected::Plain => request.reads,
                     // These change the connection alone, which is gone.
                     Expected::Effect(_) | Expected::Hello(_) => true,
                     Expected::Caching | Expected::Asked(_) => true,
+                    Expected::Subscribed(_, names) | Expected::Unsubscribed(_, names) => {
+                        names.are_all_left()
+                    }
                     // Nothing is executed before EXEC.
                     Expected::Multi | Expected::Queued(_) => true,
                     _ => false,

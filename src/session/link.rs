@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) outages: u64,
     /// What the uplink answered to the question for the connection's id, if that was an error.
     pub(super) refusal: Option<Box<[u8]>>,
+    /// The uplink was lost, and nobody has closed the connection yet.
+    pub(super) ends: Option<Reads>,
     /// Set at an exchange; cleared by `Session::poll`.
     pub(super) was_exchanged: bool,
 }
@@ -64,6 +66,15 @@ pub(super) struct Doubt {
     pub(super) verdict: Pin<Box<dyn Future<Output = Verdict> + Send + Sync>>,
 }
 
+/// How far a connection to an uplink that was lost is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// It may have something to say yet.
+    ToTheEnd,
+    /// All was read that has come.
+    Nothing,
+}
+
 /// No connection, with what the next one needs.
 #[derive(Default)]
 pub(super) struct Absent {
@@ -84,6 +95,7 @@ impl Default for Link {
             unanswered: Unanswered::default(),
             outages: 0,
             refusal: None,
+            ends: None,
             was_exchanged: false,
         }
     }
@@ -151,6 +163,7 @@ impl Link {
         self.state = LinkState::Absent(Absent { restore, revive: None, held: 0 });
         self.out = Outbox::default();
         self.unanswered.clear();
+        self.ends = None;
         self.id = None;
     }
 }

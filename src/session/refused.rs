@@ -4,7 +4,6 @@
 use super::protocol::expected::Expected;
 use super::protocol::pending::Pending;
 use super::unanswered::Request;
-use crate::command::only_reads;
 use crate::resp::reply::{Scanner, Step};
 
 /// How such replies begin. Nothing was executed.
@@ -71,7 +70,7 @@ impl Refused {
             let is_nothing = is_refused
                 || match awaited {
                     _ if is_first || kind == b'>' => false,
-                    Expected::Plain => only_reads(&request.name),
+                    Expected::Plain => request.reads,
                     // What was queued is executed by EXEC.
                     Expected::Multi | Expected::Queued(_) => true,
                     Expected::Exec => kind == b'-' && text.starts_with(b"EXECABORT"),

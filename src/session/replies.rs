@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::blocking::Returned;
 use super::close::Reason;
-use super::link::LinkState;
+use super::link::{LinkState, Reads};
 use super::protocol::expected::{Reply, Settled, is_published};
 use super::protocol::frame_filter::{Meaning, Seen};
 use super::protocol::pending::{Outcome, Timing, View};
@@ -87,7 +87,12 @@ impl Session {
             }
             let Some(most) = self.turn_down.read() else { return yield_turn(cx) };
             match poll_read(stream, cx, &mut scratch[..most]) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    if let Some(reads) = &mut self.link.ends {
+                        *reads = Reads::Nothing;
+                    }
+                    return;
+                }
                 Poll::Ready(Ok(0)) => return self.uplink_ends(Reason::UplinkClosed),
                 Poll::Ready(Ok(read)) if self.replies.refused.is_some() => {
                     self.hear_refusals(cx, &scratch[..read]);

@@ -84,7 +84,12 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
-        if self.link.held() > 0 || self.link.is_doubtful() || self.replies.refused.is_some() {
+        let link = &self.link;
+        if link.held() > 0
+            || link.is_doubtful()
+            || link.ends.is_some()
+            || self.replies.refused.is_some()
+        {
             return Intaking::Waits;
         }
         if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_UNSENT

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::command::only_reads;
+use crate::resp::Args;
 use crate::resp::request::{Limits, Scanner, Step};
 
 /// Bytes that are kept of one client.
@@ -22,8 +24,8 @@ pub(super) struct Unanswered {
 pub(super) struct Request {
     /// Where it is among the bytes.
     pub(super) at: Range<usize>,
-    /// Its command, in lower case, or the beginning of that.
-    pub(super) name: Vec<u8>,
+    /// It only reads.
+    pub(super) reads: bool,
 }
 
 impl Unanswered {
@@ -100,7 +102,9 @@ impl Unanswered {
             match scanner.next(&self.bytes, &mut pos) {
                 Ok(Step::Head { .. }) => scanner.report_end(),
                 Ok(Step::End) => {
-                    requests.push(Request { at: begin..pos, name: scanner.name().to_vec() });
+                    let sub = Args::new(&self.bytes[begin..pos]).nth(1);
+                    let reads = only_reads(scanner.name(), sub);
+                    requests.push(Request { at: begin..pos, reads });
                     begin = pos;
                 }
                 // They were looked at when they came.
@@ -116,24 +120,24 @@ mod tests {
     use super::*;
     use crate::resp::encode;
 
-    fn names(unanswered: &Unanswered, owed: usize) -> Option<Vec<String>> {
-        let name = |it: &Request| String::from_utf8_lossy(&it.name).into_owned();
-        unanswered.last(owed).map(|requests| requests.iter().map(name).collect())
+    /// Which of the last requests only read.
+    fn reads(unanswered: &Unanswered, owed: usize) -> Option<Vec<bool>> {
+        unanswered.last(owed).map(|requests| requests.iter().map(|it| it.reads).collect())
     }
 
     #[test]
     fn the_last_requests_are_those_that_are_owed() {
         let mut unanswered = Unanswered::default();
-        assert_eq!(names(&unanswered, 0), Some(Vec::new()));
-        assert_eq!(names(&unanswered, 1), None, "more than there are");
+        assert_eq!(reads(&unanswered, 0), Some(Vec::new()));
+        assert_eq!(reads(&unanswered, 1), None, "more than there are");
         unanswered.push(&encode::request(["GET", "a"]), || 0);
         let two = [encode::request(["Set", "b", "1"]), encode::request(["MGET", "c"])].concat();
         unanswered.push(&two, || 1);
-        assert_eq!(names(&unanswered, 2), Some(vec!["set".to_owned(), "mget".to_owned()]));
+        assert_eq!(reads(&unanswered, 2), Some(vec![false, true]));
         let last = unanswered.last(1).expect("known").remove(0);
         assert_eq!(unanswered.bytes(last.at), encode::request(["MGET", "c"]));
         unanswered.clear();
-        assert_eq!((names(&unanswered, 1), unanswered.bytes.capacity()), (None, 0));
+        assert_eq!((reads(&unanswered, 1), unanswered.bytes.capacity()), (None, 0));
     }
 
     #[test]
@@ -144,16 +148,16 @@ mod tests {
             unanswered.push(&request, || 3);
             assert!(unanswered.bytes.len() <= MAX);
         }
-        assert_eq!(names(&unanswered, 3), Some(vec!["set".to_owned(); 3]));
+        assert_eq!(reads(&unanswered, 3), Some(vec![false; 3]));
         for _ in 0..1000 {
             unanswered.push(&request, || 1000);
         }
-        assert_eq!(names(&unanswered, 1), None, "too many are owed");
+        assert_eq!(reads(&unanswered, 1), None, "too many are owed");
         assert_eq!(unanswered.bytes.capacity(), 0);
         unanswered.clear();
         unanswered.push(&request, || 0);
-        assert_eq!(names(&unanswered, 1), Some(vec!["set".to_owned()]));
+        assert_eq!(reads(&unanswered, 1), Some(vec![false]));
         unanswered.push_part();
-        assert_eq!(names(&unanswered, 1), None, "one that goes up as it comes");
+        assert_eq!(reads(&unanswered, 1), None, "one that goes up as it comes");
     }
 }

@@ -130,6 +130,8 @@ pub struct Names {
     pub left: u32,
     /// `None` if they were not looked at.
     pub names: Option<vec::IntoIter<Box<[u8]>>>,
+    /// How many there were.
+    all: u32,
     /// Bytes that the names take.
     size: usize,
 }
@@ -139,12 +141,17 @@ impl Names {
         let names: Vec<Box<[u8]>> = args.iter().map(|name| Box::from(*name)).collect();
         let size = names.iter().map(|name| name.len() + NAME).sum();
         let left = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        Box::new(Names { left, names: Some(names.into_iter()), size })
+        Box::new(Names { left, names: Some(names.into_iter()), all: left, size })
     }
 
     /// Of so many channels that nobody looked at.
     pub fn unknown(count: u32) -> Box<Self> {
-        Box::new(Names { left: count, names: None, size: 0 })
+        Box::new(Names { left: count, names: None, all: count, size: 0 })
+    }
+
+    /// Nothing was confirmed yet.
+    pub fn are_all_left(&self) -> bool {
+        self.left == self.all
     }
 
     pub fn next(&mut self) -> Confirmed {
@@ -179,6 +186,14 @@ impl Expected {
 
     pub fn effect(effect: Effect) -> Expected {
         Expected::Effect(Box::new(effect))
+    }
+
+    /// As if ids were those of the uplink.
+    pub fn without_ids(&self) -> &Expected {
+        match self {
+            Expected::Ids(_, inner) => inner,
+            other => other,
+        }
     }
 
     /// Whether the request may wait for long.
