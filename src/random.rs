@@ -1,11 +1,12 @@
 //! Names that nobody can guess.
 
-use rustls::crypto::aws_lc_rs;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// 32 hexadecimal digits; `None` if the system has no randomness to give.
 pub fn token() -> Option<String> {
     let mut bytes = [0; 16];
-    aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
+    // So few bytes come whole, or not at all.
+    getrandom(&mut bytes, GetRandomFlags::empty()).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -1,6 +1,7 @@
 //! Requests of the client that have gone up, or are about to, and that are not answered: byte for byte, so that
 //! they can be sent again. Pure.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::command::only_reads;
@@ -9,6 +10,13 @@ use crate::resp::request::{Limits, Scanner, Step};
 
 /// Bytes that are kept of one client.
 const MAX: usize = 64 * 1024;
+
+/// Bytes that a thread keeps for the next client that sends something.
+const MAX_SPARE: usize = 8 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The client's requests, as they were sent, of which the last ones are not answered. Holds no memory once all
 /// are answered.
@@ -36,6 +44,9 @@ impl Unanswered {
             self.make_room(requests.len(), owed());
         }
         if !self.is_too_much {
+            if self.bytes.capacity() == 0 {
+                self.bytes = SPARE.take();
+            }
             self.bytes.extend_from_slice(requests);
         }
     }
@@ -49,7 +60,12 @@ impl Unanswered {
     #[inline]
     pub(super) fn clear(&mut self) {
         if !self.bytes.is_empty() || self.is_too_much {
-            *self = Unanswered::default();
+            let mut bytes = std::mem::take(&mut self.bytes);
+            self.is_too_much = false;
+            if bytes.capacity() <= MAX_SPARE {
+                bytes.clear();
+                SPARE.set(bytes);
+            }
         }
     }
 
