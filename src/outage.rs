@@ -15,6 +15,7 @@ pub struct Outages {
     /// Looks at the uplink that sessions have asked for.
     asked: AtomicU64,
     ask: Notify,
+    ask_now: Notify,
     known: watch::Sender<Known>,
 }
 
@@ -58,6 +59,7 @@ impl Default for Outages {
             begun: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             ask: Notify::new(),
+            ask_now: Notify::new(),
             known: watch::Sender::new(known),
         }
     }
@@ -83,12 +85,22 @@ impl Outages {
 
     /// What it means that a connection broke that was begun after `number` outages. The watcher looks at the
     /// uplink, unless an outage has begun since.
-    pub fn verdict(
-        self: &Arc<Self>,
+    pub fn verdict(&self, number: u64) -> impl Future<Output = Verdict> + Send + Sync + use<> {
+        self.verdict_by(number, &self.ask)
+    }
+
+    /// What it means that the uplink refuses requests on such a connection. The watcher looks at once.
+    pub fn verdict_now(&self, number: u64) -> impl Future<Output = Verdict> + Send + Sync + use<> {
+        self.verdict_by(number, &self.ask_now)
+    }
+
+    fn verdict_by(
+        &self,
         number: u64,
+        ask: &Notify,
     ) -> impl Future<Output = Verdict> + Send + Sync + use<> {
         let asked = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        self.ask.notify_one();
+        ask.notify_one();
         let mut known = self.known.subscribe();
         async move {
             let heard = known.wait_for(|it| it.number > number || it.looked >= asked).await;
@@ -108,6 +120,11 @@ impl Outages {
     /// For how long the uplink has owed the watcher an answer.
     pub fn silent_for(&self) -> Option<Duration> {
         self.known.borrow().looking.map(|since| since.elapsed())
+    }
+
+    /// Completes when a session has asked for a look at once. Cancel safe.
+    pub async fn asked_now(&self) {
+        self.ask_now.notified().await;
     }
 
     /// A look begins: gives what to report when it is over.

@@ -529,3 +529,16 @@ fn a_refusal_goes_down_where_something_was_executed_behind_it() {
     uplink.expect(request(&["GET", "n"])).send("-LOADING is what a script says\r\n");
     client.expect("-LOADING is what a script says\r\n");
 }
+
+#[test]
+fn a_client_whose_invalidations_go_elsewhere_is_closed_for_it_would_hear_of_none() {
+    let mut redis = Redis::start(&[]);
+    let proxy = proxy(&redis, LONG);
+    let (mut target, mut redirects) = (proxy.client(), proxy.client());
+    let id = target.run("CLIENT ID");
+    target.run("SUBSCRIBE __redis__:invalidate");
+    assert_eq!(redirects.run(&format!("CLIENT TRACKING ON REDIRECT {id}")), "OK");
+    redis.restart();
+    redirects.expect_closed();
+    assert_eq!(target.reply(), "[message, __redis__:invalidate, nil]");
+}

@@ -54,6 +54,8 @@ pub(super) enum Reason {
     UplinkLost(io::Error),
     #[error("the uplink was lost for longer than hold_time_limit_ms: {0}")]
     OutageTooLong(String),
+    #[error("the uplink was lost, and nobody knows what became of a request that was sent")]
+    OutcomeUnknown,
     #[error("the uplink broke the protocol: {0}")]
     UplinkProtocol(#[from] reply::Error),
     #[error("the uplink sent a reply that nobody asked for")]
@@ -87,6 +89,7 @@ impl Reason {
             | Reason::UplinkClosed
             | Reason::UplinkLost(_)
             | Reason::OutageTooLong(_)
+            | Reason::OutcomeUnknown
             | Reason::UplinkProtocol(_)
             | Reason::Unasked
             | Reason::Unfinished
@@ -122,7 +125,9 @@ impl Reason {
             Reason::NotCarried(_) => "not_carried",
             Reason::UplinkUnavailable(_) => "uplink_unavailable",
             Reason::UplinkClosed => "uplink_closed",
-            Reason::UplinkLost(_) | Reason::OutageTooLong(_) => "uplink_lost",
+            Reason::UplinkLost(_) | Reason::OutageTooLong(_) | Reason::OutcomeUnknown => {
+                "uplink_lost"
+            }
             Reason::UplinkProtocol(_) | Reason::Unasked => "uplink_protocol",
             Reason::TimeLimit(_) => "time_limit",
         }
@@ -146,6 +151,7 @@ impl Reason {
             | Reason::UplinkClosed
             | Reason::UplinkLost(_)
             | Reason::OutageTooLong(_)
+            | Reason::OutcomeUnknown
             | Reason::UplinkProtocol(_)
             | Reason::Unasked
             | Reason::NotCarried(_)

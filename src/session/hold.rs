@@ -15,6 +15,8 @@ use crate::clock;
 use crate::outage::Verdict;
 use crate::session::blocking::Returned;
 
+const REDIRECTED: &str = "client-side caching that is redirected to another connection";
+
 /// What of a client's requests can be sent again.
 struct Again {
     requests: Vec<u8>,
@@ -91,7 +93,7 @@ impl Session {
 
     /// All that was sent was refused, or has only read: whether another server would be better is asked.
     pub(super) fn doubt_refusals(&mut self) {
-        let verdict = Box::pin(self.shared.outages.verdict(self.link.outages));
+        let verdict = Box::pin(self.shared.outages.verdict_now(self.link.outages));
         let before = std::mem::replace(&mut self.link.state, LinkState::Lost);
         let LinkState::Live(stream) = before else { return };
         self.link.state = LinkState::Doubtful(Box::new(Doubt {
@@ -147,11 +149,15 @@ impl Session {
         if self.ending.is_some() || self.replies.partial || self.uncarried().is_some() {
             return self.lose_uplink(reason);
         }
+        if self.state.tracking().is_some_and(|tracking| tracking.redirect.is_some()) {
+            // The other connection has no number yet, and the client would not hear that nothing comes.
+            return self.lose_uplink(Reason::NotCarried(REDIRECTED));
+        }
         self.interrupt_blocked();
         match self.again(was_live, not_executed) {
             Err(OutcomeUnknown) => {
                 self.shared.metrics.outcomes_unknown.inc();
-                self.lose_uplink(reason);
+                self.lose_uplink(Reason::OutcomeUnknown);
             }
             Ok(again) if again.count == 0 => self.let_go_for_outage(),
             Ok(again) => {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::server::{Info, OwnConnection};
 use super::identity::{Identity, refusal};
 use crate::generation::Generation;
 use crate::resp::encode;
-use crate::uplink::{Answer, Script};
+use crate::uplink::{Answer, Error, Script};
 
 /// How long a server may be silent that has answered before: one that executes a slow command answers nobody.
 const BUSY: Duration = Duration::from_secs(5);
@@ -58,12 +58,15 @@ impl Watched {
         {
             return seen;
         }
-        (self.is_named, self.run_id) = (false, None);
-        if let Err(why) = self.connection.dial(self.naming()).await {
+        let begun = Instant::now();
+        while let Err(why) = self.connection.dial(self.naming()).await {
+            if matches!(why, Error::TimeLimit(_)) && begun.elapsed() < BUSY {
+                continue;
+            }
             let text = self.generation().uplink.fault(&why).to_string();
             return if why.is_outage() { Seen::Away(text) } else { Seen::Unknown(text) };
         }
-        self.is_named = true;
+        (self.is_named, self.run_id) = (true, None);
         let silent = || Seen::Away(format!("no answer within {} ms", limit.as_millis()));
         self.ask(limit).await.unwrap_or_else(silent)
     }

@@ -26,6 +26,8 @@ use crate::random;
 const EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at one that is lost, at first and at most: it doubles.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How long after a client's connection that of the watch may break.
+const GRACE: Duration = Duration::from_millis(100);
 /// How often it is looked whether clients have been held for long enough.
 const LIMIT_LOOK: Duration = Duration::from_millis(50);
 
@@ -63,7 +65,13 @@ impl Controller {
                 again = AGAIN.0;
                 tokio::select! {
                     () = sleep(EVERY) => {}
-                    () = self.shared.outages.asked() => {}
+                    () = self.shared.outages.asked_now() => {}
+                    // A connection broke. They do not all break in the same instant.
+                    () = self.shared.outages.asked() => tokio::select! {
+                        () = sleep(GRACE) => {}
+                        () = watched.ended() => {}
+                        () = self.shared.stop.begun() => return,
+                    },
                     () = self.shared.current.exchanged(generation.number) => {}
                     () = watched.ended() => {}
                     () = self.shared.stop.begun() => return,
