@@ -1,7 +1,6 @@
 //! Whether the uplink is lost. One watcher finds out, for all sessions alike; a session whose connection broke
 //! asks for its verdict, and goes by that.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -181,6 +180,8 @@ pub struct Look {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::FutureExt;
 
     use super::*;

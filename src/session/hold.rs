@@ -29,12 +29,17 @@ struct OutcomeUnknown;
 impl Session {
     /// The connection to the uplink broke.
     pub(super) fn uplink_ends(&mut self, reason: Reason) {
-        if self.can_do_without_uplink() {
+        let is_outage = self.link.outages != self.shared.outages.number();
+        if self.can_do_without_uplink() && !(is_outage && self.redirects()) {
             self.let_go();
         } else {
             let not_executed = self.replies.refused.take().map_or(0, |refused| refused.answered);
             self.doubt(reason, true, not_executed);
         }
+    }
+
+    fn redirects(&self) -> bool {
+        self.state.tracking().is_some_and(|tracking| tracking.redirect.is_some())
     }
 
     /// Makes the connection, or asks what became of it.
@@ -149,7 +154,7 @@ impl Session {
         if self.ending.is_some() || self.replies.partial || self.uncarried().is_some() {
             return self.lose_uplink(reason);
         }
-        if self.state.tracking().is_some_and(|tracking| tracking.redirect.is_some()) {
+        if self.redirects() {
             // The other connection has no number yet, and the client would not hear that nothing comes.
             return self.lose_uplink(Reason::NotCarried(REDIRECTED));
         }
