@@ -9,8 +9,6 @@ use tokio::sync::{Notify, watch};
 /// What the watcher has found out.
 #[derive(Debug)]
 pub struct Outages {
-    /// Outages that have begun.
-    begun: AtomicU64,
     /// Looks at the uplink that sessions have asked for.
     asked: AtomicU64,
     ask: Notify,
@@ -55,7 +53,6 @@ impl Default for Outages {
     fn default() -> Self {
         let known = Known { number: 0, looked: 0, looking: None, lost: None };
         Outages {
-            begun: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             ask: Notify::new(),
             ask_now: Notify::new(),
@@ -66,9 +63,8 @@ impl Default for Outages {
 
 impl Outages {
     /// How many outages have begun. A connection that was begun before the last of them is of no use.
-    #[inline]
     pub fn number(&self) -> u64 {
-        self.begun.load(Ordering::Acquire)
+        self.known.borrow().number
     }
 
     /// The outage that goes on.
@@ -136,9 +132,11 @@ impl Outages {
         Look { asked: self.asked.load(Ordering::Acquire) }
     }
 
-    /// The uplink serves.
-    pub fn is_up(&self, look: &Look) {
-        self.tell(look, |known| known.lost = None);
+    /// The uplink serves. Gives the outage that this ends.
+    pub fn is_up(&self, look: &Look) -> Option<Loss> {
+        let mut ended = None;
+        self.tell(look, |known| ended = known.lost.take());
+        ended
     }
 
     /// The uplink is lost; an outage begins, unless one goes on.
@@ -149,7 +147,6 @@ impl Outages {
                 let since = Instant::now();
                 *none = Some(Loss { since, why: why.to_owned(), given_up: false });
                 known.number += 1;
-                self.begun.store(known.number, Ordering::Release);
             }
         });
     }
@@ -180,19 +177,17 @@ pub struct Look {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures_util::FutureExt;
 
     use super::*;
 
-    fn verdict(outages: &Arc<Outages>) -> impl Future<Output = Verdict> + Unpin + use<> {
+    fn verdict(outages: &Outages) -> impl Future<Output = Verdict> + Unpin + use<> {
         Box::pin(outages.verdict(outages.number()))
     }
 
     #[tokio::test]
     async fn a_verdict_waits_for_a_look_that_begins_after_the_question() {
-        let outages = Arc::<Outages>::default();
+        let outages = Outages::default();
         let early = outages.looking();
         let mut asked = verdict(&outages);
         outages.asked().await;
@@ -204,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_is_the_verdict_for_all_connections_that_were_there_before() {
-        let outages = Arc::<Outages>::default();
+        let outages = Outages::default();
         let (early, asked) = (outages.looking(), verdict(&outages));
         let number = outages.number();
         outages.is_lost(&early, "refused");

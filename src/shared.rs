@@ -35,7 +35,7 @@ pub struct Shared {
     /// Where requests are admitted.
     pub gate: Arc<Gate>,
     /// Whether the uplink is lost.
-    pub outages: Arc<Outages>,
+    pub outages: Outages,
     /// Tells of the end.
     pub stop: Stop,
     /// Those that have not logged in.
@@ -62,7 +62,7 @@ impl Shared {
     pub fn new(generation: Arc<Generation>, workers: usize) -> Arc<Self> {
         Arc::new(Shared {
             gate: Gate::new(workers),
-            outages: Arc::default(),
+            outages: Outages::default(),
             stop: Stop::default(),
             strangers: Arc::default(),
             ids: ClientIds::new(generation.uplink_since),

@@ -16,21 +16,22 @@ pub(super) struct Uplink {
     pub(super) is_up: Option<bool>,
     /// Why it is not up, or not known to be; empty where there is nothing to be said.
     pub(super) why: String,
+    /// For how long it has been lost.
+    lost_for: Option<Duration>,
 }
 
 impl Uplink {
     /// As the watch knows it.
     pub(super) fn of(shared: &Shared) -> Self {
         if let Some(loss) = shared.outages.loss() {
-            return Uplink { is_up: Some(false), why: loss.why };
+            let lost_for = Some(loss.since.elapsed());
+            return Uplink { is_up: Some(false), why: loss.why, lost_for };
         }
-        match shared.outages.silent_for().filter(|since| *since > SILENT) {
-            None => Uplink { is_up: Some(true), why: String::new() },
-            Some(since) => {
-                let why = format!("no answer yet, for {:.1} s", since.as_secs_f64());
-                Uplink { is_up: None, why }
-            }
-        }
+        let (is_up, why) = match shared.outages.silent_for().filter(|since| *since > SILENT) {
+            None => (Some(true), String::new()),
+            Some(since) => (None, format!("no answer yet, for {:.1} s", since.as_secs_f64())),
+        };
+        Uplink { is_up, why, lost_for: None }
     }
 }
 
@@ -45,8 +46,7 @@ pub(super) fn json(desk: &Desk) -> String {
             "seconds": reloading.since.elapsed().as_secs_f64(),
         })
     });
-    let lost = desk.shared.outages.loss();
-    let Uplink { is_up, why } = Uplink::of(&desk.shared);
+    let Uplink { is_up, why, lost_for } = Uplink::of(&desk.shared);
     let info = json!({
         "state": state as u8,
         "state_str": state.to_string(),
@@ -56,7 +56,7 @@ pub(super) fn json(desk: &Desk) -> String {
         "raw_connections": desk.reception.raw().count(),
         "uplink_up": is_up,
         "uplink_error": why,
-        "uplink_lost_seconds": lost.map(|loss| loss.since.elapsed().as_secs_f64()),
+        "uplink_lost_seconds": lost_for.map(|time| time.as_secs_f64()),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": desk.started.elapsed().as_secs_f64(),
         "generation": generation.number,

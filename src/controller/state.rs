@@ -80,7 +80,6 @@ pub(super) struct OperatorPause {
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) hold: Hold,
-    pub(super) since: Instant,
     pub(super) over: CancellationToken,
 }
 

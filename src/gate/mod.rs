@@ -80,7 +80,7 @@ impl Gate {
 
     /// No hold exists.
     pub fn is_open(&self) -> bool {
-        *self.holds() == 0
+        self.held() == 0
     }
 
     /// How many holds exist.

@@ -26,8 +26,7 @@ impl Session {
         if self.member.has_news() {
             self.read_news();
             // An outage has taken the pass back.
-            let is_held =
-                self.link.held() > 0 || self.link.ends.is_some() || self.passes.held() == 0;
+            let is_held = self.link.is_between_uplinks() || self.passes.held() == 0;
             if self.ending.is_some() || self.handover.is_leaving() || is_held {
                 self.release(self.passes.held().min(1));
                 return Err(GateShut);

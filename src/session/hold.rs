@@ -10,7 +10,6 @@ use super::intake::Waits;
 use super::link::{Doubt, LinkState, Linked, Reads};
 use super::protocol::expected::{Expected, Unblocking};
 use super::refused::may_refuse;
-use super::reply_stream::ReplyStream;
 use crate::clock;
 use crate::outage::Verdict;
 use crate::session::blocking::Returned;
@@ -33,9 +32,14 @@ impl Session {
         if self.can_do_without_uplink() && !(is_outage && self.redirects()) {
             self.let_go();
         } else {
-            let not_executed = self.replies.refused.take().map_or(0, |refused| refused.answered);
+            let not_executed = self.take_refused();
             self.doubt(reason, true, not_executed);
         }
+    }
+
+    /// How many of the requests in flight were refused, or have only read, by the replies that were kept.
+    fn take_refused(&mut self) -> usize {
+        self.replies.refused.take().map_or(0, |refused| refused.answered)
     }
 
     fn redirects(&self) -> bool {
@@ -44,26 +48,27 @@ impl Session {
 
     /// Makes the connection, or asks what became of it.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Linked {
-        if self.link.ends == Some(Reads::Nothing) && self.link.is_live() {
-            let not_executed = self.replies.refused.take().map_or(0, |refused| refused.answered);
-            self.hold_client(Reason::UplinkClosed, true, not_executed);
-            return Linked::Anew;
-        }
-        match self.poll_dial(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => return Linked::Anew,
-            Poll::Ready(Err(why)) if why.is_away() => {
-                self.doubt(why.into(), false, 0);
-                return Linked::Anew;
+        match &self.link.state {
+            LinkState::Live(_) if self.link.ends == Some(Reads::Nothing) => {
+                let not_executed = self.take_refused();
+                self.hold_client(Reason::UplinkClosed, true, not_executed);
+                Linked::Anew
             }
-            Poll::Ready(Err(why)) => {
-                self.lose_uplink(why.into());
-                return Linked::AsBefore;
-            }
-        }
-        match self.poll_verdict(cx) {
-            Linked::AsBefore => self.poll_revival(cx),
-            linked => linked,
+            LinkState::Live(_) | LinkState::Lost => Linked::AsBefore,
+            LinkState::Dialling(_) => match self.poll_dial(cx) {
+                Poll::Pending => Linked::AsBefore,
+                Poll::Ready(Ok(())) => Linked::Anew,
+                Poll::Ready(Err(why)) if why.is_away() => {
+                    self.doubt(why.into(), false, 0);
+                    Linked::Anew
+                }
+                Poll::Ready(Err(why)) => {
+                    self.lose_uplink(why.into());
+                    Linked::AsBefore
+                }
+            },
+            LinkState::Doubtful(_) => self.poll_verdict(cx),
+            LinkState::Absent(_) => self.poll_revival(cx),
         }
     }
 
@@ -184,19 +189,12 @@ impl Session {
         while let Some(local) = self.pending.take_local() {
             self.send_local(&local);
         }
-        self.drop_cache(false);
-        let restore = self.restoring_script();
-        self.replies = ReplyStream::default();
-        self.link.forget(Some(restore));
+        self.part_from_uplink();
         self.link.push(&again.requests, &self.pending);
         if let LinkState::Absent(absent) = &mut self.link.state {
             absent.held = again.count;
             absent.revive = Some(self.shared.gate.wait());
         }
-        if let Some(id) = self.id {
-            self.shared.ids.lost(id);
-        }
-        self.touch(self.state.watching());
         self.requested.pinned_since = None;
         self.release(self.passes.held());
         if let Some(why) = self.shared.outages.given_up() {

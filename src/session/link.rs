@@ -110,8 +110,14 @@ impl Link {
         }
     }
 
-    pub(super) fn is_doubtful(&self) -> bool {
-        matches!(self.state, LinkState::Doubtful(_))
+    /// Nothing more can be sent before it is known which uplink will have it.
+    pub(super) fn is_between_uplinks(&self) -> bool {
+        match &self.state {
+            LinkState::Absent(absent) => absent.held > 0,
+            LinkState::Live(_) => self.ends.is_some(),
+            LinkState::Doubtful(_) => true,
+            LinkState::Dialling(_) | LinkState::Lost => false,
+        }
     }
 
     /// How many requests are held.

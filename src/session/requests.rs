@@ -84,12 +84,7 @@ impl Session {
     }
 
     fn may_take_in(&mut self, cx: &mut Context<'_>) -> Intaking {
-        let link = &self.link;
-        if link.held() > 0
-            || link.is_doubtful()
-            || link.ends.is_some()
-            || self.replies.refused.is_some()
-        {
+        if self.link.is_between_uplinks() || self.replies.refused.is_some() {
             return Intaking::Waits;
         }
         if !self.link.out.is_clear() || self.pending.is_full() || self.to_client.len() > MAX_UNSENT

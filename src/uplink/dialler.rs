@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::error::{Error, is_loading};
+use super::error::{Error, is_without_data};
 use super::fresh::Fresh;
 use super::script::{Answer, Script};
 use super::unblock;
@@ -179,7 +179,7 @@ impl Dialler {
     /// Connects as for a client; the uplink may be loading its data yet. Gives a connection to one that serves.
     pub async fn verify_reachable(&self) -> Result<Option<Fresh>, Error> {
         match self.greet().await {
-            Err(Error::Ping(answer)) if is_loading(&answer) => Ok(None),
+            Err(Error::Ping(answer)) if is_without_data(answer.as_bytes()) => Ok(None),
             greeted => greeted.map(Some),
         }
     }

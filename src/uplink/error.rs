@@ -41,16 +41,16 @@ pub enum Error {
 }
 
 /// What a server says that reads its data from a file, or gets them from its master.
-const LOADING: &str = "-LOADING";
+const LOADING: &[u8] = b"-LOADING";
 /// What a replica says whose master is away.
-const WITHOUT_MASTER: &str = "-MASTERDOWN";
+const WITHOUT_MASTER: &[u8] = b"-MASTERDOWN";
 /// What a server says that has run one script for too long.
 const BUSY: &str = "-BUSY";
 /// What a server says that has as many clients as it takes.
 const FULL: &str = "ERR max number of clients";
 
-/// Whether this answer to a PING is that of a server without its data.
-pub(super) fn is_loading(answer: &str) -> bool {
+/// Whether this answer is that of a server that has no data to serve yet, or any more.
+pub fn is_without_data(answer: &[u8]) -> bool {
     answer.starts_with(LOADING) || answer.starts_with(WITHOUT_MASTER)
 }
 
@@ -69,7 +69,7 @@ impl Error {
                     | io::ErrorKind::BrokenPipe
             ),
             Error::Refused(answer) => answer.starts_with(FULL),
-            Error::Ping(answer) => is_loading(answer) || answer.starts_with(BUSY),
+            Error::Ping(answer) => is_without_data(answer.as_bytes()) || answer.starts_with(BUSY),
             Error::Login(_) | Error::Setup { .. } => false,
         }
     }

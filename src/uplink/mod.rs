@@ -14,6 +14,6 @@ mod script;
 pub mod unblock;
 
 pub use self::dialler::Dialler;
-pub use self::error::Error;
+pub use self::error::{Error, is_without_data};
 pub use self::fresh::Fresh;
 pub use self::script::{Answer, Heard, Id, Script};

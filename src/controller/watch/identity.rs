@@ -1,9 +1,7 @@
 //! Who the uplink is, by what it says of itself; and what it means if that changes. Pure.
 
 use super::super::server::{Info, Replication};
-
-/// What a server says that has no data to serve yet, or any more.
-const WITHOUT_DATA: [&[u8]; 2] = [b"-LOADING", b"-MASTERDOWN"];
+use crate::uplink::is_without_data;
 
 /// Who a server is, as far as it tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,8 +51,7 @@ impl Identity {
 
 /// Why a server does not serve, by its answer to a request.
 pub(super) fn refusal(answer: &[u8]) -> Option<String> {
-    let refuses = WITHOUT_DATA.iter().any(|text| answer.starts_with(text));
-    refuses.then(|| String::from_utf8_lossy(&answer[1..]).trim_end().to_owned())
+    is_without_data(answer).then(|| String::from_utf8_lossy(&answer[1..]).trim_end().to_owned())
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ impl Controller {
         let over = CancellationToken::new();
         // The gate is shut before any session hears of it.
         let hold = self.shared.gate.pause();
-        inner.outage = Some(Outage { hold, since: Instant::now(), over: over.clone() });
+        inner.outage = Some(Outage { hold, over: over.clone() });
         self.shared.outages.is_lost(look, why);
         drop(inner);
         self.shared.metrics.outages.inc();
@@ -144,10 +144,9 @@ impl Controller {
 
     fn uplink_serves(&self, look: &Look) {
         let outage = lock(&self.inner).outage.take();
-        self.shared.outages.is_up(look);
-        let Some(outage) = outage else { return };
+        let Some((loss, outage)) = self.shared.outages.is_up(look).zip(outage) else { return };
         outage.over.cancel();
-        let lasted = outage.since.elapsed();
+        let lasted = loss.since.elapsed();
         self.shared.metrics.outage_durations.observe(lasted, 1);
         info!(lasted_ms = lasted.as_millis(), "the uplink serves again");
         drop(outage.hold);

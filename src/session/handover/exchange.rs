@@ -88,6 +88,18 @@ impl Session {
 
     /// The present uplink is gone, or is let go; nothing is owed to the client.
     pub(in crate::session) fn let_go(&mut self) {
+        self.part_from_uplink();
+        if self.handover.is_leaving() {
+            self.exchange();
+        } else if self.hears_unasked()
+            && let LinkState::Absent(absent) = &mut self.link.state
+        {
+            absent.revive = Some(self.shared.gate.wait());
+        }
+    }
+
+    /// The present uplink is gone, or is let go, and the client stays. Requests that are owed a reply stay owed.
+    pub(in crate::session) fn part_from_uplink(&mut self) {
         if !self.handover.is_leaving() {
             // The next one may be the same, and may have forgotten it all.
             self.drop_cache(false);
@@ -98,13 +110,6 @@ impl Session {
         }
         // Nobody can be asked any more.
         self.touch(self.state.watching());
-        if self.handover.is_leaving() {
-            self.exchange();
-        } else if self.hears_unasked()
-            && let LinkState::Absent(absent) = &mut self.link.state
-        {
-            absent.revive = Some(self.shared.gate.wait());
-        }
     }
 
     fn forget_uplink(&mut self) {
@@ -114,16 +119,18 @@ impl Session {
         }
         // Requests may come before it is dialled, and change what is to be told.
         let restore = self.link.is_connected().then(|| self.restoring_script());
-        // What is still owed are replies to the proxy's own requests, and what waits behind them.
-        for local in self.pending.take_locals() {
-            self.send_local(&local);
+        if self.pending.is_for_the_proxy() {
+            // What is still owed are replies to the proxy's own requests, and what waits behind them.
+            for local in self.pending.take_locals() {
+                self.send_local(&local);
+            }
         }
         self.replies = ReplyStream::default();
         self.link.forget(restore);
     }
 
     /// An uplink may have something to say to this client that it did not ask for.
-    pub(in crate::session) fn hears_unasked(&self) -> bool {
+    fn hears_unasked(&self) -> bool {
         self.state.subscribed() || self.state.monitor || self.state.tracking().is_some()
     }
 
@@ -198,7 +205,7 @@ impl Session {
     }
 
     /// What the client has cached, the new uplink knows nothing of.
-    pub(in crate::session) fn drop_cache(&mut self, redirected: bool) {
+    fn drop_cache(&mut self, redirected: bool) {
         let redirect = self.state.tracking().map(|tracking| tracking.redirect);
         if let Some(Some(target)) = redirect.filter(|_| !redirected) {
             // As Redis does when the other connection is gone.

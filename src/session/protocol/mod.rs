@@ -7,13 +7,14 @@
 //! - `pending`: the replies that are owed, in order; `expected`: what the next one means
 //! - `replay`: what a fresh uplink must be told
 //! - `frame_filter`: where the one uplink's messages end and the other's begin
-//! - `auth`: AUTH and HELLO
+//! - `auth`: AUTH and HELLO; `name`: of a command
 
 pub mod auth;
 pub mod effect;
 pub mod expected;
 pub mod fieldsets;
 pub mod frame_filter;
+pub mod name;
 pub mod pending;
 pub mod queue;
 pub mod replay;
