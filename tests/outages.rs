@@ -1,5 +1,7 @@
 //! The uplink goes away and comes back: what becomes of each kind of client.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -325,7 +327,7 @@ fn a_pause_during_an_outage_holds_beyond_its_end_and_beyond_the_limit() {
     client.send("INCR n\r\n");
     wait_at_gate(&proxy, 1);
     // Its clients wait for the operator: the limit has not begun.
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(600));
     redis.restart();
     proxy.shows("uplink_up", true);
     assert_eq!(proxy.info()["state_str"], "paused");
@@ -385,9 +387,17 @@ fn a_watch_that_finds_no_room_at_the_uplink_changes_nothing() {
     let list = direct.run("CLIENT LIST");
     let watch = list.lines().find(|line| line.contains(" name=redis-proxy:watch:")).unwrap();
     let id = watch.split(' ').next().unwrap().strip_prefix("id=").unwrap();
-    // Whoever is there takes the place of the watch.
+    // The client and this connection are all that the server takes: the watch finds no place any more.
     direct.run("CONFIG SET maxclients 2");
+    let killed = Instant::now();
     assert_eq!(direct.run(&format!("CLIENT KILL ID {id}")), "1");
+    eventually("the watch has tried several times", || {
+        let stats = direct.run("INFO stats");
+        let rejected = stats.lines().find_map(|line| line.strip_prefix("rejected_connections:"));
+        rejected.is_some_and(|count| count.trim().parse::<u32>().unwrap() >= 8)
+    });
+    // It takes its time between two of them: 20 ms at first, and 250 ms at most.
+    assert!(killed.elapsed() > Duration::from_millis(500), "{:?}", killed.elapsed());
     proxy.cmd("pause").expect_ok();
     proxy.cmd("unpause").expect_ok();
     assert_eq!(client.run("PING"), "PONG");

@@ -87,15 +87,15 @@ impl Controller {
         }
     }
 
-    /// Draws the consequences of a look; `before` is who the uplink was. True if it serves.
+    /// Draws the consequences of a look; `before` is who the uplink was. True if it serves the watch.
     fn judge(self: &Arc<Self>, look: &Look, before: &mut Option<Identity>, seen: Seen) -> bool {
         let is_lost = lock(&self.inner).outage.is_some();
         let now = match seen {
             Seen::Serves(now) => now,
-            // As long as nothing else is known.
+            // As long as nothing else is known. There is no connection that could tell of its end.
             Seen::Unknown(_) if !is_lost => {
                 self.uplink_serves(look);
-                return true;
+                return false;
             }
             Seen::Away(why) | Seen::Unknown(why) => {
                 self.uplink_is_lost(look, &why);
