@@ -28,8 +28,9 @@ struct OutcomeUnknown;
 impl Session {
     /// The connection to the uplink broke.
     pub(super) fn uplink_ends(&mut self, reason: Reason) {
-        let is_outage = self.link.outages != self.shared.outages.number();
-        if self.can_do_without_uplink() && !(is_outage && self.redirects()) {
+        // The gate is shut a moment before the outage is told.
+        let is_replaced = self.handover.is_leaving() || !self.redirects();
+        if self.can_do_without_uplink() && is_replaced {
             self.let_go();
         } else {
             let not_executed = self.take_refused();
