@@ -39,7 +39,7 @@ pub struct Generation {
     /// The generation that last changed the uplink: connections made since then are kept.
     pub uplink_since: u64,
     /// The way to the uplink.
-    pub uplink: Dialler,
+    pub uplink: Arc<Dialler>,
     /// The connection over which the uplink was verified.
     greeted: Mutex<Option<Fresh>>,
     /// Where clients connect.
@@ -156,7 +156,7 @@ pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<
     Ok(Generation {
         number,
         uplink_since,
-        uplink,
+        uplink: Arc::new(uplink),
         greeted: Mutex::new(greeted),
         listen,
         listen_raw,
@@ -215,7 +215,7 @@ impl Generation {
         Generation {
             number,
             uplink_since: number,
-            uplink: Dialler::new(uplink, limit).expect("no TLS"),
+            uplink: Arc::new(Dialler::new(uplink, limit).expect("no TLS")),
             greeted: Mutex::default(),
             listen: Endpoint::new("listen", draft.listen.expect("a listener")).expect("no TLS"),
             listen_raw: None,

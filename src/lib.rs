@@ -14,6 +14,7 @@
 //!   uplink     dials the Redis behind                 scripts    that went by
 //! shared     what all sessions share                changeover what they and the controller say
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
+//!   server     a Redis server, asked by the proxy
 //! cli        the command line                       ctl        asks that API, from there
 //! ```
 //!
@@ -49,6 +50,7 @@ pub mod redact;
 pub mod resp;
 pub mod roster;
 pub mod scripts;
+pub mod server;
 pub mod session;
 pub mod shared;
 pub mod signal;

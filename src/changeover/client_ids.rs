@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::command::{grammar, words};
 use crate::lock::lock;
 use crate::resp::encode;
+use crate::server::DIRTY;
 
 /// Between the ids of one uplink and those of the next.
 const OFFSET: u64 = 1 << 40;
@@ -303,9 +304,6 @@ impl Maps {
         }
     }
 }
-
-/// The flag in CLIENT LIST of a client whose next EXEC fails, for a key that it watches was touched.
-pub const DIRTY: u8 = b'd';
 
 /// `flags=...` with the flag of a client whose next EXEC fails.
 fn as_dirty(word: &[u8]) -> Vec<u8> {

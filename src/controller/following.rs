@@ -9,11 +9,11 @@ use tokio::time::timeout;
 use super::error::{Error, refused};
 use super::links::Links;
 use super::outcome::By;
-use super::server::Server;
 use super::switch::progress::Switching;
 use super::switch::replication::Pair;
 use crate::config::Fault;
 use crate::generation::Generation;
+use crate::server::Server;
 
 /// How long a replica may take, all in all, to come close to its master. Nobody is held for it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(60);
@@ -34,7 +34,9 @@ impl Following {
         generation: &Arc<Generation>,
         links: &Links,
     ) -> Result<Self, Error> {
-        let new_pair = || Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
+        let new_pair = || {
+            Pair::new(Server::new(before.uplink.clone()), Server::new(generation.uplink.clone()))
+        };
         let mut following = Following {
             pair: links.is_replica().then(new_pair),
             progress: Switching::new(by, before.uplink.config.addr.to_string()),

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::server::OwnConnection;
 use super::sessions::ASKING;
 use super::state::Controller;
 use crate::changeover::{Interrupt, facets};
 use crate::generation::MAY_NOT_UNBLOCK;
+use crate::server::OwnConnection;
 use crate::uplink::{Script, unblock};
 
 /// How often commands that wait for data are looked for, at first, and in a pause that takes long to begin.
@@ -83,7 +83,7 @@ impl Controller {
 
     /// A connection to the present uplink that may have commands interrupted.
     async fn unblocker(&self) -> Result<OwnConnection, NoUnblocker> {
-        let mut connection = OwnConnection::new(self.shared.current.load());
+        let mut connection = OwnConnection::new(self.shared.current.load().uplink.clone());
         let dialled = connection.dial(Script::default()).await;
         dialled.map_err(|why| NoUnblocker::NotNow(why.to_string()))?;
         match timeout(ASKING, connection.ask(&[unblock::rehearsal()])).await {

@@ -11,11 +11,11 @@ use tracing::warn;
 
 use super::interrupting::interrupt;
 use super::loading::Loading;
-use super::server::{Info, OwnConnection, Replication, clients};
 use crate::changeover::{Interrupt, Marker, Watching};
 use crate::config::Fault;
 use crate::generation::{Generation, MAY_NOT_UNBLOCK};
 use crate::resp::encode;
+use crate::server::{Info, OwnConnection, Replication, clients};
 use crate::uplink::{Answer, Error, Script, unblock};
 
 /// Ids that are asked about at once.
@@ -89,16 +89,16 @@ impl Links {
     /// Connects, and finds out what is allowed. A replica that is cut off from its master, or whose
     /// master may be the very uplink that does not answer, is refused without `force`.
     pub(super) async fn open(
-        before: &Arc<Generation>,
-        generation: &Arc<Generation>,
+        before: &Generation,
+        generation: &Generation,
         force: bool,
     ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
         let addr = &generation.uplink.config.addr;
         let fault = |why: Error| Fault::new(format!("could not connect to uplink: {addr}: {why}"));
-        let mut new = OwnConnection::new(generation.clone());
+        let mut new = OwnConnection::new(generation.uplink.clone());
         new.dial(hello()).await.map_err(fault)?;
-        let mut old = OwnConnection::new(before.clone());
+        let mut old = OwnConnection::new(before.uplink.clone());
         let refusal = old.dial(hello()).await.err();
         let mut lost = refusal.as_ref().and_then(Lost::of);
         if let Some(why) = &refusal {
@@ -146,7 +146,7 @@ impl Links {
             relation,
             warning,
             rights,
-            loading: Loading::new(generation.clone()),
+            loading: Loading::new(generation.uplink.clone()),
         };
         if let Some(marker) = Marker::new() {
             let can_mark = timeout(limit, links.can_mark(&marker)).await;

@@ -9,12 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::server::OwnConnection;
-use crate::generation::Generation;
 use crate::redact::without_arguments;
 use crate::resp::encode;
+use crate::server::OwnConnection;
 use crate::shared::Shared;
-use crate::uplink::Script;
+use crate::uplink::{Dialler, Script};
 
 /// Scripts that are sent at once, and their bytes.
 const BATCH: usize = 200;
@@ -41,9 +40,9 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    pub(super) fn new(generation: Arc<Generation>) -> Self {
+    pub(super) fn new(dialler: Arc<Dialler>) -> Self {
         Loading {
-            connection: OwnConnection::new(generation),
+            connection: OwnConnection::new(dialler),
             lost: None,
             stamp: 0,
             left: VecDeque::new(),
@@ -62,7 +61,7 @@ impl Loading {
                 return;
             }
             while !self.left.is_empty() && self.lost.is_none() {
-                let limit = self.connection.generation.settings.connect_time_limit;
+                let limit = self.connection.dialler.time_limit;
                 self.load_some(Instant::now() + limit).await;
                 if told.elapsed() > TOLD {
                     told = Instant::now();
@@ -83,7 +82,7 @@ impl Loading {
 
     /// Which scripts could not be loaded, and why.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let addr = &self.connection.generation.uplink.config.addr;
+        let addr = &self.connection.dialler.config.addr;
         let refused = self.refused.iter().map(|(count, first)| {
             format!("uplink: {addr} refused {count} of the scripts that clients use: {first}")
         });

@@ -5,7 +5,6 @@
 //! - `verify`: what is wrong with the file, before anything is touched
 //! - `cutover`, with `following`, `interrupting` and `loading`: clients are moved to another uplink
 //! - `links`: the connections for that, and what they may do
-//! - `server`: one of the two servers, asked and told
 //! - `sessions`: what all sessions are asked and told
 //! - `watch`: whether the uplink is there; while it is not, clients are held
 //! - `outcome`, `error`: what became of it
@@ -33,7 +32,6 @@ mod outcome;
 mod panics;
 mod pause;
 mod reload;
-mod server;
 mod sessions;
 mod state;
 mod switch;

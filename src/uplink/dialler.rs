@@ -29,7 +29,8 @@ pub struct Dialler {
     pub commands: Commands,
     databases: OnceLock<u32>,
     tls: Option<dial::Tls>,
-    time_limit: Duration,
+    /// How long connecting, TLS and AUTH may take, all together.
+    pub time_limit: Duration,
 }
 
 impl Dialler {

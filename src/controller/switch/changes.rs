@@ -5,10 +5,10 @@ use tracing::debug;
 
 use super::super::outcome::Done;
 use super::super::panics::{Panicked, point};
-use super::super::server::Replication;
 use super::replication::Pair;
 use super::source::Source;
 use super::undo::{Undo, undo};
+use crate::server::Replication;
 
 /// What a switch has done so far.
 #[derive(Default)]

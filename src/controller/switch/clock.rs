@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::super::server::{Error, Server};
 use crate::resp::Args;
+use crate::server::{Error, Server};
 
 /// How often a server is asked for its time: the answer that comes soonest is the most exact.
 const ASKED: usize = 3;

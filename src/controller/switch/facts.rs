@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::super::server::{Error, Info, Server, text, value};
 use super::clock::Clock;
 use super::felt::FELT;
 use super::fence::READ_ONLY;
 use super::user::{Account, Categories, Description};
 use crate::changeover::Marker;
 use crate::resp::Args;
+use crate::server::{Error, Info, Server, text, value};
 
 /// What a server says of itself, as far as the proxy's user may ask.
 #[derive(Debug, Clone, Default)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::super::server::{Error, Server};
 use super::identity::ServerIdentity;
 use super::replication::{LOOK, Pair, log_in};
 use super::source::Source;
 use super::undo::{Undo, follow, set, undo};
+use crate::server::{Error, Server};
 
 /// How long the old server may take to follow the new one.
 const FOLLOWS: Duration = Duration::from_secs(3);
@@ -59,8 +59,7 @@ impl Pair {
     /// Whether the old server would find the new one there, and nobody else: no password may go to another
     /// server, and the data of another server must not erase the last copy.
     async fn is_new_at(&mut self, source: &Source) -> Result<(), String> {
-        let (old, new) =
-            (&self.old.generation().uplink.config, &self.new.generation().uplink.config);
+        let (old, new) = (&self.old.dialler().config, &self.new.dialler().config);
         let by_password = new.login.is_some();
         if Source::between(old, new).as_ref() == Some(source) {
             return Ok(());
@@ -85,7 +84,7 @@ impl Pair {
     ) -> Result<(), String> {
         self.is_new_at(source).await?;
         refuse_writes(&mut self.old, undo).await.map_err(|why| why.to_string())?;
-        let login = self.new.generation().uplink.config.login.clone();
+        let login = self.new.dialler().config.login.clone();
         match log_in(&mut self.old, source, login.as_ref(), undo).await {
             Ok(()) => {}
             // A replica that cannot log in takes no writes all the same.
@@ -112,8 +111,7 @@ impl Pair {
     /// How the old server may reach the new one, the likeliest first. `known` are the addresses by
     /// which it knew its replicas: those speak TLS as their link to it does.
     pub(super) fn ways_back(&self, known: &[(String, u16)]) -> Vec<Source> {
-        let (old, new) =
-            (&self.old.generation().uplink.config, &self.new.generation().uplink.config);
+        let (old, new) = (&self.old.dialler().config, &self.new.dialler().config);
         let known = match known {
             [(host, port)] if *port > 0 => {
                 Some(Source { host: host.clone(), port: *port, tls: old.tls.is_some() })

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::super::server::{Error, Info, Server, clients};
 use super::source::Source;
 use crate::resp::encode;
+use crate::server::{Error, Info, Server, clients};
 use crate::uplink::Fresh;
 
 /// How often the known server is asked.
@@ -37,14 +37,14 @@ impl ServerIdentity {
     /// Who is at `source`: `known`, as somebody else at `from` would find it there? A password that
     /// `known` wants is not sent.
     pub(super) async fn at(source: &Source, known: &mut Server, from: &Server) -> ServerIdentity {
-        if !source.is_for_all_alike(&from.generation().uplink.config) {
+        if !source.is_for_all_alike(&from.dialler().config) {
             let host = &source.host;
             return ServerIdentity::Unknown(format!(
                 "{host} is another machine for {}",
                 from.addr()
             ));
         }
-        let dialler = &known.generation().uplink;
+        let dialler = known.dialler();
         let needs_proof = dialler.config.login.is_some();
         let address = source.address();
         let before = newest_client(known).await;
@@ -54,7 +54,7 @@ impl ServerIdentity {
                 return ServerIdentity::Unknown(format!("the proxy cannot reach {source}: {why}"));
             }
         };
-        let limit = known.generation().settings.connect_time_limit;
+        let limit = known.dialler().time_limit;
         let question = [encode::request(["INFO", "server"])];
         let said = match tokio::time::timeout(limit, stranger.ask(&question)).await {
             Ok(Ok(said)) => Info::read(&said.concat()),
@@ -83,7 +83,7 @@ impl ServerIdentity {
 
 /// The id of the newest connection, which is made to ask for it.
 async fn newest_client(known: &Server) -> Result<u64, Error> {
-    let mut server = Server::new(known.generation().clone());
+    let mut server = Server::new(known.dialler().clone());
     let id = server.ask(&["CLIENT", "ID"]).await?;
     let id = String::from_utf8_lossy(&id);
     Ok(id.trim_start_matches(':').trim_end().parse().unwrap_or(0))

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::super::cutover::few_descriptors;
 use super::super::error::{Error, refused};
-use super::super::server::{self, Server};
 use super::super::sessions::named;
 use super::super::state::Controller;
 use super::facts::{self, Facts};
@@ -21,6 +20,7 @@ use crate::changeover::Prospect;
 use crate::config::{Address, Fault};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
+use crate::server::{self, Server};
 
 /// What is known once nothing speaks against it.
 pub(super) struct SwitchPlan {
@@ -59,7 +59,8 @@ pub(super) async fn plan(
     report.ok("configuration", "valid");
     let limit = options.pause_limit.unwrap_or(before.settings.pause_time_limit);
     check_clients(controller, limit, &mut report).await;
-    let mut pair = Pair::new(Server::new(before.clone()), Server::new(generation.clone()));
+    let mut pair =
+        Pair::new(Server::new(before.uplink.clone()), Server::new(generation.uplink.clone()));
     let unreachable =
         |addr: String, why: server::Error| refused(Fault::new(format!("uplink: {addr}: {why}")));
     let (new, old) = tokio::join!(Facts::of(&mut pair.new), Facts::of(&mut pair.old));

@@ -6,13 +6,13 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::panics::point;
-use super::super::server::{Error, History, Info, Replication, Server};
 use super::felt::{FELT, Felt};
 use super::progress::Switching;
 use super::source::Source;
 use super::undo::{Undo, follow, set};
 use super::watch::{RECEIVED, ReplicationSide, ReplicationWatch, STALLED, is_saving};
 use crate::config::Login;
+use crate::server::{Error, History, Info, Replication, Server};
 
 /// How often the servers are asked while clients are served.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
@@ -151,7 +151,7 @@ impl Pair {
         let info = self.new.info().await?;
         let before = Replication::of(&info);
         self.received_before = Some(info.number(RECEIVED).unwrap_or(0));
-        let login = self.old.generation().uplink.config.login.clone();
+        let login = self.old.dialler().config.login.clone();
         let wanted = (source.host.clone(), source.port);
         // A password is not for another master: neither the new one on the way there, nor the other
         // way round on the way back. What is noted first is undone last.

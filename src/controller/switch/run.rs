@@ -10,7 +10,6 @@ use super::super::cutover::{Held, Swap};
 use super::super::error::{Error, joined, refused, stopping};
 use super::super::links::Links;
 use super::super::panics::{caught, caught_now, point};
-use super::super::server::Replication;
 use super::super::state::Controller;
 use super::changes::SwitchProgress;
 use super::fence::OldFollows;
@@ -24,7 +23,9 @@ use super::source::Source;
 use super::undo::Undo;
 use crate::changeover::Attempt;
 use crate::config::Fault;
+use crate::generation::Generation;
 use crate::lock::lock;
+use crate::server::Replication;
 
 /// Longer than anybody waits, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -142,7 +143,8 @@ impl<'a> SwitchRun<'a> {
         let limit = self.options.pause_limit.unwrap_or(before.settings.pause_time_limit);
         let limit = limit.min(FOR_EVER);
         let switching = self.switching;
-        let making = self.revocable.run(self.make_ready(pair, source.as_ref(), limit));
+        let generations = (&**before, &*generation);
+        let making = self.revocable.run(self.make_ready(generations, pair, source.as_ref(), limit));
         let ready = step(switching, making).await;
         let Ready { mut links, attempt } = controller.or_abandon(ready).await?;
         self.progress.done.attempt = Some(attempt.clone());
@@ -220,6 +222,7 @@ impl<'a> SwitchRun<'a> {
     /// Has the data copied, but for what is written just now, and each client's connection made.
     async fn make_ready(
         &mut self,
+        (before, generation): (&Generation, &Arc<Generation>),
         pair: &mut Pair,
         source: Option<&Source>,
         limit: Duration,
@@ -242,8 +245,7 @@ impl<'a> SwitchRun<'a> {
             self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
         }
         switching.stage(SwitchStage::Ready, "each client's connection to the new uplink is made");
-        let (before, generation) = (pair.old.generation().clone(), pair.new.generation().clone());
-        let mut links = Links::open(&before, &generation, false).await.map_err(refused)?;
+        let mut links = Links::open(before, generation, false).await.map_err(refused)?;
         if links.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
         }
@@ -252,7 +254,7 @@ impl<'a> SwitchRun<'a> {
             return Err(Error::RolledBack(format!("{addr} is no replica of the present uplink")));
         }
         let attempt =
-            self.controller.prepare(&generation, &mut links, self.options.force_clients).await?;
+            self.controller.prepare(generation, &mut links, self.options.force_clients).await?;
         // That may have taken a while.
         pair.synchronise(switching, limit).await.map_err(Error::RolledBack)?;
         links.rehearse().await.map_err(Error::RolledBack)?;

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
 use super::super::panics::{caught, point};
-use super::super::server::{Error, Server};
+use crate::server::{Error, Server};
 
 /// How long undoing is tried if there is no answer.
 const LIMIT: Duration = Duration::from_secs(5);

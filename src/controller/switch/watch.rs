@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::server::{Error, Info, Replication};
+use crate::server::{Error, Info, Replication};
 
 /// How long the replication may stand still.
 pub(super) const STALLED: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Who the uplink is, by what it says of itself; and what it means if that changes. Pure.
 
-use super::super::server::{Info, Replication};
+use crate::server::{Info, Replication};
 use crate::uplink::is_without_data;
 
 /// Who a server is, as far as it tells.

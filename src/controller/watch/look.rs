@@ -1,14 +1,13 @@
 //! The watch's own connection to the uplink: whether it answers, and what it says of itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::super::server::{Info, OwnConnection};
 use super::identity::{Identity, refusal};
 use crate::generation::Generation;
 use crate::resp::encode;
+use crate::server::{Info, OwnConnection};
 use crate::uplink::{Answer, Error, Script};
 
 /// How long a server may be silent that has answered before: one that executes a slow command answers nobody.
@@ -29,6 +28,8 @@ pub(super) enum Seen {
 #[derive(Debug)]
 pub(super) struct Watched {
     connection: OwnConnection,
+    /// The generation since which it is the uplink.
+    pub(super) uplink_since: u64,
     /// The name of its connections.
     name: String,
     /// The run of the server that answers on this connection.
@@ -39,20 +40,21 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Goes on with the connection over which the generation was verified, if it was.
-    pub(super) fn of(generation: Arc<Generation>, name: &str) -> Self {
+    pub(super) fn of(generation: &Generation, name: &str) -> Self {
         let greeted = generation.take_greeted();
-        let connection = OwnConnection::over(generation, greeted);
-        Watched { connection, name: name.to_owned(), run_id: None, is_named: false }
-    }
-
-    /// The generation whose uplink it is.
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        &self.connection.generation
+        let connection = OwnConnection::over(generation.uplink.clone(), greeted);
+        Watched {
+            connection,
+            uplink_since: generation.uplink_since,
+            name: name.to_owned(),
+            run_id: None,
+            is_named: false,
+        }
     }
 
     /// Asks the uplink; over a new connection if there is none, or if it does not answer.
     pub(super) async fn look(&mut self) -> Seen {
-        let limit = self.generation().settings.connect_time_limit;
+        let limit = self.connection.dialler.time_limit;
         if !self.connection.is_lost()
             && let Some(seen) = self.ask(limit.max(BUSY)).await
         {
@@ -63,7 +65,7 @@ impl Watched {
             if matches!(why, Error::TimeLimit(_)) && begun.elapsed() < BUSY {
                 continue;
             }
-            let text = self.generation().uplink.fault(&why).to_string();
+            let text = self.connection.dialler.fault(&why).to_string();
             return if why.is_outage() { Seen::Away(text) } else { Seen::Unknown(text) };
         }
         (self.is_named, self.run_id) = (true, None);

@@ -46,13 +46,13 @@ impl Controller {
 
     /// `before` is who the uplink was.
     async fn watch(self: &Arc<Self>, name: &str, before: &mut Option<Identity>) {
-        let mut watched = Watched::of(self.shared.current.load(), name);
+        let mut watched = Watched::of(&self.shared.current.load(), name);
         let mut again = AGAIN.0;
         loop {
             let look = self.shared.outages.looking();
             let generation = self.shared.current.load();
-            if generation.uplink_since != watched.generation().uplink_since {
-                (watched, *before) = (Watched::of(generation.clone(), name), None);
+            if generation.uplink_since != watched.uplink_since {
+                (watched, *before) = (Watched::of(&generation, name), None);
             }
             let seen = tokio::select! {
                 biased;

@@ -7,10 +7,10 @@ mod subject;
 mod users;
 mod writers;
 
-use super::super::server::Replication;
 use super::identity::ServerIdentity;
 use super::report::Report;
 use super::source::Source;
+use crate::server::Replication;
 
 pub(super) use self::settings::wanted_replicas;
 pub(super) use self::subject::Subject;

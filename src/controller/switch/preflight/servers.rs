@@ -189,10 +189,10 @@ pub(super) fn persistence(report: &mut Report, Subject { old, new, .. }: &Subjec
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::super::super::server::Info;
     use super::super::super::clock::Clock;
     use super::super::super::options::SwitchOptions;
     use super::*;
+    use crate::server::Info;
 
     /// Lines of INFO, parted by blanks.
     fn server(info: &str) -> Facts {

@@ -1,10 +1,10 @@
 //! Settings that clients feel.
 
-use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::felt::FELT;
 use super::super::report::Report;
 use super::subject::Subject;
+use crate::server::Replication;
 
 const NAME: &str = "settings";
 

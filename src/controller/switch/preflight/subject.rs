@@ -1,10 +1,10 @@
 //! What the preflight judges.
 
-use super::super::super::server::Replication;
 use super::super::facts::Facts;
 use super::super::identity::ServerIdentity;
 use super::super::options::SwitchOptions;
 use super::super::source::Source;
+use crate::server::Replication;
 
 /// Both servers, and what is wanted.
 pub(in super::super) struct Subject<'a> {

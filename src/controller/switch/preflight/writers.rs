@@ -1,10 +1,10 @@
 //! Other clients, which could write to a server that is a replica.
 
-use super::super::super::server::Replication;
 use super::super::facts::{Facts, Right};
 use super::super::fence::READ_ONLY;
 use super::super::report::Report;
 use super::subject::Subject;
+use crate::server::Replication;
 
 /// The warning of a new server whose writes by others cannot be prevented.
 pub(in super::super) const NEW_TAKES_WRITES: &str = "the new uplink takes other clients' writes \

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::changeover::client_ids::DIRTY;
 use crate::resp::Args;
 
+/// The flag in CLIENT LIST of a client whose next EXEC fails, for a key that it watches was touched.
+pub const DIRTY: u8 = b'd';
+
 /// An answer that is one text.
-pub(in super::super) fn text(answer: &[u8]) -> String {
+pub fn text(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     let text = match text.strip_prefix('$').and_then(|bulk| bulk.split_once("\r\n")) {
         Some((_, text)) => text,
@@ -16,34 +18,34 @@ pub(in super::super) fn text(answer: &[u8]) -> String {
 }
 
 /// An answer that is a setting's name and its value.
-pub(in super::super) fn value(answer: &[u8]) -> Option<String> {
+pub fn value(answer: &[u8]) -> Option<String> {
     Args::new(answer).nth(1).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 /// What INFO says: `name:value`, a line each.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct Info(Vec<(String, String)>);
+pub struct Info(Vec<(String, String)>);
 
 impl Info {
     /// Reads one reply to INFO, or several.
-    pub(in super::super) fn read(reply: &[u8]) -> Self {
+    pub fn read(reply: &[u8]) -> Self {
         let text = String::from_utf8_lossy(reply);
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Info(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     /// The value of a field.
-    pub(in super::super) fn text(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
     /// A field that is a number.
-    pub(in super::super) fn number(&self, name: &str) -> Option<u64> {
+    pub fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
     /// Each database that has keys, and how many.
-    pub(in super::super) fn databases(&self) -> impl Iterator<Item = (u32, u64)> {
+    pub fn databases(&self) -> impl Iterator<Item = (u32, u64)> {
         self.0.iter().filter_map(|(name, value)| {
             let keys = value.strip_prefix("keys=")?.split(',').next()?;
             Some((name.strip_prefix("db")?.parse().ok()?, keys.parse().ok()?))
@@ -52,12 +54,12 @@ impl Info {
 
     /// How many commands the server refused that its master, or its log, had executed: its data differ
     /// from theirs. Not every server counts them.
-    pub(in super::super) fn refused(&self) -> Option<u64> {
+    pub fn refused(&self) -> Option<u64> {
         self.number("unexpected_error_replies")
     }
 
     /// How often each command was called, in the section of that name.
-    pub(in super::super) fn calls(&self) -> impl Iterator<Item = (String, u64)> {
+    pub fn calls(&self) -> impl Iterator<Item = (String, u64)> {
         self.0.iter().filter_map(|(name, value)| {
             let calls = value.strip_prefix("calls=")?.split(',').next()?.parse().ok()?;
             // A subcommand is the command, too.
@@ -67,13 +69,13 @@ impl Info {
     }
 
     /// Commands that were called, in the section that counts them, by their full names.
-    pub(in super::super) fn called(&self) -> impl Iterator<Item = String> {
+    pub fn called(&self) -> impl Iterator<Item = String> {
         let counted = self.0.iter().filter(|(_, value)| !value.starts_with("calls=0,"));
         counted.filter_map(|(name, _)| Some(name.strip_prefix("cmdstat_")?.to_ascii_lowercase()))
     }
 
     /// Names of loaded modules.
-    pub(in super::super) fn modules(&self) -> BTreeSet<&str> {
+    pub fn modules(&self) -> BTreeSet<&str> {
         let loaded = self.0.iter().filter(|(name, _)| name == "module");
         loaded.filter_map(|(_, value)| value.strip_prefix("name=")?.split(',').next()).collect()
     }
@@ -81,64 +83,70 @@ impl Info {
 
 /// A client, as a line of CLIENT LIST describes it: `name=value`, parted by blanks.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct ListedClient<'a>(&'a str);
+pub struct ListedClient<'a>(&'a str);
 
 /// The clients in an answer to CLIENT LIST.
-pub(in super::super) fn clients(list: &str) -> impl Iterator<Item = ListedClient<'_>> {
+pub fn clients(list: &str) -> impl Iterator<Item = ListedClient<'_>> {
     // In RESP3, the text may begin with its format.
     list.lines().map(|line| ListedClient(line.strip_prefix("txt:").unwrap_or(line)))
 }
 
 impl<'a> ListedClient<'a> {
     /// A field.
-    pub(in super::super) fn text(self, name: &str) -> Option<&'a str> {
+    pub fn text(self, name: &str) -> Option<&'a str> {
         self.0.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// A field that is a number.
-    pub(in super::super) fn number(self, name: &str) -> Option<u64> {
+    pub fn number(self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
     /// The client's next EXEC need not fail.
-    pub(in super::super) fn is_clean(self) -> bool {
+    pub fn is_clean(self) -> bool {
         self.text("flags").is_some_and(|flags| !flags.as_bytes().contains(&DIRTY))
     }
 }
 
 /// A place in a stream of writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct History {
+pub struct History {
     /// Names the stream: a master's and its replicas' is the same.
-    pub(in super::super) id: String,
-    pub(in super::super) offset: u64,
+    pub id: String,
+    /// How many bytes were written to it.
+    pub offset: u64,
 }
 
 /// What a server says of replication.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Replication {
-    pub(in super::super) is_master: bool,
+pub struct Replication {
+    /// The server takes writes of its own.
+    pub is_master: bool,
     /// As a master: what the server has written.
-    pub(in super::super) history: History,
+    pub history: History,
     /// The history before the server was promoted, and its end; `None` if it was not promoted.
-    pub(in super::super) earlier: Option<History>,
+    pub earlier: Option<History>,
     /// As a replica: what the server has applied, not only received.
-    pub(in super::super) applied: u64,
+    pub applied: u64,
     /// As a replica: the server is connected to its master, and synchronised.
-    pub(in super::super) is_up: bool,
-    pub(in super::super) master: Option<(String, u16)>,
-    pub(in super::super) is_syncing: bool,
+    pub is_up: bool,
+    /// As a replica: its master's host and port.
+    pub master: Option<(String, u16)>,
+    /// As a replica: it gets all data of its master.
+    pub is_syncing: bool,
     /// As a replica: its clients may write, which its master never learns.
-    pub(in super::super) takes_writes: bool,
-    /// Bytes of the first synchronisation; the total is not always known.
-    pub(in super::super) read_bytes: u64,
-    pub(in super::super) total_bytes: Option<u64>,
+    pub takes_writes: bool,
+    /// Bytes of the first synchronisation that have come.
+    pub read_bytes: u64,
+    /// Bytes of the first synchronisation, all in all, where that is known.
+    pub total_bytes: Option<u64>,
     /// The server's own replicas, by the addresses that it knows.
-    pub(in super::super) replicas: Vec<(String, u16)>,
+    pub replicas: Vec<(String, u16)>,
 }
 
 impl Replication {
-    pub(in super::super) fn of(info: &Info) -> Self {
+    /// Reads INFO's section of that name.
+    pub fn of(info: &Info) -> Self {
         let number = |name| info.number(name).unwrap_or(0);
         let id = |name| info.text(name).unwrap_or_default().to_owned();
         // It says -1 where there is none.
@@ -162,12 +170,12 @@ impl Replication {
     }
 
     /// As a replica: the server receives what is written now.
-    pub(in super::super) fn is_synchronised(&self) -> bool {
+    pub fn is_synchronised(&self) -> bool {
         self.is_up && !self.is_syncing
     }
 
     /// Everything that this server has, the other one has, too.
-    pub(in super::super) fn is_part_of(&self, other: &Replication) -> bool {
+    pub fn is_part_of(&self, other: &Replication) -> bool {
         let ends = |history: &History, at: &History| {
             !history.id.is_empty() && history.id == at.id && history.offset <= at.offset
         };

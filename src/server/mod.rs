@@ -1,4 +1,4 @@
-//! One of the two servers, asked and told by the proxy itself: not for a client, but about its data.
+//! A Redis server, asked and told by the proxy itself: not for a client, but about its data.
 //!
 //! - `connection`: one connection, which is given up once an answer did not come
 //! - `info`: what a server says (pure)
@@ -12,39 +12,38 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-pub(super) use self::connection::OwnConnection;
-pub(super) use self::error::Error;
-pub(super) use self::info::{History, Info, Replication, clients, text, value};
-use crate::generation::Generation;
+pub use self::connection::OwnConnection;
+pub use self::error::Error;
+pub use self::info::{DIRTY, History, Info, ListedClient, Replication, clients, text, value};
 use crate::redact;
 use crate::resp::encode;
-use crate::uplink::Script;
+use crate::uplink::{Dialler, Script};
 
 /// A server; connected to when it is needed.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server {
     connection: OwnConnection,
 }
 
 impl Server {
-    /// The server that is the uplink of this generation.
-    pub(super) fn new(generation: Arc<Generation>) -> Self {
-        Server { connection: OwnConnection::new(generation) }
+    /// The server that this dialler leads to.
+    pub fn new(dialler: Arc<Dialler>) -> Self {
+        Server { connection: OwnConnection::new(dialler) }
     }
 
     /// The server's address, as it stands in the configuration.
-    pub(super) fn addr(&self) -> String {
-        self.generation().uplink.config.addr.to_string()
+    pub fn addr(&self) -> String {
+        self.dialler().config.addr.to_string()
     }
 
-    /// The generation whose uplink it is.
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        &self.connection.generation
+    /// The way to it.
+    pub fn dialler(&self) -> &Arc<Dialler> {
+        &self.connection.dialler
     }
 
     /// Sends requests, over a new connection if there is none, and gives their answers.
     async fn once(&mut self, requests: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
-        let limit = self.generation().settings.connect_time_limit;
+        let limit = self.dialler().time_limit;
         if self.connection.is_lost() {
             self.connection.dial(Script::default()).await?;
         }
@@ -53,13 +52,13 @@ impl Server {
     }
 
     /// Sends a command that changes something, and gives what is not an error.
-    pub(super) async fn tell(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
+    pub async fn tell(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
         let answers = self.once(&[encode::request(words)]).await?;
         self.accepted(words, answers.into_iter().next().unwrap_or_default())
     }
 
     /// Sends a question, again if the connection was lost.
-    pub(super) async fn ask(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
+    pub async fn ask(&mut self, words: &[&str]) -> Result<Vec<u8>, Error> {
         Ok(self.ask_all(&[words]).await?.concat())
     }
 
@@ -72,7 +71,7 @@ impl Server {
     }
 
     /// Sends several questions at once, and gives what came of each.
-    pub(super) async fn ask_each<'a, Words: AsRef<[&'a str]>>(
+    pub async fn ask_each<'a, Words: AsRef<[&'a str]>>(
         &mut self,
         questions: &[Words],
     ) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
@@ -88,7 +87,7 @@ impl Server {
     }
 
     /// Sends a question whose answer is one text.
-    pub(super) async fn text(&mut self, words: &[&str]) -> Result<String, Error> {
+    pub async fn text(&mut self, words: &[&str]) -> Result<String, Error> {
         Ok(text(&self.ask(words).await?))
     }
 
@@ -97,32 +96,31 @@ impl Server {
         let text = String::from_utf8_lossy(error);
         let text = redact::without_arguments(&text);
         // A server that does not like a setting's value repeats it.
-        let own =
-            self.generation().uplink.config.login.iter().map(|login| login.pass.expose_secret());
+        let own = self.dialler().config.login.iter().map(|login| login.pass.expose_secret());
         let answer = redact::without(text, own.chain(words.iter().skip(3).copied()));
         let request = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
         Err(Error::Refused { request, answer })
     }
 
     /// What the server says of itself.
-    pub(super) async fn info(&mut self) -> Result<Info, Error> {
+    pub async fn info(&mut self) -> Result<Info, Error> {
         Ok(Info::read(&self.ask(&["INFO"]).await?))
     }
 
     /// What the server says of itself in these sections.
-    pub(super) async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
+    pub async fn sections(&mut self, names: &[&str]) -> Result<Info, Error> {
         // One each: before version 7, it takes no more.
         let questions: Vec<_> = names.iter().map(|name| ["INFO", name]).collect();
         Ok(Info::read(&self.ask_all(&questions).await?.concat()))
     }
 
     /// What the server says of replication.
-    pub(super) async fn replication(&mut self) -> Result<Replication, Error> {
+    pub async fn replication(&mut self) -> Result<Replication, Error> {
         Ok(Replication::of(&self.sections(&["replication"]).await?))
     }
 
     /// The value of a setting; `None` if the server has none of that name.
-    pub(super) async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
+    pub async fn setting(&mut self, name: &str) -> Result<Option<String>, Error> {
         Ok(value(&self.ask(&["CONFIG", "GET", name]).await?))
     }
 }

@@ -3,42 +3,42 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::generation::Generation;
-use crate::uplink::{Error, Fresh, Id, Script};
+use crate::uplink::{Dialler, Error, Fresh, Id, Script};
 
 /// A connection that is given up once an answer did not come, or once it was not waited for any
 /// more: that answer would be taken for the next one.
 #[derive(Debug)]
-pub(in super::super) struct OwnConnection {
-    pub(in super::super) generation: Arc<Generation>,
+pub struct OwnConnection {
+    /// The way to the server.
+    pub dialler: Arc<Dialler>,
     /// `None` while there is no connection.
     fresh: Option<Fresh>,
 }
 
 impl OwnConnection {
-    /// A connection to the uplink of this generation; not made yet.
-    pub(in super::super) fn new(generation: Arc<Generation>) -> Self {
-        OwnConnection { generation, fresh: None }
+    /// A connection by this dialler; not made yet.
+    pub fn new(dialler: Arc<Dialler>) -> Self {
+        OwnConnection { dialler, fresh: None }
     }
 
-    /// A connection to the uplink of this generation; made already, where there is one.
-    pub(in super::super) fn over(generation: Arc<Generation>, fresh: Option<Fresh>) -> Self {
-        OwnConnection { generation, fresh }
+    /// A connection by this dialler; made already, where there is one.
+    pub fn over(dialler: Arc<Dialler>, fresh: Option<Fresh>) -> Self {
+        OwnConnection { dialler, fresh }
     }
 
     /// Makes the connection, and sends the script.
-    pub(in super::super) async fn dial(&mut self, script: Script) -> Result<(), Error> {
-        self.fresh = Some(self.generation.uplink.dial(script).await?);
+    pub async fn dial(&mut self, script: Script) -> Result<(), Error> {
+        self.fresh = Some(self.dialler.dial(script).await?);
         Ok(())
     }
 
     /// There is no connection: it is not made yet, or an answer did not come.
-    pub(in super::super) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         self.fresh.is_none()
     }
 
     /// The connection's id at the server, if the server tells.
-    pub(in super::super) fn id(&self) -> Option<u64> {
+    pub fn id(&self) -> Option<u64> {
         match self.fresh.as_ref()?.id {
             Id::Is(id) => Some(id),
             Id::Secret | Id::Unasked => None,
@@ -46,7 +46,7 @@ impl OwnConnection {
     }
 
     /// Completes when the server has closed it, or when there is none. Cancel safe.
-    pub(in super::super) async fn ended(&mut self) {
+    pub async fn ended(&mut self) {
         if let Some(fresh) = &mut self.fresh {
             fresh.ended().await;
         }
@@ -54,29 +54,29 @@ impl OwnConnection {
     }
 
     /// Learns which commands the server has that the proxy does not know.
-    pub(in super::super) async fn learn(&mut self) {
+    pub async fn learn(&mut self) {
         if let Some(fresh) = &mut self.fresh {
-            self.generation.uplink.learn(fresh).await;
+            self.dialler.learn(fresh).await;
         }
     }
 
     /// Sends requests, and gives the whole reply to each.
-    pub(in super::super) async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
+    pub async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
         self.use_fresh(async |fresh| fresh.ask(requests).await).await
     }
 
     /// Sends requests whose replies nobody waits for.
-    pub(in super::super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.use_fresh(async |fresh| fresh.send(bytes).await).await
     }
 
     /// Waits for this frame, and passes over all others.
-    pub(in super::super) async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
+    pub async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
         self.use_fresh(async |fresh| fresh.await_frame(wanted).await).await
     }
 
     /// Sends a script, and checks the answers. A server that says no is connected all the same.
-    pub(in super::super) async fn tell(&mut self, script: Script) -> Result<(), Error> {
+    pub async fn tell(&mut self, script: Script) -> Result<(), Error> {
         let lost = || Error::Lost(io::ErrorKind::NotConnected.into());
         let mut fresh = self.fresh.take().ok_or_else(lost)?;
         let told = fresh.tell(script).await;

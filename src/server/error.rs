@@ -7,7 +7,7 @@ use crate::uplink;
 
 /// Why a server was not asked or told.
 #[derive(Debug, thiserror::Error)]
-pub(in super::super) enum Error {
+pub enum Error {
     /// There is no connection.
     #[error("{0}")]
     Connect(#[from] uplink::Error),
@@ -29,7 +29,7 @@ pub(in super::super) enum Error {
 
 impl Error {
     /// The server has ended. One that hangs may come back.
-    pub(in super::super) fn is_end(&self) -> bool {
+    pub fn is_end(&self) -> bool {
         match self {
             Error::Connect(why) => why.is_refusal(),
             Error::Lost(_) | Error::TimeLimit(_) | Error::Refused { .. } => false,
