@@ -48,6 +48,7 @@ pub async fn run(
     let (reception, mut failures) = Reception::new(Workers::start(cores)?, shared.clone());
     let controller = Controller::new(shared.clone(), reception.clone(), file);
     let watch = tokio::spawn(controller.clone().watch_always());
+    let discovery = tokio::spawn(controller.clone().discover_always());
 
     let listen = DoorPlace::At(&generation.listen.config.addr);
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);
@@ -68,6 +69,7 @@ pub async fn run(
     stop(&shared, &reception, &controller, &mut signals).await;
     tell.abort();
     watch.abort();
+    discovery.abort();
     admin.close().await;
     match failed {
         Some(why) => Err(why.into()),

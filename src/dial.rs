@@ -1,7 +1,8 @@
 //! Connects to an address, with TLS where that is spoken there.
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -65,7 +66,7 @@ impl Tls {
         let host = match (given, addr) {
             (Some(name), _) => name,
             (None, Address::Tcp { host, .. }) if !host.is_empty() => host,
-            (None, Address::Tcp { .. } | Address::Unix(_)) => "localhost",
+            (None, Address::Tcp { .. } | Address::Unix(_) | Address::Sought(_)) => "localhost",
         };
         match ServerName::try_from(host.to_owned()) {
             Ok(name) => Ok(Tls { config, name }),
@@ -74,9 +75,14 @@ impl Tls {
     }
 }
 
+/// The one of a name's addresses that is dialled: the first that has accepted. All connections lead to one server,
+/// whatever becomes of the name.
+pub type Pin = OnceLock<SocketAddr>;
+
 /// Connects; `time_limit` is shared by the addresses of a name, and is not for the handshake.
 pub async fn connect(
     addr: &Address,
+    pin: &Pin,
     tls: Option<&Tls>,
     time_limit: Duration,
 ) -> Result<Stream, Error> {
@@ -85,7 +91,7 @@ pub async fn connect(
         let failed = |why| Error::Connect { at: addr.to_string(), why };
         return dialled.map(Stream::Memory).map_err(failed);
     }
-    let socket = socket(addr, time_limit).await?;
+    let socket = socket(addr, pin, time_limit).await?;
     let Some(Tls { config, name }) = tls else { return Ok(Stream::Plain(socket)) };
     let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
     let stream = handshake.await.map_err(Error::Tls)?;
@@ -93,19 +99,17 @@ pub async fn connect(
 }
 
 /// A host that does not answer at its first address must leave time for the others.
-async fn socket(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
-    let (host, port) = match addr {
-        Address::Unix(path) => {
-            let failed = |why| Error::Connect { at: path.display().to_string(), why };
-            return Ok(UnixStream::connect(path).await.map_err(failed)?.into());
-        }
-        Address::Tcp { host, port } if host.is_empty() => ("localhost", *port),
-        Address::Tcp { host, port } => (host.as_str(), *port),
+async fn socket(addr: &Address, pin: &Pin, time_limit: Duration) -> Result<Socket, Error> {
+    if let Address::Unix(path) = addr {
+        let failed = |why| Error::Connect { at: path.display().to_string(), why };
+        return Ok(UnixStream::connect(path).await.map_err(failed)?.into());
+    }
+    let addrs = match pin.get() {
+        Some(at) => vec![*at],
+        None => resolve(addr).await?,
     };
-    let resolve = |why| Error::Resolve { host: host.to_owned(), why };
-    let addrs: Vec<_> = lookup_host((host, port)).await.map_err(resolve)?.collect();
     let share = time_limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
-    let mut failure = resolve(io::Error::other("no address"));
+    let mut failure = unresolved(addr, io::Error::other("no address"));
     for at in addrs {
         let attempt = timeout(share, TcpStream::connect(at)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -115,9 +119,52 @@ async fn socket(addr: &Address, time_limit: Duration) -> Result<Socket, Error> {
             Ok(socket)
         };
         match attempt.and_then(set_up) {
-            Ok(socket) => return Ok(socket.into()),
+            Ok(socket) if *pin.get_or_init(|| at) == at => return Ok(socket.into()),
+            Ok(_) => {
+                let why = io::Error::other("other connections lead to another address of the name");
+                failure = Error::Connect { at: at.to_string(), why };
+            }
             Err(why) => failure = Error::Connect { at: at.to_string(), why },
         }
     }
     Err(failure)
+}
+
+/// The addresses that a name stands for now.
+pub async fn resolve(addr: &Address) -> Result<Vec<SocketAddr>, Error> {
+    let (host, port) = match addr {
+        Address::Tcp { host, port } if host.is_empty() => ("localhost", *port),
+        Address::Tcp { host, port } => (host.as_str(), *port),
+        Address::Unix(_) | Address::Sought(_) => {
+            return Err(unresolved(addr, io::Error::other("nobody has told its address yet")));
+        }
+    };
+    if let Some(found) = known_to_tests(host, port) {
+        return Ok(found);
+    }
+    let found = lookup_host((host, port)).await.map_err(|why| unresolved(addr, why))?;
+    Ok(found.collect())
+}
+
+/// The addresses of a name in the file that the environment names in `REDIS_PROXY_HOSTS`, with a line of a name and
+/// its addresses for each: so tests see names that come to stand for another server.
+#[cfg(debug_assertions)]
+fn known_to_tests(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    let hosts = std::fs::read_to_string(std::env::var_os("REDIS_PROXY_HOSTS")?).ok()?;
+    let line = hosts.lines().find_map(|line| line.strip_prefix(host)?.strip_prefix(' '))?;
+    line.split(' ').map(|ip| Some(SocketAddr::new(ip.parse().ok()?, port))).collect()
+}
+
+/// A release knows nothing of tests.
+#[cfg(not(debug_assertions))]
+fn known_to_tests(_host: &str, _port: u16) -> Option<Vec<SocketAddr>> {
+    None
+}
+
+fn unresolved(addr: &Address, why: io::Error) -> Error {
+    let host = match addr {
+        Address::Tcp { host, .. } => host.clone(),
+        Address::Unix(_) | Address::Sought(_) => addr.to_string(),
+    };
+    Error::Resolve { host, why }
 }

@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, warn};
 
-use crate::config::{Draft, Fault, Faulty, Listen, Settings};
+use crate::config::{Address, Draft, Fault, Faulty, Listen, Lookup, Settings};
+use crate::discovery::{Choice, Directory, Finder, Finding};
 use crate::lock::lock;
 use crate::tls;
 use crate::transport::{Socket, Stream};
-use crate::uplink::{self, Dialler, Fresh};
+use crate::uplink::{self, Dialler, Fresh, Place};
 
 /// For the log.
 pub const MAY_NOT_UNBLOCK: &str = "the uplink's user may not use CLIENT UNBLOCK: a reload will wait \
@@ -40,6 +41,8 @@ pub struct Generation {
     pub uplink_since: u64,
     /// The way to the uplink.
     pub uplink: Arc<Dialler>,
+    /// How the uplink is found.
+    pub directory: Arc<Directory>,
     /// The connection over which the uplink was verified.
     greeted: Mutex<Option<Fresh>>,
     /// Where clients connect.
@@ -57,7 +60,7 @@ pub struct Generation {
 }
 
 /// A place to listen, its TLS material loaded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// What the file says.
     pub config: Listen,
@@ -120,30 +123,25 @@ pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<
             endpoint("listen_raw", listen_raw),
             endpoint("admin", admin),
         );
-        let uplink = uplink.and_then(|uplink| note(Dialler::new(uplink, limit), &mut faults));
-        (endpoints, uplink, faults)
+        let directory = uplink.and_then(|block| note(Directory::new(block, limit), &mut faults));
+        (endpoints, directory, faults)
     });
-    let Ok(Ok(((listen, listen_raw, admin), uplink, more))) = timeout(limit, loading).await else {
+    let Ok(Ok(((listen, listen_raw, admin), directory, more))) = timeout(limit, loading).await
+    else {
         let limit = limit.as_millis();
         let why = format!("certificate and key files could not be read within {limit} ms");
         faults.push(Fault::new(why));
         return Err(faults);
     };
     faults.extend(more);
-    let mut greeted = None;
-    if let Some(uplink) = &uplink {
-        match greet(uplink, purpose).await {
-            Ok(fresh) => greeted = fresh,
-            Err(why) => faults.push(uplink.fault(&why)),
-        }
-    }
-    let (Some(uplink), Some(listen), true) = (uplink, listen, faults.is_empty()) else {
+    let found = match directory.map(Arc::new) {
+        Some(directory) => note(found(&directory, purpose).await, &mut faults),
+        None => None,
+    };
+    let (Some(found), Some(listen), true) = (found, listen, faults.is_empty()) else {
         return Err(faults);
     };
-    let before = match purpose {
-        Purpose::Check | Purpose::Start => None,
-        Purpose::Change(before, _) => Some(before),
-    };
+    let before = purpose.before();
     let withdrawn = before.map(|before| withdrawn(before, &listen, listen_raw.as_ref()));
     let withdrawn = withdrawn.unwrap_or_default();
     for warning in &withdrawn {
@@ -151,18 +149,19 @@ pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<
         error!("{warning}");
     }
     let number = before.map_or(1, |before| before.number + 1);
-    let kept = before.filter(|before| before.uplink.config == uplink.config);
-    let uplink_since = kept.map_or(number, |before| before.uplink_since);
+    let found_at = found.uplink.config.addr.clone();
+    let kept = before.filter(|_| found.is_kept);
     Ok(Generation {
         number,
-        uplink_since,
-        uplink: Arc::new(uplink),
-        greeted: Mutex::new(greeted),
+        uplink_since: kept.map_or(number, |before| before.uplink_since),
+        uplink: found.uplink,
+        directory: found.directory,
+        greeted: Mutex::new(found.greeted),
         listen,
         listen_raw,
         admin,
         settings,
-        shown,
+        shown: with_address(shown, &found_at),
         // A password whose field is left out was withdrawn on purpose: that alone is no warning.
         warnings: match empty_passwords.is_empty() {
             true => Vec::new(),
@@ -171,9 +170,81 @@ pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<
     })
 }
 
+impl Purpose<'_> {
+    fn before(&self) -> Option<&Generation> {
+        match self {
+            Purpose::Check | Purpose::Start => None,
+            Purpose::Change(before, _) => Some(before),
+        }
+    }
+}
+
+/// The uplink, once it was found and greeted.
+struct Found {
+    directory: Arc<Directory>,
+    uplink: Arc<Dialler>,
+    /// It is that of the generation before.
+    is_kept: bool,
+    greeted: Option<Fresh>,
+}
+
+/// Finds the uplink, and connects to it.
+async fn found(directory: &Arc<Directory>, purpose: Purpose<'_>) -> Result<Found, Vec<Fault>> {
+    let uplink = match find(directory, purpose).await {
+        Ok(place) => directory.leads_to(&place),
+        Err(why) if matches!(purpose, Purpose::Start) && !why.is_refused => {
+            warn!(why = why.why, "the uplink is not found yet");
+            directory.unfound()
+        }
+        Err(Finding { why, .. }) => {
+            let lookup = &directory.lookup;
+            Err(Fault::new(format!("could not connect to uplink: {lookup}: {why}")))
+        }
+    };
+    arrive(directory, uplink.map_err(|fault| vec![fault])?, purpose).await
+}
+
+/// Connects to the uplink.
+async fn arrive(
+    directory: &Arc<Directory>,
+    uplink: Dialler,
+    purpose: Purpose<'_>,
+) -> Result<Found, Vec<Fault>> {
+    let is_kept = match purpose.before() {
+        Some(before) => uplink.goes_on(&before.uplink).await,
+        None => false,
+    };
+    let greeted = greet(&uplink, is_kept, purpose).await;
+    let greeted = greeted.map_err(|why| vec![uplink.fault(&why)])?;
+    Ok(Found { directory: directory.clone(), uplink: Arc::new(uplink), is_kept, greeted })
+}
+
+/// Where the uplink is. One that is found in the same way as before is where it was: whether it should be
+/// elsewhere is found out while clients are served.
+async fn find(directory: &Arc<Directory>, purpose: Purpose<'_>) -> Result<Place, Finding> {
+    let before = purpose.before();
+    if let Lookup::Addr(addr) = &directory.lookup {
+        return Ok(Place { addr: addr.clone(), pin: None });
+    }
+    if let Some(before) = before.filter(|it| it.directory.lookup == directory.lookup) {
+        directory.goes_on_from(&before.directory);
+        return Ok(before.uplink.place());
+    }
+    let addr = before.map(|before| &before.uplink.config.addr);
+    let finding = Finder::new(directory.clone()).find(addr).await;
+    match finding.choice {
+        Choice::Move(place) => Ok(place),
+        Choice::Stay => Err(finding),
+    }
+}
+
 /// Connects to the uplink, for this purpose. Gives a connection to one that serves, unless there is one
 /// already.
-async fn greet(uplink: &Dialler, purpose: Purpose<'_>) -> Result<Option<Fresh>, uplink::Error> {
+async fn greet(
+    uplink: &Dialler,
+    is_kept: bool,
+    purpose: Purpose<'_>,
+) -> Result<Option<Fresh>, uplink::Error> {
     match purpose {
         Purpose::Check | Purpose::Start => match uplink.verify().await {
             Ok(mut fresh) => {
@@ -189,7 +260,7 @@ async fn greet(uplink: &Dialler, purpose: Purpose<'_>) -> Result<Option<Fresh>, 
             Err(why) => Err(why),
         },
         // Whether it answers is no matter: nobody is moved.
-        Purpose::Change(before, Readiness::Serving) if before.uplink.config == uplink.config => {
+        Purpose::Change(_, Readiness::Serving) if is_kept => {
             uplink.verify_in_use().await.map(|()| None)
         }
         // It is the uplink before that matters, and that is asked when the time comes.
@@ -199,6 +270,31 @@ async fn greet(uplink: &Dialler, purpose: Purpose<'_>) -> Result<Option<Fresh>, 
 }
 
 impl Generation {
+    /// What is in force, with the uplink at another place.
+    pub async fn moved_to(
+        before: &Generation,
+        place: &Place,
+        readiness: Readiness,
+    ) -> Result<Generation, Vec<Fault>> {
+        let number = before.number + 1;
+        let directory = before.directory.moved_to(place).map_err(|fault| vec![fault])?;
+        let uplink = directory.leads_to(place).map_err(|fault| vec![fault])?;
+        let found = arrive(&directory, uplink, Purpose::Change(before, readiness)).await?;
+        Ok(Generation {
+            number,
+            uplink_since: if found.is_kept { before.uplink_since } else { number },
+            uplink: found.uplink,
+            directory: found.directory,
+            greeted: Mutex::new(found.greeted),
+            listen: before.listen.clone(),
+            listen_raw: before.listen_raw.clone(),
+            admin: before.admin.clone(),
+            settings: before.settings.clone(),
+            shown: with_address(before.shown.clone(), &place.addr),
+            warnings: Vec::new(),
+        })
+    }
+
     /// The connection over which the uplink was verified, once, if it was.
     pub fn take_greeted(&self) -> Option<Fresh> {
         lock(&self.greeted).take()
@@ -212,10 +308,12 @@ impl Generation {
     pub fn unverified(draft: Draft, number: u64) -> Self {
         let uplink = draft.uplink.expect("an uplink");
         let limit = draft.settings.connect_time_limit;
+        let directory = Arc::new(Directory::new(uplink, limit).expect("no TLS"));
         Generation {
             number,
             uplink_since: number,
-            uplink: Arc::new(Dialler::new(uplink, limit).expect("no TLS")),
+            uplink: Arc::new(directory.unfound().expect("an address")),
+            directory,
             greeted: Mutex::default(),
             listen: Endpoint::new("listen", draft.listen.expect("a listener")).expect("no TLS"),
             listen_raw: None,
@@ -225,6 +323,16 @@ impl Generation {
             warnings: Vec::new(),
         }
     }
+}
+
+/// The file as it may be shown, with the address at which the uplink was found.
+fn with_address(mut shown: serde_json::Value, addr: &Address) -> serde_json::Value {
+    let addr = match addr {
+        Address::Sought(_) => String::new(),
+        Address::Tcp { .. } | Address::Unix(_) => addr.to_string(),
+    };
+    shown["uplink"]["addr"] = addr.into();
+    shown
 }
 
 /// What clients need to be let in under `before`, and no more.

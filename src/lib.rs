@@ -12,6 +12,7 @@
 //!   resp       where its requests end                 command    which of them matter, and why
 //!   gate       lets them in, or holds them            roster     tells it of a reload
 //!   uplink     dials the Redis behind                 scripts    that went by
+//!   discovery  finds out which that is
 //! shared     what all sessions share                changeover what they and the controller say
 //! controller pause, reload, stop                    admin      the HTTP API that asks for them
 //!   server     a Redis server, asked by the proxy
@@ -20,7 +21,7 @@
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
 //! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
-//! [`log`], [`outage`], [`redact`], [`random`], [`exit`].
+//! [`log`], [`outage`], [`config_file`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -29,10 +30,12 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod config_file;
 pub mod controller;
 pub mod crowd;
 pub mod ctl;
 pub mod dial;
+pub mod discovery;
 pub mod exit;
 pub mod gate;
 pub mod generation;

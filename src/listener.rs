@@ -104,6 +104,7 @@ pub async fn bind(
 ) -> Result<Vec<Bound>, Error> {
     let failed = |why| Error { block, addr: addr.to_string(), why };
     match addr {
+        Address::Sought(_) => Err(failed(io::ErrorKind::InvalidInput.into())),
         Address::Unix(path) => {
             let id =
                 path.symlink_metadata().ok().map(|meta| SocketId::Unix(meta.dev(), meta.ino()));

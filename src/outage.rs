@@ -78,6 +78,12 @@ impl Outages {
         known.lost.as_ref().filter(|loss| loss.given_up).map(|loss| loss.why.clone())
     }
 
+    /// Completes when the uplink is lost. Cancel safe.
+    pub async fn begun(&self) {
+        // Without a watcher, the process ends.
+        let _ = self.known.subscribe().wait_for(|known| known.lost.is_some()).await;
+    }
+
     /// What it means that a connection broke that was begun after `number` outages. The watcher looks at the
     /// uplink, unless an outage has begun since.
     pub fn verdict(&self, number: u64) -> impl Future<Output = Verdict> + Send + Sync + use<> {

@@ -23,7 +23,7 @@ use rustls::{
 use crate::config::{Fault, Files, Identity, ListenTls, UplinkTls};
 
 /// What is shown to clients, and asked of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     /// For handshakes.
     pub config: Arc<ServerConfig>,
@@ -78,16 +78,17 @@ pub fn server(block: &str, tls: &ListenTls) -> Result<Server, Vec<Fault>> {
     Ok(Server { config: Arc::new(config), clients })
 }
 
-/// How the uplink is verified.
-pub fn client(tls: &UplinkTls) -> Result<Arc<ClientConfig>, Vec<Fault>> {
-    let file = |name, file| Named { name, file };
+/// How the servers of this block are verified.
+pub fn client(block: &str, tls: &UplinkTls) -> Result<Arc<ClientConfig>, Vec<Fault>> {
+    let names = ["certfile", "keyfile", "cacertfile"].map(|field| format!("{block}.{field}"));
+    let [cert, key, authorities] = &names;
     let trust = match &tls.cacertfile {
-        Some(cacertfile) => Trust::Authorities(file("uplink.cacertfile", cacertfile)),
+        Some(file) => Trust::Authorities(Named { name: authorities, file }),
         None => Trust::Anyone,
     };
     let identity = tls.identity.as_ref().map(|identity| {
         let Identity { certfile, keyfile } = identity;
-        (file("uplink.certfile", certfile), file("uplink.keyfile", keyfile))
+        (Named { name: cert, file: certfile }, Named { name: key, file: keyfile })
     });
     client_that(trust, identity)
 }

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["config", "log"]),
-    ("ctl", &["cli", "config", "dial", "exit", "signal", "tls", "transport"]),
+    ("ctl", &["cli", "config", "config_file", "dial", "exit", "signal", "tls", "transport"]),
     (
         "admin",
         &[
@@ -45,6 +45,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "changeover",
             "config",
+            "config_file",
+            "discovery",
             "gate",
             "generation",
             "limits",
@@ -124,7 +126,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("roster", &["lock"]),
     ("scripts", &["lock"]),
     ("raw", &["generation", "lock", "log", "metrics", "transport"]),
-    ("generation", &["config", "lock", "tls", "transport", "uplink"]),
+    ("generation", &["config", "discovery", "lock", "tls", "transport", "uplink"]),
+    ("discovery", &["config", "dial", "lock", "resp", "server", "uplink"]),
     ("server", &["redact", "resp", "uplink"]),
     ("uplink", &["command", "config", "dial", "redact", "resp", "tls", "transport"]),
     ("dial", &["config", "transport"]),
@@ -144,6 +147,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("redact", &[]),
     ("command", &[]),
+    ("config_file", &["config", "random"]),
     ("config", &["redact"]),
     ("resp", &[]),
     ("log", &["lock"]),

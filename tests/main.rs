@@ -17,6 +17,7 @@ mod commands_under_load;
 mod configuration;
 mod ctl;
 mod differential;
+mod discovery;
 mod fencing;
 mod grammar;
 mod handover_faults;

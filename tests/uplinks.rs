@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::common::{FakeUplink, Proxy, Redis, check, config, redis, request};
-use redis_proxy::config::{self, Address};
-use redis_proxy::uplink::{Answer, Dialler, Script};
+use redis_proxy::config::{self, Address, Lookup};
+use redis_proxy::discovery::Directory;
+use redis_proxy::uplink::{Answer, Script};
 
 #[test]
 fn the_proxy_logs_in_with_a_password_or_as_a_user() {
@@ -90,8 +91,9 @@ fn a_fresh_connection_is_told_the_clients_state_and_its_answers_are_checked() {
     let redis = Redis::start(&["--requirepass", "up"]);
     let config = json!({ "uplink": { "addr": redis.addr(), "pass": "up" } }).to_string();
     let uplink = config::parse(&config).uplink.unwrap();
-    assert!(matches!(uplink.addr, Address::Tcp { .. }));
-    let dialler = Dialler::new(uplink, crate::common::PATIENCE).unwrap();
+    assert!(matches!(uplink.lookup, Lookup::Addr(Address::Tcp { .. })));
+    let directory = Directory::new(uplink, crate::common::PATIENCE).unwrap();
+    let dialler = directory.unfound().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let select = |db| {
         let mut script = Script::default();

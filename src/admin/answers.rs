@@ -178,7 +178,12 @@ impl Desk {
     /// is told no more than that the uplink is away, for the reason names its address.
     fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
         let unready = |why: String| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
-        let ready = Ok(text("text/plain; charset=utf-8", "ready\n"));
+        let notices = match permission {
+            Permission::Everything => self.controller.notices(),
+            Permission::Probes | Permission::Figures => Vec::new(),
+        };
+        let words: Vec<String> = ["ready".to_owned()].into_iter().chain(notices).collect();
+        let ready = Ok(text("text/plain; charset=utf-8", words.join("; ") + "\n"));
         match self.controller.state() {
             ProxyState::Stopping => return Err(unready("stopping".to_owned())),
             ProxyState::Pausing | ProxyState::Paused => return ready,

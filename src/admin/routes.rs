@@ -110,12 +110,13 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Every parameter, and the commands that know it.
-const PARAMETERS: [(&str, &[&str]); 11] = [
+const PARAMETERS: [(&str, &[&str]); 12] = [
     ("wait", &["pause"]),
     ("ttl_ms", &["pause"]),
     ("dry_run", &["reload", "switch"]),
     ("timeout_ms", &["switch"]),
     ("pause_limit_ms", &["switch"]),
+    ("to", &["switch"]),
     ("prepared", &["switch"]),
     ("replicate_from", &["switch"]),
     ("fence", &["switch"]),
@@ -185,14 +186,16 @@ impl Given {
 
     fn options(&self) -> Result<SwitchOptions, ApiRefusal> {
         let default = SwitchOptions::default();
-        let from = self.0.get("replicate_from").map(|from| Address::server(from));
+        let server = |name: &str| {
+            let given = self.0.get(name).map(|addr| Address::server(addr)).transpose();
+            given.map_err(|why| bad(format!("{name}: {why}")))
+        };
         Ok(SwitchOptions {
             timeout: self.duration("timeout_ms")?.unwrap_or(default.timeout),
             pause_limit: self.duration("pause_limit_ms")?,
+            to: server("to")?,
             prepared: self.flag("prepared", default.prepared)?,
-            replicate_from: from
-                .transpose()
-                .map_err(|why| bad(format!("replicate_from: {why}")))?,
+            replicate_from: server("replicate_from")?,
             fence: self.flag("fence", default.fence)?,
             copy_settings: match self.0.get("settings").map(String::as_str) {
                 None => default.copy_settings,
@@ -275,6 +278,8 @@ mod tests {
             ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
             ("cmd=switch&replicate_from=a:0", "replicate_from: expected a port"),
             ("cmd=switch&replicate_from=:6379", "replicate_from: expected a host, too"),
+            ("cmd=switch&to=a", "to: expected host:port"),
+            ("cmd=reload&to=a:1", "to is for cmd=switch"),
             ("cmd=switch&settings=keep", "settings: expected copy"),
             ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {

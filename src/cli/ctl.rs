@@ -141,6 +141,10 @@ pub struct Reload {
 /// `ctl switch`
 #[derive(Debug, Args)]
 pub struct Switch {
+    /// The address of the new Redis, instead of the one in the configuration file, which names it afterwards
+    #[arg(long, value_name = "HOST:PORT", value_parser = Address::server)]
+    pub to: Option<Address>,
+
     /// How long everything up to the promotion may take, in milliseconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_ms: Option<u64>,

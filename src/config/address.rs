@@ -15,6 +15,8 @@ pub enum Address {
     },
     /// The path of a socket.
     Unix(PathBuf),
+    /// Nobody has told it yet; what is looked for, in words.
+    Sought(String),
 }
 
 impl Address {
@@ -56,6 +58,7 @@ impl fmt::Display for Address {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp { host, port } => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::Sought(what) => f.write_str(what),
         }
     }
 }

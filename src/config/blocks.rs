@@ -1,5 +1,6 @@
 //! The blocks of the configuration, and its top level, once they are valid.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,58 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::address::Address;
 
-/// The Redis behind the proxy.
+/// The `uplink` block: how the Redis behind the proxy is found, and spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkBlock {
+    /// How it is found.
+    pub lookup: Lookup,
+    /// How the proxy authenticates there.
+    pub login: Option<Login>,
+    /// Whether and how to speak TLS.
+    pub tls: Option<UplinkTls>,
+}
+
+/// How the uplink is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// `addr`: it is there. A name may come to stand for another server.
+    Addr(Address),
+    /// `addrs`: whichever is a master.
+    Addrs(Vec<Address>),
+    /// `sentinel`: Sentinels are asked.
+    Sentinel(Box<Sentinel>),
+}
+
+/// Where Sentinels are, what they are asked for, and how they are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sentinel {
+    /// Where some of them are.
+    pub addrs: Vec<Address>,
+    /// The name of the master.
+    pub master: String,
+    /// How the proxy authenticates there.
+    pub login: Option<Login>,
+    /// Whether and how to speak TLS.
+    pub tls: Option<UplinkTls>,
+}
+
+impl fmt::Display for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lookup::Addr(addr) => addr.fmt(f),
+            Lookup::Addrs(addrs) => write!(f, "the master among {}", listed(addrs)),
+            Lookup::Sentinel(it) => {
+                write!(f, "the master {} of the Sentinels {}", it.master, listed(&it.addrs))
+            }
+        }
+    }
+}
+
+fn listed(addrs: &[Address]) -> String {
+    addrs.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The Redis behind the proxy, once it is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uplink {
     /// Where it is.

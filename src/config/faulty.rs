@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::address::Address;
 use super::fields::{address, path};
-use super::raw::{RawListen, RawUplink};
+use super::raw::{RawListen, RawSentinel, RawUplink};
 
 /// A block that has a fault. Nothing of it is used; what it names is verified all the same.
 #[derive(Debug)]
@@ -39,6 +39,17 @@ impl Faulty {
         }
         // It listens nowhere.
         Faulty { block: "uplink", addr: None, files }
+    }
+
+    /// `uplink.sentinel`; it may speak TLS where its `tls` could not be read.
+    pub(super) fn sentinel(raw: &RawSentinel, tls_is_unknown: bool) -> Self {
+        let mut files = Files::default();
+        if raw.tls == Some(true) || tls_is_unknown {
+            let cacertfile = path(&raw.cacertfile).filter(|_| raw.skipverify != Some(true));
+            let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));
+            files = Files { certfile, keyfile, cacertfile };
+        }
+        Faulty { block: "uplink.sentinel", addr: None, files }
     }
 
     /// A listener; it may speak TLS where its `tls` could not be read.

@@ -34,9 +34,24 @@ pub(super) fn address(
     let address = match given(network) {
         None | Some("tcp") => Address::tcp(addr).map_err(|why| format!("addr: {why}")),
         Some("unix") => Ok(Address::Unix(addr.into())),
-        Some(_) => Err("network: expected \"tcp\" or \"unix\"".to_owned()),
+        Some(_) => Err(WRONG_NETWORK.to_owned()),
     };
     address.map_err(|why| faults.push(Fault::new(format!("{block}.{why}")))).ok()
+}
+
+const WRONG_NETWORK: &str = "network: expected \"tcp\" or \"unix\"";
+
+/// One address of a list, or what is wrong with it.
+pub(super) fn listed_address(
+    addr: &str,
+    network: &Option<String>,
+) -> Result<Address, &'static str> {
+    match given(network) {
+        None | Some("tcp") => Address::server(addr),
+        Some("unix") if addr.is_empty() => Err("expected a path"),
+        Some("unix") => Ok(Address::Unix(addr.into())),
+        Some(_) => Err(WRONG_NETWORK),
+    }
 }
 
 pub(super) fn login(

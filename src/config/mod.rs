@@ -5,12 +5,14 @@
 
 mod address;
 mod blocks;
+mod edit;
 mod fault;
 mod faulty;
 mod fields;
 mod raw;
 mod read;
 mod twice;
+mod uplink;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +20,23 @@ use std::time::Duration;
 use serde_json::json;
 
 pub use self::address::Address;
-pub use self::blocks::{Identity, Listen, ListenTls, Login, Settings, Uplink, UplinkTls};
+pub use self::blocks::{
+    Identity, Listen, ListenTls, Login, Lookup, Sentinel, Settings, Uplink, UplinkBlock, UplinkTls,
+};
+pub use self::edit::UplinkAddress;
 pub use self::fault::Fault;
 pub use self::faulty::{Faulty, Files};
 use self::fields::{address, given, login, path, secret};
 use self::raw::{RawConfig, RawListen, RawUplink};
 use self::read::ReadConfig;
+use self::uplink::TlsFields;
 use crate::redact::REMOVED;
 
 /// What a configuration file says, as far as it is valid.
 #[derive(Debug)]
 pub struct Draft {
     /// `uplink`; absent only with a fault: an uplink is not dialled by a half of what was meant.
-    pub uplink: Option<Uplink>,
+    pub uplink: Option<UplinkBlock>,
     /// `listen`; absent only with a fault.
     pub listen: Option<Listen>,
     /// `listen_raw`
@@ -59,10 +65,13 @@ pub fn parse(text: &str) -> Draft {
     let (no_uplink, nowhere) = (RawUplink::default(), RawListen::default());
     let uplink = {
         let raw = raw.uplink.as_ref().unwrap_or(&no_uplink);
-        let valid = (!read.is_broken("uplink")).then(|| uplink(raw, &mut faults)).flatten();
+        let valid = (!read.is_broken("uplink")).then(|| uplink::uplink(raw, &mut faults)).flatten();
         let valid = valid.filter(|_| !read.has_faults("uplink"));
         if valid.is_none() {
             faulty.push(Faulty::uplink(raw, read.is_broken("uplink.tls")));
+            let sentinel = raw.sentinel.as_ref();
+            let is_broken = read.is_broken("uplink.sentinel.tls");
+            faulty.extend(sentinel.map(|it| Faulty::sentinel(it, is_broken)));
         }
         valid
     };
@@ -129,9 +138,19 @@ fn shown(raw: &RawConfig) -> serde_json::Value {
     };
     let nothing = RawUplink::default();
     let uplink = raw.uplink.as_ref().unwrap_or(&nothing);
+    let sentinel = uplink.sentinel.as_ref().map(|it| {
+        json!({
+            "addrs": it.addrs, "master": text(&it.master),
+            "user": text(&it.user), "pass": REMOVED,
+            "tls": it.tls == Some(true), "certfile": text(&it.certfile),
+            "keyfile": text(&it.keyfile), "cacertfile": text(&it.cacertfile),
+            "skipverify": it.skipverify == Some(true), "servername": text(&it.servername),
+        })
+    });
     json!({
         "uplink": {
-            "addr": text(&uplink.addr), "network": text(&uplink.network),
+            "addr": text(&uplink.addr), "addrs": uplink.addrs, "sentinel": sentinel,
+            "network": text(&uplink.network),
             "user": text(&uplink.user), "pass": REMOVED,
             "tls": uplink.tls == Some(true), "certfile": text(&uplink.certfile),
             "keyfile": text(&uplink.keyfile), "cacertfile": text(&uplink.cacertfile),
@@ -167,14 +186,10 @@ fn without_tls(read: &ReadConfig) -> Vec<String> {
         }
     }
     if let Some(it) = &raw.uplink {
-        let texts = [
-            ("cacertfile", &it.cacertfile),
-            ("certfile", &it.certfile),
-            ("keyfile", &it.keyfile),
-            ("servername", &it.servername),
-        ];
-        note("uplink", it.tls, &texts.map(|(field, text)| (field, given(text).is_some())));
-        note("uplink", it.tls, &[("skipverify", it.skipverify == Some(true))]);
+        note("uplink", it.tls, &TlsFields::from(it).given());
+        if let Some(it) = &it.sentinel {
+            note("uplink.sentinel", it.tls, &TlsFields::from(it).given());
+        }
     }
     warnings
 }
@@ -195,37 +210,6 @@ fn is_blank(raw: &RawListen) -> bool {
     texts.into_iter().all(|text| given(text).is_none())
         && secret(&raw.pass).is_none()
         && raw.tls != Some(true)
-}
-
-fn uplink(raw: &RawUplink, faults: &mut Vec<Fault>) -> Option<Uplink> {
-    let before = faults.len();
-    let addr = address("uplink", &raw.addr, &raw.network, faults);
-    let login = login("uplink", &raw.user, &raw.pass, faults);
-    let tls = (raw.tls == Some(true)).then(|| {
-        let cacertfile = path(&raw.cacertfile);
-        let verify = raw.skipverify != Some(true);
-        if verify && cacertfile.is_none() {
-            faults.push(Fault::new("uplink.tls requires cacertfile or skipverify"));
-        }
-        let servername = given(&raw.servername).map(str::to_owned);
-        if verify && servername.is_none() && matches!(addr, Some(Address::Unix(_))) {
-            faults.push(Fault::new("uplink.tls over a unix socket requires servername"));
-        }
-        let identity = match (path(&raw.certfile), path(&raw.keyfile)) {
-            (Some(certfile), Some(keyfile)) => Some(Identity { certfile, keyfile }),
-            (Some(_), None) => {
-                faults.push(Fault::new("uplink.certfile requires keyfile"));
-                None
-            }
-            (None, Some(_)) => {
-                faults.push(Fault::new("uplink.keyfile requires certfile"));
-                None
-            }
-            (None, None) => None,
-        };
-        UplinkTls { cacertfile: cacertfile.filter(|_| verify), identity, servername }
-    });
-    Some(Uplink { addr: addr?, login, tls }).filter(|_| faults.len() == before)
 }
 
 fn block(name: &str, raw: &RawListen, faults: &mut Vec<Fault>) -> Option<Listen> {

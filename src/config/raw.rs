@@ -26,7 +26,25 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawUplink {
     pub(super) addr: Option<String>,
+    pub(super) addrs: Option<Vec<String>>,
+    pub(super) sentinel: Option<RawSentinel>,
     pub(super) network: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) pass: Option<SecretString>,
+    pub(super) tls: Option<bool>,
+    pub(super) cacertfile: Option<String>,
+    pub(super) skipverify: Option<bool>,
+    pub(super) certfile: Option<String>,
+    pub(super) keyfile: Option<String>,
+    pub(super) servername: Option<String>,
+}
+
+/// `uplink.sentinel`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSentinel {
+    pub(super) addrs: Option<Vec<String>>,
+    pub(super) master: Option<String>,
     pub(super) user: Option<String>,
     pub(super) pass: Option<SecretString>,
     pub(super) tls: Option<bool>,

@@ -19,6 +19,9 @@ pub(super) struct ReadConfig {
     pub(super) faults: Vec<Fault>,
 }
 
+/// A block within a block.
+const SENTINEL: &str = "uplink.sentinel";
+
 const BLOCKS: [&str; 4] = ["uplink", "listen", "listen_raw", "admin"];
 
 impl ReadConfig {
@@ -31,7 +34,7 @@ impl ReadConfig {
     /// The block is not what was meant, then.
     pub(super) fn has_faults(&self, block: &str) -> bool {
         let within = |path: &String| path.split('.').next() == Some(block);
-        let of_it = |it: &Twice| it.block.unwrap_or(&it.field) == block;
+        let of_it = |it: &Twice| it.block.unwrap_or(&it.field).split('.').next() == Some(block);
         let strays = block == "uplink" && self.uplink_strays;
         strays || self.broken.iter().any(within) || self.twice.iter().any(of_it)
     }
@@ -51,15 +54,16 @@ pub(super) fn read(text: &str) -> ReadConfig {
         Ok(other) => return nothing(format!("expected an object, found {}", kind(&other))),
         Err(error) => return nothing(format!("not JSON: {error}")),
     };
-    let twice = twice::find(text, &BLOCKS);
+    let twice = twice::find(text, &BLOCKS, SENTINEL);
     let mut faults: Vec<Fault> = twice.iter().map(|it| Fault::new(it.to_string())).collect();
     let (mut broken, mut uplink_strays) = (Vec::new(), false);
-    for block in BLOCKS {
+    for block in BLOCKS.into_iter().chain([SENTINEL]) {
         // serde would take an array for an object's fields in their order.
-        if matches!(&value[block], Value::Array(_)) {
+        let pointer = format!("/{}", block.replace('.', "/"));
+        if let Some(value @ Value::Array(_)) = value.pointer_mut(&pointer) {
             faults.push(Fault::new(format!("{block}: expected an object, found an array")));
             broken.push(block.to_owned());
-            value[block] = Value::Null;
+            *value = Value::Null;
         }
     }
     loop {
@@ -110,12 +114,15 @@ fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
+/// Removes the field at this path.
 fn remove(value: &mut Value, path: &Path) -> bool {
     let mut keys: Vec<&str> = Vec::new();
     for segment in path {
         match segment {
             Segment::Map { key } => keys.push(key),
-            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => return false,
+            // A list with one wrong item is wrong.
+            Segment::Seq { .. } => break,
+            Segment::Enum { .. } | Segment::Unknown => return false,
         }
     }
     let Some((last, parents)) = keys.split_last() else { return false };

@@ -26,8 +26,8 @@ impl fmt::Display for Twice {
     }
 }
 
-/// Every field of the top level and of a block that is given twice.
-pub(super) fn find(text: &str, blocks: &[&'static str]) -> Vec<Twice> {
+/// Every field of the top level, of a block, and of the block `nested` within one, that is given twice.
+pub(super) fn find(text: &str, blocks: &[&'static str], nested: &'static str) -> Vec<Twice> {
     // A text that is no JSON has that fault alone.
     let Ok(Names(top)) = serde_json::from_str(text) else { return Vec::new() };
     let mut twice = Vec::new();
@@ -35,6 +35,11 @@ pub(super) fn find(text: &str, blocks: &[&'static str]) -> Vec<Twice> {
     for (name, Names(fields)) in &top {
         if let Some(block) = blocks.iter().find(|block| *block == name) {
             note(Some(block), fields, &mut twice);
+            for (name, Names(fields)) in fields {
+                if nested.strip_prefix(block).and_then(|it| it.strip_prefix('.')) == Some(name) {
+                    note(Some(nested), fields, &mut twice);
+                }
+            }
         }
     }
     twice

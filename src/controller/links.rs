@@ -38,6 +38,8 @@ pub(super) struct Links {
     relation: Relation,
     /// What an operator should know of the new uplink's role.
     warning: Option<String>,
+    /// The new uplink says that it is a replica.
+    pub(super) new_is_replica: bool,
     /// What the old uplink's user may do.
     pub(super) rights: Rights,
     /// Loads the clients' scripts at the new uplink.
@@ -145,6 +147,7 @@ impl Links {
             marker: None,
             relation,
             warning,
+            new_is_replica: is_replica,
             rights,
             loading: Loading::new(generation.uplink.clone()),
         };
@@ -252,7 +255,8 @@ impl Links {
         if !at_old {
             self.new.send(&marker.publish()).await?;
         }
-        self.new.await_frame(&marker.message(true)).await
+        let mark = marker.message(true);
+        self.new.await_frame(|frame| frame == mark).await
     }
 
     /// Of each of these scripts, whether clients will miss it: the old uplink knows it, as far as it
@@ -294,7 +298,7 @@ impl Links {
         let rehearsed = timeout(REHEARSED_WITHIN, async {
             new.tell(listen("SSUBSCRIBE")).await.map_err(io::Error::other)?;
             old.ask(&[encode::request(["SPUBLISH", channel.as_str(), WORD])]).await?;
-            new.await_frame(message.as_bytes()).await?;
+            new.await_frame(|frame| frame == message.as_bytes()).await?;
             new.tell(listen("SUNSUBSCRIBE")).await.map_err(io::Error::other)
         });
         match rehearsed.await {

@@ -3,10 +3,12 @@
 //! - `state`: the controller, and what it knows
 //! - `pause`, `reload`, `dry_run`, `switch`: what it is told to do
 //! - `verify`: what is wrong with the file, before anything is touched
+//! - `file`: the configuration file names the uplink that was switched to
 //! - `cutover`, with `following`, `interrupting` and `loading`: clients are moved to another uplink
 //! - `links`: the connections for that, and what they may do
 //! - `sessions`: what all sessions are asked and told
 //! - `watch`: whether the uplink is there; while it is not, clients are held
+//! - `notices`: what an operator should know while all goes on
 //! - `outcome`, `error`: what became of it
 //! - `panics`: a panic is a fault like others
 //!
@@ -24,10 +26,12 @@
 mod cutover;
 mod dry_run;
 mod error;
+mod file;
 mod following;
 mod interrupting;
 mod links;
 mod loading;
+mod notices;
 mod outcome;
 mod panics;
 mod pause;

@@ -22,6 +22,8 @@ pub enum By {
     Http,
     /// SIGHUP.
     Signal,
+    /// The proxy itself: the uplink was found at another place.
+    Discovery,
 }
 
 /// How far a reload has come.

@@ -19,16 +19,36 @@ use crate::lock::lock;
 use crate::metrics::ResultLabel;
 use crate::notify;
 use crate::reception::Sockets;
+use crate::uplink::Place;
+
+/// What a reload puts in force.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// The configuration file.
+    File,
+    /// The generation of this number, which must still be in force, with the uplink at another place.
+    Uplink { place: Place, number: u64 },
+}
 
 impl Controller {
     /// Puts the configuration file in force. Goes on if the caller does not wait for it. With `force`,
     /// clients that hold it up are closed, and what speaks against the new uplink is a warning, where
     /// it is for an operator to know better.
     pub async fn reload(self: Arc<Self>, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
+        self.change(Target::File, by, force).await
+    }
+
+    /// Puts this in force. Goes on if the caller does not wait for it.
+    pub(super) async fn change(
+        self: Arc<Self>,
+        target: Target,
+        by: By,
+        force: bool,
+    ) -> Result<ReloadRecord, NotReloaded> {
         self.not_stopping()?;
         let reloading = Reloading { by, stage: ReloadStage::Verifying, since: Instant::now() };
         let busy = self.begin(RunningChange::Reload(reloading))?;
-        let running = tokio::spawn(async move { busy.0.run(by, force).await });
+        let running = tokio::spawn(async move { busy.0.run(target, by, force).await });
         running.await.unwrap_or_else(|why| Err(broken_off(why).into()))
     }
 
@@ -48,7 +68,7 @@ impl Controller {
         }
     }
 
-    async fn run(&self, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
+    async fn run(&self, target: Target, by: By, force: bool) -> Result<ReloadRecord, NotReloaded> {
         let begun = Instant::now();
         let before = self.shared.current.number();
         notify::reloading();
@@ -56,7 +76,7 @@ impl Controller {
         let result = tokio::select! {
             biased;
             () = self.shared.stop.begun() => Err(stopping()),
-            result = caught(self.steps(by, force, &mut done)) => match result {
+            result = caught(self.steps(target, by, force, &mut done)) => match result {
                 Ok(result) => result,
                 Err(why) => Err(self.end_panicked(before, &why).await),
             },
@@ -68,10 +88,16 @@ impl Controller {
         }
     }
 
-    async fn steps(&self, by: By, force: bool, done: &mut Done) -> Result<(), Error> {
+    async fn steps(
+        &self,
+        target: Target,
+        by: By,
+        force: bool,
+        done: &mut Done,
+    ) -> Result<(), Error> {
         point("reload:verifying");
         let before = self.shared.current.load();
-        let (generation, sockets) = self.verify(&before, Readiness::Serving).await?;
+        let (generation, sockets) = self.load(target, &before, Readiness::Serving).await?;
         // A signal may be about something else, as a renewed certificate.
         let uplink = &generation.uplink.config;
         if by == By::Signal && lock(&self.inner).not_reached.as_ref() == Some(uplink) {
@@ -81,10 +107,18 @@ impl Controller {
                 uplink.addr
             ))));
         }
+        if !force {
+            self.not_outdated(&generation)?;
+        }
+        let is_of_file = by != By::Discovery;
         let replaced = generation.uplink_since != before.uplink_since;
         let exchanged = if replaced {
             self.stage(ReloadStage::Preparing);
             let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
+            if by == By::Discovery && links.new_is_replica {
+                let addr = &uplink.addr;
+                return Err(refused(Fault::new(format!("uplink: {addr} is a replica by now"))));
+            }
             done.warnings.extend(links.warning().cloned());
             let mut following = Following::of(by, &before, &generation, &links).await?;
             let prepared = self.prepare(&generation, &mut links, force).await;
@@ -105,6 +139,9 @@ impl Controller {
             self.shared.roster.announce();
             Ok(())
         };
+        if is_of_file {
+            lock(&self.inner).outdated = None;
+        }
         done.warnings.extend(generation.warnings.iter().cloned());
         // The generation is in force: whatever panics, the rest is done.
         let staged = caught_now(|| self.stage(ReloadStage::Settling));

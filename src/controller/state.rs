@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, stopping};
-use super::outcome::{ReloadRecord, Reloading};
+use super::outcome::{By, ReloadRecord, Reloading};
 use super::switch::progress::{SwitchRecord, Switching};
+use super::watch::Identity;
 use crate::config;
+use crate::config_file::Outdated;
 use crate::gate::Hold;
 use crate::lock::lock;
 use crate::notify;
@@ -27,6 +29,13 @@ const REMEMBERED: usize = 10;
 pub(super) enum RunningChange {
     Reload(Reloading),
     Switch(Arc<Switching>),
+}
+
+impl RunningChange {
+    /// The proxy itself has found the uplink at another place.
+    pub(super) fn is_discovery(&self) -> bool {
+        matches!(self, RunningChange::Reload(Reloading { by: By::Discovery, .. }))
+    }
 }
 
 /// A change is running for as long as this lives, even if it panics.
@@ -108,6 +117,14 @@ pub(super) struct Known {
     pub(super) pause: Option<OperatorPause>,
     /// The uplink is lost, and clients are held for it.
     pub(super) outage: Option<Outage>,
+    /// Who the uplink was when it was last seen; `None` if the one in force has not been seen yet.
+    pub(super) identity: Option<Identity>,
+    /// The history of the data of the last uplink that was seen to be a master.
+    pub(super) history: Option<String>,
+    /// Several servers could be the uplink, and nobody can tell which; in words.
+    pub(super) dispute: Option<String>,
+    /// The configuration file names the uplink before the last switch.
+    pub(super) outdated: Option<Outdated>,
     /// The reload or switch that is running: one at a time.
     pub(super) change: Option<RunningChange>,
     /// A SIGHUP came during a reload.
@@ -194,8 +211,9 @@ impl Controller {
             Some(loss) => format!(" lost for {} s", loss.since.elapsed().as_secs()),
             None => String::new(),
         };
+        let notices: String = self.notices().iter().map(|it| format!("; {it}")).collect();
         format!(
-            "{state}: {} clients, uplink {}{lost}, generation {}{failed}",
+            "{state}: {} clients, uplink {}{lost}, generation {}{failed}{notices}",
             self.reception.clients(),
             generation.uplink.config.addr,
             generation.number,

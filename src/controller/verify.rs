@@ -7,12 +7,32 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::error::Error;
+use super::reload::Target;
 use super::state::Controller;
 use crate::config::{self, Draft, Fault};
 use crate::generation::{self, Generation, Purpose, Readiness};
 use crate::reception::{DoorPlace, Sockets};
 
 impl Controller {
+    /// Loads what is to be put in force.
+    pub(super) async fn load(
+        &self,
+        target: Target,
+        before: &Generation,
+        readiness: Readiness,
+    ) -> Result<(Arc<Generation>, Sockets), Error> {
+        match target {
+            Target::File => self.verify(before, readiness).await,
+            Target::Uplink { number, .. } if number != before.number => {
+                Err(Error::Conflict("another configuration was put in force meanwhile".to_owned()))
+            }
+            Target::Uplink { place, .. } => {
+                let moved = Generation::moved_to(before, &place, readiness).await;
+                Ok((Arc::new(moved.map_err(Error::Refused)?), Sockets::default()))
+            }
+        }
+    }
+
     /// Loads the configuration file, and binds what it has to listen on anew. Gives everything that is wrong
     /// with either.
     pub(super) async fn verify(

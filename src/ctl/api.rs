@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::config_file::{self, Outdated};
+
 /// The state, as `/info.json` tells it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -20,6 +22,7 @@ pub(super) struct ProxyInfo {
     pub(super) raw_connections: u64,
     pub(super) uplink_up: Option<bool>,
     pub(super) uplink_error: String,
+    pub(super) notices: Vec<String>,
     pub(super) paused_seconds: Option<f64>,
     pub(super) pause_ends_in_seconds: Option<f64>,
     pub(super) reloading: Option<Reloading>,
@@ -130,10 +133,29 @@ pub(super) struct SwitchRecord {
     pub(super) stages: Vec<SwitchStage>,
     pub(super) fenced: bool,
     pub(super) warnings: Vec<String>,
+    pub(super) outdated: Option<Outdated>,
+    /// What this program has changed in the file.
+    #[serde(skip)]
+    pub(super) named: Option<Outdated>,
     pub(super) not_undone: Vec<String>,
     pub(super) sessions_moved: u64,
     pub(super) sessions_closed: u64,
     pub(super) closed: Vec<Closed>,
+}
+
+impl SwitchRecord {
+    /// Has the configuration file name the new uplink, where the proxy may not write it and this program may.
+    pub(super) fn name_uplink(&mut self) {
+        let is_it = |it: &Outdated| config_file::names(&it.file, &it.from);
+        let Some(outdated) = self.outdated.take_if(|it| is_it(it)) else { return };
+        let told = outdated.to_string();
+        self.warnings.retain(|warning| *warning != told);
+        self.outdated = config_file::name_uplink(&outdated.file, &outdated.to).err();
+        match &self.outdated {
+            Some(outdated) => self.warnings.push(outdated.to_string()),
+            None => self.named = Some(outdated),
+        }
+    }
 }
 
 /// A client that is, or would be, closed.

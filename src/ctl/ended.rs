@@ -31,10 +31,14 @@ impl Ended {
         Ended { exit, errors: errors(&answer), json: answer.body, lines }
     }
 
-    /// The end of a switch, or of its rehearsal, by the answer.
-    pub(super) fn of_switch(answer: ApiAnswer) -> Self {
+    /// The end of a switch, or of its rehearsal, by the answer. If the proxy runs `here`, its configuration file is
+    /// here, too: what it may not write there, this program may.
+    pub(super) fn of_switch(answer: ApiAnswer, here: bool) -> Self {
         let mut lines = Preflight::of(&answer.json).map_or_else(Vec::new, |it| render::table(&it));
-        let record = answer.json.get("switch").and_then(SwitchRecord::of);
+        let mut record = answer.json.get("switch").and_then(SwitchRecord::of);
+        if here && let Some(record) = &mut record {
+            record.name_uplink();
+        }
         lines.extend(record.iter().flat_map(render::summary));
         let mut errors = errors(&answer);
         if record.is_some_and(|record| !record.faults.is_empty()) {

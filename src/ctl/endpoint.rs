@@ -74,13 +74,25 @@ impl ApiEndpoint {
         let is_told_apart = self.authorization.is_some() || self.tls.is_some();
         match &self.addr {
             Address::Tcp { .. } if is_told_apart => self.addr.to_string(),
-            Address::Tcp { .. } | Address::Unix(_) => "localhost".to_owned(),
+            Address::Tcp { .. } | Address::Unix(_) | Address::Sought(_) => "localhost".to_owned(),
+        }
+    }
+
+    /// Whether the API is on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        match &self.addr {
+            Address::Tcp { host, .. } => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+            Address::Unix(_) => true,
+            Address::Sought(_) => false,
         }
     }
 
     /// Connects to the API.
     pub(super) async fn connect(&self) -> Result<Stream, Error> {
-        let dialled = dial::connect(&self.addr, self.tls.as_ref(), CONNECTING);
+        let pin = dial::Pin::new();
+        let dialled = dial::connect(&self.addr, &pin, self.tls.as_ref(), CONNECTING);
         match timeout(CONNECTING, dialled).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(dial::Error::Tls(why))) if tls::is_another_certificate(&why) => {

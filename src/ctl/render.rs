@@ -89,6 +89,7 @@ pub(super) fn status(info: &ProxyInfo, now: f64) -> Vec<String> {
     lines.push(format!("uplink: {uplink}{tls}, generation {generation}"));
     lines
         .extend(Some(format!("  {}", info.uplink_error)).filter(|_| !info.uplink_error.is_empty()));
+    lines.extend(info.notices.iter().map(|notice| format!("  {notice}")));
     lines.push(format!(
         "{}, {} raw; {} in flight, {} waiting at the gate",
         count(info.clients, "client"),
@@ -232,6 +233,10 @@ pub(super) fn summary(it: &SwitchRecord) -> Vec<String> {
         let word = if it.fenced { "is" } else { "is not" };
         lines.push(format!("the old uplink {word} fenced off"));
     }
+    lines.extend(it.named.iter().map(|it| {
+        let (file, line) = (it.file.display(), it.line);
+        format!("{file} names {} now, in line {line}", it.to)
+    }));
     lines.extend(to_be_minded(it));
     lines
 }

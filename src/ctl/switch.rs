@@ -35,7 +35,8 @@ pub(super) async fn run(
 ) -> Result<Ended, Error> {
     let fields = fields(switch);
     if switch.dry_run {
-        return Ok(Ended::of_switch(Line::connect(endpoint).await?.post(&fields, None).await?));
+        let answer = Line::connect(endpoint).await?.post(&fields, None).await?;
+        return Ok(Ended::of_switch(answer, endpoint.is_here()));
     }
     let mut line = Line::new(endpoint);
     let answer = line.info().await?;
@@ -75,13 +76,14 @@ pub(super) async fn run(
     };
     let record = ended.as_ref().ok().and_then(|answer| SwitchRecord::of(&answer.json["switch"]));
     watch.display.end(record.as_ref());
-    ended.map(Ended::of_switch)
+    ended.map(|answer| Ended::of_switch(answer, endpoint.is_here()))
 }
 
 fn fields(switch: &Switch) -> Vec<(&'static str, String)> {
     let mut fields = vec![("cmd", "switch".to_owned())];
     fields.extend(switch.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
     fields.extend(switch.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
+    fields.extend(switch.to.iter().map(|at| ("to", at.to_string())));
     fields.extend(switch.replicate_from.iter().map(|at| ("replicate_from", at.to_string())));
     fields.extend(switch.settings.iter().map(|how| ("settings", how.clone())));
     for (given, name, value) in [

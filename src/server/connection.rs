@@ -70,8 +70,8 @@ impl OwnConnection {
         self.use_fresh(async |fresh| fresh.send(bytes).await).await
     }
 
-    /// Waits for this frame, and passes over all others.
-    pub async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
+    /// Waits for a frame that is wanted, and passes over all others.
+    pub async fn await_frame(&mut self, wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         self.use_fresh(async |fresh| fresh.await_frame(wanted).await).await
     }
 

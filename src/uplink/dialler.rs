@@ -1,6 +1,7 @@
 //! Connects to the uplink of one generation, logs in, and asks what it can.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,11 +15,20 @@ use super::script::{Answer, Script};
 use super::unblock;
 use crate::command::{Commands, Listed, STATEFUL};
 use crate::config::{Address, Fault, Uplink};
-use crate::dial;
+use crate::dial::{self, Pin};
 use crate::redact;
 use crate::resp::{Args, encode};
 use crate::tls;
 use crate::transport::Stream;
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As it stands in the configuration, or as it was told.
+    pub addr: Address,
+    /// The one of a name's addresses that is meant; `None`: whichever accepts first.
+    pub pin: Option<SocketAddr>,
+}
 
 /// Dials the uplink of one generation.
 #[derive(Debug)]
@@ -29,24 +39,59 @@ pub struct Dialler {
     pub commands: Commands,
     databases: OnceLock<u32>,
     tls: Option<dial::Tls>,
+    pin: Pin,
     /// How long connecting, TLS and AUTH may take, all together.
     pub time_limit: Duration,
 }
 
 impl Dialler {
-    /// Loads the TLS material; connects nowhere.
-    pub fn new(uplink: Uplink, time_limit: Duration) -> Result<Self, Vec<Fault>> {
+    /// Loads the TLS material of this block; connects nowhere.
+    pub fn new(block: &str, uplink: Uplink, time_limit: Duration) -> Result<Self, Vec<Fault>> {
         let tls = match &uplink.tls {
             None => None,
             Some(tls) => {
-                let config = tls::client(tls)?;
+                let config = tls::client(block, tls)?;
                 let tls = dial::Tls::new(config, tls.servername.as_deref(), &uplink.addr)
-                    .map_err(|why| vec![Fault::new(format!("uplink: {why}"))])?;
+                    .map_err(|why| vec![Fault::new(format!("{block}: {why}"))])?;
                 Some(tls)
             }
         };
         let (commands, databases) = (Commands::default(), OnceLock::new());
-        Ok(Dialler { config: uplink, commands, databases, tls, time_limit })
+        Ok(Dialler { config: uplink, commands, databases, tls, pin: Pin::new(), time_limit })
+    }
+
+    /// The way to another place, by the same login and the same TLS material.
+    pub fn at(&self, place: &Place) -> Result<Dialler, Fault> {
+        let config = Uplink { addr: place.addr.clone(), ..self.config.clone() };
+        let name = config.tls.as_ref().and_then(|tls| tls.servername.as_deref());
+        let of = |tls: &dial::Tls| dial::Tls::new(tls.config.clone(), name, &config.addr);
+        let tls = self.tls.as_ref().map(of).transpose();
+        let tls = tls.map_err(|why| Fault::new(format!("uplink: {why}")))?;
+        let pin = place.pin.map_or_else(Pin::new, Pin::from);
+        let (commands, databases) = (Commands::default(), OnceLock::new());
+        Ok(Dialler { config, commands, databases, tls, pin, time_limit: self.time_limit })
+    }
+
+    /// Where it leads.
+    pub fn place(&self) -> Place {
+        Place { addr: self.config.addr.clone(), pin: self.pin.get().copied() }
+    }
+
+    /// Whether this leads to the server to which `before` leads, by the same login and TLS. A name is looked up:
+    /// it may have come to stand for another one.
+    pub async fn goes_on(&self, before: &Dialler) -> bool {
+        if self.config != before.config {
+            return false;
+        }
+        let Some(pin) = before.pin.get() else { return true };
+        if let Some(own) = self.pin.get() {
+            return own == pin;
+        }
+        match timeout(self.time_limit, dial::resolve(&self.config.addr)).await {
+            Ok(Ok(addrs)) if !addrs.contains(pin) => false,
+            // As long as nothing else is known, too.
+            _ => self.pin.set(*pin).is_ok(),
+        }
     }
 
     /// How many databases the uplink has, if it has told.
@@ -108,7 +153,8 @@ impl Dialler {
     /// says nothing: who is there need not be the uplink.
     pub async fn dial_without_login(&self, addr: &Address, by_tls: bool) -> Result<Fresh, Error> {
         let tls = self.tls.as_ref().filter(|_| by_tls);
-        let dialled = dial::connect(addr, tls, self.time_limit);
+        let pin = Pin::new();
+        let dialled = dial::connect(addr, &pin, tls, self.time_limit);
         self.timed(async { Ok(Fresh::new(dialled.await?)) }).await
     }
 
@@ -202,6 +248,6 @@ impl Dialler {
     }
 
     async fn transport(&self) -> Result<Stream, Error> {
-        Ok(dial::connect(&self.config.addr, self.tls.as_ref(), self.time_limit).await?)
+        Ok(dial::connect(&self.config.addr, &self.pin, self.tls.as_ref(), self.time_limit).await?)
     }
 }

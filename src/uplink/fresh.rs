@@ -87,9 +87,9 @@ impl Fresh {
         self.frames(requests.len(), |frame| frame.first() != Some(&b'>')).await
     }
 
-    /// Waits for this frame, and passes over all others.
-    pub async fn await_frame(&mut self, wanted: &[u8]) -> io::Result<()> {
-        self.frames(1, |frame| frame == wanted).await.map(drop)
+    /// Waits for a frame that is wanted, and passes over all others.
+    pub async fn await_frame(&mut self, wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        self.frames(1, wanted).await.map(drop)
     }
 
     /// The next few frames of those that are wanted.

@@ -13,7 +13,7 @@ mod fresh;
 mod script;
 pub mod unblock;
 
-pub use self::dialler::Dialler;
+pub use self::dialler::{Dialler, Place};
 pub use self::error::{Error, is_without_data};
 pub use self::fresh::Fresh;
 pub use self::script::{Answer, Heard, Id, Script};

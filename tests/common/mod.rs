@@ -10,6 +10,7 @@ mod http;
 mod middle;
 mod proxy;
 mod redis;
+mod sentinel;
 mod turn;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use self::http::{Answer, http, send};
 pub use self::middle::{Middle, Then, When};
 pub use self::proxy::{Proxy, check, config, run_to_end};
 pub use self::redis::{Redis, own_host, redis};
+pub use self::sentinel::{FakeSentinel, Says, Sentinel};
 pub use self::turn::Turn;
 
 /// How long anything may take before a test is given up, on a machine that has much else to do.

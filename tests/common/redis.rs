@@ -35,7 +35,16 @@ impl Redis {
     const PORT: u16 = 6379;
 
     pub fn start(args: &[&str]) -> Redis {
+        Redis::start_at(own_host(), args)
+    }
+
+    /// One that tells its master its own address, for Sentinels.
+    pub fn announced() -> Redis {
         let host = own_host();
+        Redis::start_at(host.clone(), &["--replica-announce-ip", &host])
+    }
+
+    fn start_at(host: String, args: &[&str]) -> Redis {
         let dir = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let child = Redis::run(&host, &dir, &args);

@@ -47,7 +47,8 @@ use super::error::Error;
 use super::outcome::{By, milliseconds};
 use super::panics::broken_off;
 use super::state::{Controller, RunningChange, remember};
-use crate::config::Fault;
+use crate::config::{Address, Fault, Lookup};
+use crate::config_file::Outdated;
 use crate::lock::lock;
 use crate::metrics::ResultLabel;
 
@@ -110,7 +111,7 @@ impl Controller {
     }
 
     async fn run_switch(
-        &self,
+        self: &Arc<Self>,
         options: SwitchOptions,
         switching: &Switching,
     ) -> Result<SwitchRecord, NotSwitched> {
@@ -121,11 +122,37 @@ impl Controller {
             Err(Error::Refused(_)) => "refused",
             Err(_) => "rolled back",
         };
-        let record = self.record_switch(SwitchRecord::of(switching, label), run.progress, &result);
+        let mut progress = std::mem::take(&mut run.progress);
+        let outdated = match &options.to {
+            Some(to) if result.is_ok() => self.name_switched(to, &mut progress).await,
+            Some(_) | None => None,
+        };
+        let mut record = SwitchRecord::of(switching, label);
+        record.outdated = outdated;
+        let record = self.record_switch(record, progress, &result);
         match result {
             Ok(()) => Ok(record),
             Err(error) => Err(NotSwitched { error, record: Some(Box::new(record)), report }),
         }
+    }
+
+    /// Has the file name the new uplink, where it names one.
+    async fn name_switched(
+        self: &Arc<Self>,
+        to: &Address,
+        progress: &mut SwitchProgress,
+    ) -> Option<Outdated> {
+        if !matches!(self.shared.current.load().directory.lookup, Lookup::Addr(_)) {
+            return None;
+        }
+        if self.file.is_none() {
+            let text =
+                "the configuration came from standard input: a start must get one that names";
+            progress.warnings.push(format!("{text} {to}"));
+        }
+        let outdated = self.name_uplink(to).await;
+        progress.warnings.extend(outdated.as_ref().map(ToString::to_string));
+        outdated
     }
 
     fn record_switch(

@@ -14,6 +14,8 @@ pub struct SwitchOptions {
     pub timeout: Duration,
     /// How long clients may be held; `None`: `pause_time_limit_ms`.
     pub pause_limit: Option<Duration>,
+    /// Where the new uplink is; `None`: where the configuration file says.
+    pub to: Option<Address>,
     /// The new uplink is a replica already.
     pub prepared: bool,
     /// How the new uplink reaches the present one, where that is not its address.
@@ -33,6 +35,7 @@ impl Default for SwitchOptions {
         SwitchOptions {
             timeout: TIMEOUT,
             pause_limit: None,
+            to: None,
             prepared: false,
             replicate_from: None,
             fence: true,

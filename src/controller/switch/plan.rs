@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::cutover::few_descriptors;
 use super::super::error::{Error, refused};
+use super::super::reload::Target;
 use super::super::sessions::named;
 use super::super::state::Controller;
 use super::facts::{self, Facts};
@@ -17,10 +18,11 @@ use super::report::Report;
 use super::source::Source;
 use super::user::Account;
 use crate::changeover::Prospect;
-use crate::config::{Address, Fault};
+use crate::config::{Address, Fault, Lookup};
 use crate::generation::{Generation, Readiness};
 use crate::reception::Sockets;
 use crate::server::{self, Server};
+use crate::uplink::Place;
 
 /// What is known once nothing speaks against it.
 pub(super) struct SwitchPlan {
@@ -41,9 +43,11 @@ pub(super) async fn plan(
     options: &SwitchOptions,
 ) -> Result<SwitchPlan, Error> {
     let before = controller.shared.current.load();
-    let (generation, sockets) = controller.verify(&before, Readiness::Reachable).await?;
+    let target = target(&before, options)?;
+    let (generation, sockets) = controller.load(target, &before, Readiness::Reachable).await?;
     if generation.uplink_since == before.uplink_since {
-        let text = "the uplink in the file is the present one: there is nothing to switch to";
+        let which = if options.to.is_some() { "this" } else { "the uplink in the file" };
+        let text = format!("{which} is the present one: there is nothing to switch to");
         return Err(refused(Fault::new(text)));
     }
     let (new_config, old_config) = (&generation.uplink.config, &before.uplink.config);
@@ -52,7 +56,7 @@ pub(super) async fn plan(
             let tls = old_config.tls.is_some();
             Some(Source { host: host.clone(), port: *port, tls })
         }
-        Some(Address::Unix(_)) => None,
+        Some(Address::Unix(_) | Address::Sought(_)) => None,
         None => Source::between(new_config, old_config),
     };
     let mut report = Report::default();
@@ -68,7 +72,7 @@ pub(super) async fn plan(
     let old = match old {
         Ok(old) => old,
         Err(why) => {
-            let (addr, advice) = (pair.old.addr(), pair.advice().await);
+            let (addr, advice) = (pair.old.addr(), pair.advice(options.to.as_ref()).await);
             return Err(refused(Fault::new(format!("uplink: {addr}: {why}{advice}"))));
         }
     };
@@ -102,6 +106,29 @@ pub(super) async fn plan(
     // Those that are missing can only come by the fence.
     let replicas = if options.fence { preflight::wanted_replicas(&new) } else { 0 };
     Ok(SwitchPlan { before, generation, sockets, pair, report, source, replicas })
+}
+
+/// Where the new uplink is.
+fn target(before: &Generation, options: &SwitchOptions) -> Result<Target, Error> {
+    let Some(to) = &options.to else { return Ok(Target::File) };
+    let why = match &before.directory.lookup {
+        Lookup::Addr(Address::Tcp { .. }) => None,
+        Lookup::Addrs(addrs) if addrs.contains(to) => None,
+        Lookup::Addrs(_) => Some("is not among uplink.addrs: add it there, and reload, first"),
+        Lookup::Addr(_) => Some(
+            "is another kind of address than uplink.addr, a socket's path: put it into the file",
+        ),
+        Lookup::Sentinel(_) => Some(
+            "would be a surprise for the Sentinels, which say where the uplink is: cmd=failover",
+        ),
+    };
+    match why {
+        Some(why) => Err(refused(Fault::new(format!("to: {to} {why}")))),
+        None => {
+            let place = Place { addr: to.clone(), pin: None };
+            Ok(Target::Uplink { place, number: before.number })
+        }
+    }
 }
 
 async fn check_clients(controller: &Controller, limit: Duration, report: &mut Report) {

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::super::error::Error;
 use super::super::outcome::{By, Moved, milliseconds, unix_seconds};
 use super::super::panics::point;
+use crate::config_file::Outdated;
 use crate::lock::lock;
 use crate::log;
 
@@ -274,6 +275,8 @@ pub struct SwitchRecord {
     /// The old uplink is a replica of the new one: who writes to it is refused.
     pub(super) fenced: bool,
     pub(super) warnings: Vec<String>,
+    /// The configuration file could not be changed, and names another uplink.
+    pub(super) outdated: Option<Outdated>,
     /// What could not be undone.
     pub(super) not_undone: Vec<String>,
     /// What became of the clients.
@@ -303,6 +306,7 @@ impl SwitchRecord {
             stages,
             fenced: false,
             warnings: Vec::new(),
+            outdated: None,
             not_undone: Vec::new(),
             moved: Moved::default(),
         }

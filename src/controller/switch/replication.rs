@@ -11,7 +11,7 @@ use super::progress::Switching;
 use super::source::Source;
 use super::undo::{Undo, follow, set};
 use super::watch::{RECEIVED, ReplicationSide, ReplicationWatch, STALLED, is_saving};
-use crate::config::Login;
+use crate::config::{Address, Login};
 use crate::server::{Error, History, Info, Replication, Server};
 
 /// How often the servers are asked while clients are served.
@@ -103,17 +103,23 @@ impl Pair {
         Pair { old, new, received_before: None, refused_before: None, promoted: None }
     }
 
-    /// What an operator can do after a failed switch if no server is left for the clients; empty otherwise.
-    pub(super) async fn advice(&mut self) -> String {
+    /// What an operator can do after a failed switch if no server is left for the clients; empty otherwise. `to` is
+    /// the new server, if the file does not name it.
+    pub(super) async fn advice(&mut self, to: Option<&Address>) -> String {
         match timeout(PROBE, self.old.ask(&["PING"])).await {
             Ok(Err(why)) if why.is_end() => {}
             Ok(_) | Err(_) => return String::new(),
         }
         let (old, new) = (self.old.addr(), self.new.addr());
+        let reload = match to {
+            None => format!(
+                "cmd=reload. The configuration file names {new}: a start of the proxy uses that, too"
+            ),
+            Some(to) => format!("put {to} into the configuration file, then cmd=reload"),
+        };
         format!(
             "; clients cannot be served, for nothing listens at {old}. Restart it; or go on without its \
-             data, with what {new} has: cmd=reload. The configuration file names {new}: a start of the \
-             proxy uses that, too"
+             data, with what {new} has: {reload}"
         )
     }
 

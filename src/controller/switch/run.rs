@@ -125,7 +125,7 @@ impl<'a> SwitchRun<'a> {
         let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
         self.progress.note(staged, "");
-        let advice = plan.pair.advice().await;
+        let advice = plan.pair.advice(self.options.to.as_ref()).await;
         let why = match why {
             // The configuration was good; it is the switch that failed.
             Error::Refused(faults) => Error::RolledBack(joined(&faults) + &advice),

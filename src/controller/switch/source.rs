@@ -45,6 +45,7 @@ impl Source {
 fn is_near(addr: &Address) -> bool {
     match addr {
         Address::Unix(_) => true,
+        Address::Sought(_) => false,
         Address::Tcp { host, .. } => is_this_machine(host),
     }
 }

@@ -194,7 +194,7 @@ mod tests {
     /// Of an address where nobody listens.
     async fn refusal() -> Error {
         let addr = Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
-        let dialler = Dialler::new(Uplink { addr, login: None, tls: None }, SILENT);
+        let dialler = Dialler::new("uplink", Uplink { addr, login: None, tls: None }, SILENT);
         let dialled = dialler.expect("there is no file to be read").dial(Script::default()).await;
         dialled.expect_err("nobody listens").into()
     }

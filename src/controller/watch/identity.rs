@@ -5,12 +5,14 @@ use crate::uplink::is_without_data;
 
 /// Who a server is, as far as it tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in super::super) struct Identity {
     /// Another one at each start of the server.
-    pub(super) run_id: Option<String>,
+    pub(in super::super) run_id: Option<String>,
     /// The watch's own connection, as the server counts them.
-    pub(super) connection: Option<u64>,
-    pub(super) is_master: Option<bool>,
+    pub(in super::super) connection: Option<u64>,
+    pub(in super::super) is_master: Option<bool>,
+    /// As a master: the history of its data.
+    pub(in super::super) history: Option<String>,
 }
 
 /// What became of the server that was the uplink.
@@ -27,11 +29,15 @@ pub(super) enum Change {
 impl Identity {
     /// Reads INFO; `run_id` is what the server has said before on this connection.
     pub(super) fn read(info: &Info, run_id: Option<String>, connection: Option<u64>) -> Self {
-        let tells_role = info.text("role").is_some();
+        let replication = info.text("role").map(|_| Replication::of(info));
+        let is_master = replication.as_ref().map(|it| it.is_master);
         Identity {
             run_id: info.text("run_id").map(str::to_owned).or(run_id),
             connection,
-            is_master: tells_role.then(|| Replication::of(info).is_master),
+            is_master,
+            history: replication
+                .filter(|it| it.is_master && !it.history.id.is_empty())
+                .map(|it| it.history.id),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The watch: it looks after the uplink for all sessions. While the uplink is lost, clients are held at the
 //! gate, up to the limit.
 //!
+//! - `discovery`: whether the uplink should be another server; clients are moved there, then
 //! - `look`: the connection for that, and what is asked over it
 //! - `identity`: who the uplink is, and what it means if that changes (pure)
 
+mod discovery;
 mod identity;
 mod look;
 
@@ -14,10 +16,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::identity::{Change, Identity};
+use self::identity::Change;
+pub(super) use self::identity::Identity;
 use self::look::{Seen, Watched};
 use super::panics::{caught, point};
 use super::state::{Controller, Outage};
+use crate::generation::Generation;
 use crate::lock::lock;
 use crate::outage::Look;
 use crate::random;
@@ -36,23 +40,22 @@ impl Controller {
     pub async fn watch_always(self: Arc<Self>) {
         let instance = random::token().unwrap_or_default();
         let name = format!("redis-proxy:watch:{}", instance.get(..8).unwrap_or_default());
-        let mut known = None;
-        while let Err(why) = caught(self.watch(&name, &mut known)).await {
+        while let Err(why) = caught(self.watch(&name)).await {
             error!(%why, "the watch of the uplink begins anew");
             // The next one may panic as well.
             sleep(EVERY).await;
         }
     }
 
-    /// `before` is who the uplink was.
-    async fn watch(self: &Arc<Self>, name: &str, before: &mut Option<Identity>) {
+    async fn watch(self: &Arc<Self>, name: &str) {
         let mut watched = Watched::of(&self.shared.current.load(), name);
         let mut again = AGAIN.0;
         loop {
             let look = self.shared.outages.looking();
             let generation = self.shared.current.load();
             if generation.uplink_since != watched.uplink_since {
-                (watched, *before) = (Watched::of(&generation, name), None);
+                watched = Watched::of(&generation, name);
+                lock(&self.inner).identity = None;
             }
             let seen = tokio::select! {
                 biased;
@@ -60,7 +63,7 @@ impl Controller {
                 () = self.shared.current.exchanged(generation.number) => continue,
                 seen = watched.look() => seen,
             };
-            let serves = self.judge(&look, before, seen);
+            let serves = self.judge(&look, &generation, seen);
             if serves {
                 again = AGAIN.0;
                 tokio::select! {
@@ -87,9 +90,12 @@ impl Controller {
         }
     }
 
-    /// Draws the consequences of a look; `before` is who the uplink was. True if it serves the watch.
-    fn judge(self: &Arc<Self>, look: &Look, before: &mut Option<Identity>, seen: Seen) -> bool {
-        let is_lost = lock(&self.inner).outage.is_some();
+    /// Draws the consequences of a look at the uplink of this generation. True if it serves the watch.
+    fn judge(self: &Arc<Self>, look: &Look, generation: &Generation, seen: Seen) -> bool {
+        let (before, is_lost, is_changing) = {
+            let inner = lock(&self.inner);
+            (inner.identity.clone(), inner.outage.is_some(), inner.change.is_some())
+        };
         let now = match seen {
             Seen::Serves(now) => now,
             // As long as nothing else is known. There is no connection that could tell of its end.
@@ -104,8 +110,11 @@ impl Controller {
         };
         let change = before.as_ref().map_or(Change::None, |before| before.becomes(&now));
         // A switch demotes the old uplink itself.
-        let is_changing = lock(&self.inner).change.is_some();
         match change {
+            Change::None if generation.directory.wants_master() && now.is_master == Some(false) => {
+                self.uplink_is_lost(look, "it is a replica");
+                return false;
+            }
             Change::Demoted if !is_changing || is_lost => {
                 self.uplink_is_lost(look, "it was a master, and is a replica now");
                 return false;
@@ -114,7 +123,16 @@ impl Controller {
             Change::Demoted | Change::None => {}
         }
         if change != Change::Demoted {
-            *before = Some(now);
+            let mut inner = lock(&self.inner);
+            if now.history.is_some() {
+                inner.history.clone_from(&now.history);
+            }
+            inner.identity = Some(now);
+        }
+        if before.is_none()
+            && let Some(notice) = self.replica_notice()
+        {
+            error!("{notice}");
         }
         self.uplink_serves(look);
         true
@@ -164,7 +182,7 @@ impl Controller {
             }
             let waits_for_more = {
                 let inner = lock(&self.inner);
-                inner.pause.is_some() || inner.change.is_some()
+                inner.pause.is_some() || inner.change.as_ref().is_some_and(|it| !it.is_discovery())
             };
             if waits_for_more {
                 since = Instant::now();

@@ -1,0 +1,30 @@
+//! What an operator should know of the uplink while all goes on.
+
+use super::state::Controller;
+use crate::lock::lock;
+
+impl Controller {
+    /// What an operator should know of the uplink, in words; nothing of most.
+    pub fn notices(&self) -> Vec<String> {
+        let replica = self.replica_notice();
+        let inner = lock(&self.inner);
+        let outdated = inner.outdated.as_ref().map(ToString::to_string);
+        replica.into_iter().chain(inner.dispute.clone()).chain(outdated).collect()
+    }
+
+    /// What is to be said of an uplink that is a replica.
+    pub(super) fn replica_notice(&self) -> Option<String> {
+        let identity = lock(&self.inner).identity.clone();
+        identity.filter(|it| it.is_master == Some(false)).map(|_| {
+            let addr = &self.shared.current.load().uplink.config.addr;
+            format!(
+                "the uplink {addr} is a replica: what clients write is refused, or will be lost"
+            )
+        })
+    }
+
+    /// Whether several servers could be the uplink, and nobody can tell which.
+    pub fn is_disputed(&self) -> bool {
+        lock(&self.inner).dispute.is_some()
+    }
+}

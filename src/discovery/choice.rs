@@ -1,0 +1,279 @@
+//! Who should be the uplink, by what servers and Sentinels have said. Pure.
+
+use crate::config::Address;
+use crate::uplink::Place;
+
+/// The present uplink, as far as it is known.
+#[derive(Debug, Clone)]
+pub struct Present {
+    /// Where it is.
+    pub place: Place,
+    /// It is not lost.
+    pub is_up: bool,
+    /// It is a master; `None` if it did not tell.
+    pub is_master: Option<bool>,
+    /// Another one at each start of the server.
+    pub run_id: Option<String>,
+    /// The history of its data, as it told when it was a master.
+    pub history: Option<String>,
+}
+
+impl Present {
+    /// It takes clients' writes, as far as is known.
+    fn serves(&self) -> bool {
+        self.is_up && self.is_master != Some(false)
+    }
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    pub(super) run_id: String,
+    pub(super) is_master: bool,
+    /// Its data's history, and the one before it was promoted.
+    pub(super) history: String,
+    pub(super) earlier: Option<String>,
+}
+
+impl ServerState {
+    /// It has what the server with this history has written.
+    fn has(&self, history: &str) -> bool {
+        !history.is_empty() && (self.history == history || self.earlier.as_deref() == Some(history))
+    }
+}
+
+/// What was heard of the server at a place.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    pub(super) place: Place,
+    /// What it says, or why it says nothing.
+    pub(super) state: Result<ServerState, String>,
+}
+
+/// What one Sentinel says.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// The Sentinel.
+    pub(super) by: Address,
+    /// The master's address, or why there is none.
+    pub(super) master: Result<Address, Untold>,
+    /// How new that is: the highest counts.
+    pub(super) epoch: u64,
+}
+
+/// Why a Sentinel does not tell the master's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// It knows no master of that name.
+    UnknownName,
+    /// It refuses the question or the password.
+    Refused(String),
+    /// It does not answer.
+    Away(String),
+}
+
+/// What the Sentinels say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named(pub(super) Vec<Told>);
+
+impl Named {
+    /// Where the master is, as the newest of what the Sentinels know.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let told = || self.0.iter().filter_map(|it| Some((it.master.as_ref().ok()?, it.epoch)));
+        let newest = told().map(|(_, epoch)| epoch).max();
+        let mut addrs: Vec<&Address> = Vec::new();
+        for (addr, epoch) in told() {
+            if Some(epoch) == newest && !addrs.contains(&addr) {
+                addrs.push(addr);
+            }
+        }
+        addrs.into_iter().map(|addr| Place { addr: addr.clone(), pin: None })
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The uplink is where it is, or nobody is known who could be it.
+    Stay,
+    /// The uplink is there.
+    Move(Place),
+}
+
+/// What a look for the uplink has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What is to be done.
+    pub choice: Choice,
+    /// Several servers could be the uplink, and nobody can tell which; in words.
+    pub dispute: Option<String>,
+    /// Why nobody was found; empty if somebody was, or if nobody was looked for.
+    pub why: String,
+    /// What is wrong is how it was asked: it will not get better by itself.
+    pub is_refused: bool,
+}
+
+impl Finding {
+    pub(super) fn stay() -> Self {
+        Finding { choice: Choice::Stay, dispute: None, why: String::new(), is_refused: false }
+    }
+
+    pub(super) fn nobody(why: String) -> Self {
+        Finding { why, ..Finding::stay() }
+    }
+
+    fn at(place: &Place) -> Self {
+        Finding { choice: Choice::Move(place.clone()), ..Finding::stay() }
+    }
+
+    fn disputed(dispute: String) -> Self {
+        Finding { why: dispute.clone(), dispute: Some(dispute), ..Finding::stay() }
+    }
+}
+
+/// The uplink's name stands for these other servers.
+pub(super) fn of_name(present: Option<&Present>, others: &[Heard]) -> Finding {
+    let states = || others.iter().filter_map(|it| Some((&it.place, it.state.as_ref().ok()?)));
+    // One server may have several addresses.
+    let is_present = |state: &ServerState| {
+        present.is_some_and(|it| it.is_up && it.run_id.as_ref() == Some(&state.run_id))
+    };
+    if states().any(|(_, state)| is_present(state)) {
+        return Finding::stay();
+    }
+    let was_master = present.is_none_or(|it| it.is_master != Some(false));
+    match states().find(|(_, state)| state.is_master || !was_master) {
+        Some((place, _)) => Finding::at(place),
+        None => Finding::nobody(said(others)),
+    }
+}
+
+/// Of a list of servers, these are not the present uplink.
+pub(super) fn of_addrs(present: Option<&Present>, others: &[Heard]) -> Finding {
+    let masters = masters(others);
+    let Some(present) = present else { return first_of(&masters, others) };
+    let is_other =
+        |(_, state): &&(&Place, &ServerState)| present.run_id.as_ref() != Some(&state.run_id);
+    let strangers = masters.iter().filter(is_other).map(|(place, _)| &place.addr);
+    if present.serves() {
+        let mut all: Vec<&Address> = strangers.collect();
+        if all.is_empty() {
+            return Finding::stay();
+        }
+        all.insert(0, &present.place.addr);
+        return Finding::disputed(several(&all));
+    }
+    let Some(history) = &present.history else { return first_of(&masters, others) };
+    let heirs: Vec<_> = masters.iter().filter(|(_, state)| state.has(history)).collect();
+    match (&heirs[..], &masters[..]) {
+        ([(place, _)], _) => Finding::at(place),
+        ([], []) => Finding::nobody(said(others)),
+        ([], [..]) => {
+            let addrs: Vec<&Address> = masters.iter().map(|(place, _)| &place.addr).collect();
+            Finding::nobody(format!(
+                "{} calls itself a master, but has not the data of {}",
+                listed(&addrs),
+                present.place.addr
+            ))
+        }
+        ([..], _) => {
+            let addrs: Vec<&Address> = heirs.iter().map(|(place, _)| &place.addr).collect();
+            Finding::disputed(several(&addrs))
+        }
+    }
+}
+
+/// Of a list of servers, these are all. The uplink was at `before`.
+pub(super) fn first_of_addrs(before: Option<&Address>, all: &[Heard]) -> Finding {
+    let masters = masters(all);
+    match masters.iter().find(|(place, _)| Some(&place.addr) == before) {
+        Some((place, _)) => Finding::at(place),
+        None => first_of(&masters, all),
+    }
+}
+
+fn masters(heard: &[Heard]) -> Vec<(&Place, &ServerState)> {
+    let states = heard.iter().filter_map(|it| Some((&it.place, it.state.as_ref().ok()?)));
+    states.filter(|(_, state)| state.is_master).collect()
+}
+
+/// Nothing is known of an uplink before.
+fn first_of(masters: &[(&Place, &ServerState)], all: &[Heard]) -> Finding {
+    let is_heir = |(_, state): &&(&Place, &ServerState)| {
+        let others = masters.iter().filter(|(_, other)| other.run_id != state.run_id);
+        others.into_iter().all(|(_, other)| state.earlier.as_ref() == Some(&other.history))
+    };
+    match (masters, masters.iter().find(is_heir)) {
+        ([], _) => Finding::nobody(said(all)),
+        (_, Some((place, _))) => Finding::at(place),
+        (_, None) => {
+            let addrs: Vec<&Address> = masters.iter().map(|(place, _)| &place.addr).collect();
+            Finding::disputed(several(&addrs))
+        }
+    }
+}
+
+/// The Sentinels have named these servers, or the present uplink.
+pub(super) fn of_sentinel(
+    present: Option<&Present>,
+    master: &str,
+    named: &Named,
+    others: &[Heard],
+) -> Finding {
+    let places: Vec<Place> = named.places().collect();
+    if places.is_empty() {
+        let is_refused = named.0.iter().all(|it| !matches!(it.master, Err(Untold::Away(_))));
+        return Finding { is_refused, ..Finding::nobody(untold(master, named)) };
+    }
+    let is_present = |place: &Place| present.is_some_and(|it| it.place.addr == place.addr);
+    let is_named = places.iter().any(is_present);
+    let masters = masters(others);
+    let is_same = |state: &ServerState| {
+        present.is_some_and(|it| it.is_up && it.run_id.as_ref() == Some(&state.run_id))
+    };
+    match &masters[..] {
+        _ if is_named && present.is_some_and(Present::serves) => match masters.is_empty() {
+            true => Finding::stay(),
+            false => Finding::disputed(disagree(&places)),
+        },
+        [] if is_named => Finding::nobody("the Sentinels know no other master".to_owned()),
+        [] => Finding::nobody(said(others)),
+        [(_, state)] if is_same(state) => Finding::stay(),
+        [(place, _)] => Finding::at(place),
+        [..] => Finding::disputed(disagree(&places)),
+    }
+}
+
+fn several(addrs: &[&Address]) -> String {
+    format!("several servers call themselves masters: {}", listed(addrs))
+}
+
+fn disagree(places: &[Place]) -> String {
+    let addrs: Vec<&Address> = places.iter().map(|place| &place.addr).collect();
+    format!("the Sentinels name different masters: {}", listed(&addrs))
+}
+
+fn listed(addrs: &[&Address]) -> String {
+    addrs.iter().map(|addr| addr.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Why none of these is a master.
+fn said(all: &[Heard]) -> String {
+    let each = all.iter().map(|it| match &it.state {
+        Ok(state) if state.is_master => format!("{} is a master", it.place.addr),
+        Ok(_) => format!("{} is a replica", it.place.addr),
+        Err(why) => format!("{}: {why}", it.place.addr),
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { "no other server is known".to_owned() } else { each.join("; ") }
+}
+
+/// Why no Sentinel has named a master.
+fn untold(master: &str, named: &Named) -> String {
+    let each = named.0.iter().map(|it| match &it.master {
+        Ok(_) => String::new(),
+        Err(Untold::UnknownName) => format!("Sentinel {} knows no master {master}", it.by),
+        Err(Untold::Refused(why) | Untold::Away(why)) => format!("Sentinel {}: {why}", it.by),
+    });
+    each.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,217 @@
+//! Who is the uplink: a name is looked up, servers are asked for their role, Sentinels for the master's address.
+//!
+//! - `sentinel`: Sentinels are asked, and listened to
+//! - `choice`: what follows from what was heard (pure)
+
+mod choice;
+mod sentinel;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+pub use self::choice::{Choice, Finding, Present, ServerState};
+use self::choice::{Heard, first_of_addrs, of_addrs, of_name, of_sentinel};
+use self::sentinel::{ANSWERS_WITHIN, MOST, Sentinels};
+use crate::config::{Address, Fault, Lookup, Uplink, UplinkBlock};
+use crate::dial;
+use crate::lock::lock;
+use crate::server::{Error, Info, Replication, Server};
+use crate::uplink::{Dialler, Place};
+
+/// How the uplink is found, with the TLS material for that.
+#[derive(Debug)]
+pub struct Directory {
+    /// What the configuration says.
+    pub lookup: Lookup,
+    /// The way to any of the servers, but for its address.
+    servers: Dialler,
+    /// The way to any of the Sentinels, but for its address.
+    sentinels: Option<Dialler>,
+    /// Sentinels that others have told of.
+    learnt: Mutex<Vec<Address>>,
+}
+
+impl Directory {
+    /// Loads the TLS material; connects nowhere.
+    pub fn new(block: UplinkBlock, limit: Duration) -> Result<Self, Vec<Fault>> {
+        let UplinkBlock { lookup, login, tls } = block;
+        let addr = match &lookup {
+            Lookup::Addr(addr) => addr.clone(),
+            Lookup::Addrs(_) | Lookup::Sentinel(_) => Address::Sought(lookup.to_string()),
+        };
+        let servers = Dialler::new("uplink", Uplink { addr, login, tls }, limit);
+        let sentinels = match &lookup {
+            Lookup::Addr(_) | Lookup::Addrs(_) => None,
+            Lookup::Sentinel(it) => {
+                let (login, tls) = (it.login.clone(), it.tls.clone());
+                let addr = Address::Sought(lookup.to_string());
+                Some(Dialler::new("uplink.sentinel", Uplink { addr, login, tls }, limit))
+            }
+        };
+        let (servers, sentinels) = match (servers, sentinels.transpose()) {
+            (Ok(servers), Ok(sentinels)) => (servers, sentinels),
+            (servers, sentinels) => {
+                let faults = [servers.err(), sentinels.err()];
+                return Err(faults.into_iter().flatten().flatten().collect());
+            }
+        };
+        Ok(Directory { lookup, servers, sentinels, learnt: Mutex::default() })
+    }
+
+    /// Goes on with what was learnt before, where the lookup is the same.
+    pub fn goes_on_from(&self, before: &Directory) {
+        if self.lookup == before.lookup {
+            lock(&self.learnt).clone_from(&lock(&before.learnt));
+        }
+    }
+
+    /// What is to be dialled before anything was found.
+    pub fn unfound(&self) -> Result<Dialler, Fault> {
+        self.leads_to(&self.servers.place())
+    }
+
+    /// The way to the uplink, which is there.
+    pub fn leads_to(&self, place: &Place) -> Result<Dialler, Fault> {
+        self.servers.at(place)
+    }
+
+    /// How the uplink is found once it was moved to this place: one that is found by its address is there.
+    pub fn moved_to(self: &Arc<Self>, place: &Place) -> Result<Arc<Self>, Fault> {
+        match &self.lookup {
+            Lookup::Addr(addr) if *addr != place.addr => Ok(Arc::new(Directory {
+                lookup: Lookup::Addr(place.addr.clone()),
+                servers: self.servers.at(place)?,
+                sentinels: None,
+                learnt: Mutex::default(),
+            })),
+            Lookup::Addr(_) | Lookup::Addrs(_) | Lookup::Sentinel(_) => Ok(self.clone()),
+        }
+    }
+
+    /// Whether the uplink can be nowhere else than where the configuration says.
+    pub fn is_fixed(&self) -> bool {
+        match &self.lookup {
+            Lookup::Addr(Address::Tcp { host, .. }) => host.parse::<std::net::IpAddr>().is_ok(),
+            Lookup::Addr(_) => true,
+            Lookup::Addrs(_) | Lookup::Sentinel(_) => false,
+        }
+    }
+
+    /// Whether only a master can be the uplink.
+    pub fn wants_master(&self) -> bool {
+        !matches!(self.lookup, Lookup::Addr(_))
+    }
+}
+
+/// Finds the uplink, again and again, over connections that are kept.
+#[derive(Debug)]
+pub struct Finder {
+    directory: Arc<Directory>,
+    servers: Vec<(Place, Server)>,
+    sentinels: Option<Sentinels>,
+}
+
+impl Finder {
+    /// Connects when it looks.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        let sentinels = match (&directory.lookup, &directory.sentinels) {
+            (Lookup::Sentinel(config), Some(base)) => {
+                let learnt = lock(&directory.learnt).clone();
+                Some(Sentinels::new(config, learnt, base))
+            }
+            _ => None,
+        };
+        Finder { directory, servers: Vec::new(), sentinels }
+    }
+
+    /// Looks for the uplink where nothing is known of it yet, but that it was at `before`.
+    pub async fn find(&mut self, before: Option<&Address>) -> Finding {
+        let directory = self.directory.clone();
+        let Lookup::Addrs(addrs) = &directory.lookup else { return self.look(None).await };
+        let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
+        let heard = self.ask(addrs.iter().map(place).collect()).await;
+        first_of_addrs(before, &heard)
+    }
+
+    /// Looks who should be the uplink, where `present` is it now.
+    pub async fn look(&mut self, present: Option<&Present>) -> Finding {
+        let directory = self.directory.clone();
+        match &directory.lookup {
+            Lookup::Addr(addr) => self.look_up(addr, present).await,
+            Lookup::Addrs(addrs) => {
+                let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
+                let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
+                let others = addrs.iter().map(place).filter(is_other).collect();
+                of_addrs(present, &self.ask(others).await)
+            }
+            Lookup::Sentinel(config) => {
+                let Some(sentinels) = &mut self.sentinels else { return Finding::stay() };
+                let named = sentinels.ask().await;
+                *lock(&directory.learnt) = sentinels.addrs();
+                let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
+                let others = named.places().filter(is_other).collect();
+                let heard = self.ask(others).await;
+                of_sentinel(present, &config.master, &named, &heard)
+            }
+        }
+    }
+
+    async fn look_up(&mut self, addr: &Address, present: Option<&Present>) -> Finding {
+        let found = timeout(ANSWERS_WITHIN, dial::resolve(addr)).await;
+        let addrs = match found {
+            Ok(Ok(addrs)) => addrs,
+            Ok(Err(why)) => return Finding::nobody(why.to_string()),
+            Err(_) => return Finding::nobody(format!("could not resolve {addr} in time")),
+        };
+        let pin = present.and_then(|it| it.place.pin);
+        let stands_for_present = pin.is_some_and(|pin| addrs.contains(&pin));
+        if present.is_some_and(|it| it.is_up) && stands_for_present {
+            return Finding::stay();
+        }
+        let place = |at| Place { addr: addr.clone(), pin: Some(at) };
+        let others = addrs.into_iter().filter(|at| Some(*at) != pin).take(MOST).map(place);
+        of_name(present, &self.ask(others.collect()).await)
+    }
+
+    /// Asks the servers at these places who they are.
+    async fn ask(&mut self, places: Vec<Place>) -> Vec<Heard> {
+        self.servers.retain(|(place, _)| places.contains(place));
+        for place in places {
+            if self.servers.iter().all(|(known, _)| *known != place)
+                && let Ok(dialler) = self.directory.leads_to(&place)
+            {
+                self.servers.push((place, Server::new(Arc::new(dialler))));
+            }
+        }
+        let asked = self.servers.iter_mut().map(async |(place, server)| {
+            let said = timeout(ANSWERS_WITHIN, server.sections(&["server", "replication"])).await;
+            let said = said.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
+            let state = said.map(|info| ServerState::of(&info));
+            Heard { place: place.clone(), state: state.map_err(|why| why.to_string()) }
+        });
+        join_all(asked).await
+    }
+
+    /// Completes when a Sentinel has told of another master. Cancel safe.
+    pub async fn told(&self) {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.told.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl ServerState {
+    fn of(info: &Info) -> Self {
+        let replication = Replication::of(info);
+        ServerState {
+            run_id: info.text("run_id").unwrap_or_default().to_owned(),
+            is_master: replication.is_master,
+            history: replication.history.id,
+            earlier: replication.earlier.map(|it| it.id),
+        }
+    }
+}

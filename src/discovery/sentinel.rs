@@ -1,0 +1,185 @@
+//! Sentinels: each is asked for the master's address, and listened to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::info;
+
+use super::choice::{Named, Told, Untold};
+use crate::config::{Address, Sentinel};
+use crate::resp::{Args, encode};
+use crate::server::{Error, OwnConnection, Server};
+use crate::uplink::{self, Dialler, Place, Script};
+
+/// How long a server, a Sentinel or a resolver may take to answer. The others need not wait for it.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+/// The most addresses of a name, and the most Sentinels, that are asked.
+pub(super) const MOST: usize = 32;
+/// How soon a Sentinel that could not be listened to is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The Sentinels that are known.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    master: String,
+    base: Arc<Dialler>,
+    known: Vec<(Address, Server)>,
+    /// One has told of another master.
+    pub(super) told: Arc<Notify>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Sentinels {
+    /// Those of the configuration, and those that were learnt. They know of the others.
+    pub(super) fn new(config: &Sentinel, learnt: Vec<Address>, base: &Dialler) -> Self {
+        let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
+        let base = base.at(&base.place()).map(Arc::new);
+        let mut sentinels = Sentinels {
+            master: config.master.clone(),
+            // A name was found good for TLS before.
+            base: base.expect("it was made in the same way"),
+            known: Vec::new(),
+            told: Arc::default(),
+            listeners: Vec::new(),
+        };
+        for addr in config.addrs.iter().chain(&learnt) {
+            sentinels.add(place(addr));
+        }
+        sentinels
+    }
+
+    /// Where they are.
+    pub(super) fn addrs(&self) -> Vec<Address> {
+        self.known.iter().map(|(addr, _)| addr.clone()).collect()
+    }
+
+    fn add(&mut self, place: Place) {
+        let is_known = self.known.iter().any(|(addr, _)| *addr == place.addr);
+        if is_known || self.known.len() >= MOST {
+            return;
+        }
+        if let Ok(dialler) = self.base.at(&place) {
+            let dialler = Arc::new(dialler);
+            let listening = listen(dialler.clone(), self.master.clone(), self.told.clone());
+            self.listeners.push(tokio::spawn(listening));
+            self.known.push((place.addr, Server::new(dialler)));
+        }
+    }
+
+    /// Asks all of them at once.
+    pub(super) async fn ask(&mut self) -> Named {
+        let master = self.master.clone();
+        let asked = self.known.iter_mut().map(async |(addr, server)| {
+            let questions = [
+                vec!["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &master],
+                vec!["SENTINEL", "MASTER", &master],
+                vec!["SENTINEL", "SENTINELS", &master],
+            ];
+            let answers = timeout(ANSWERS_WITHIN, server.ask_each(&questions)).await;
+            let answers = answers.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
+            let mut answers = match answers {
+                Ok(answers) => answers.into_iter(),
+                Err(why) => return (untold(addr, why), Vec::new()),
+            };
+            let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
+            let (address, state, others) = (next(), next(), next());
+            // A user may be allowed to ask for the address alone.
+            let epoch = state.ok().and_then(|it| field(&it, "config-epoch")?.parse().ok());
+            let others = others.map(|it| sentinels_in(&it)).unwrap_or_default();
+            let told = match address {
+                Ok(answer) => Told {
+                    by: addr.clone(),
+                    master: address_in(&answer).ok_or(Untold::UnknownName),
+                    epoch: epoch.unwrap_or(0),
+                },
+                Err(why) => untold(addr, why),
+            };
+            (told, others)
+        });
+        let (told, others): (Vec<Told>, Vec<Vec<Address>>) =
+            join_all(asked).await.into_iter().unzip();
+        for addr in others.into_iter().flatten() {
+            self.add(Place { addr, pin: None });
+        }
+        Named(told)
+    }
+}
+
+fn untold(by: &Address, why: Error) -> Told {
+    let text = why.to_string();
+    let master = match why {
+        Error::Refused { .. } | Error::Connect(uplink::Error::Login(_)) => Untold::Refused(text),
+        Error::Connect(_) | Error::Lost(_) | Error::TimeLimit(_) => Untold::Away(text),
+    };
+    Told { by: by.clone(), master: Err(master), epoch: 0 }
+}
+
+/// The address in an answer of a host and a port.
+fn address_in(answer: &[u8]) -> Option<Address> {
+    let mut args = Args::new(answer).map(String::from_utf8_lossy);
+    address(&args.next()?, &args.next()?)
+}
+
+fn address(host: &str, port: &str) -> Option<Address> {
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    let is_host = !host.is_empty() && !host.contains(char::is_whitespace);
+    is_host.then(|| Address::Tcp { host: host.to_owned(), port })
+}
+
+/// The value of a field in an answer of names and values.
+fn field(answer: &[u8], name: &str) -> Option<String> {
+    let mut args = Args::new(answer);
+    while let (Some(key), Some(value)) = (args.next(), args.next()) {
+        if key == name.as_bytes() {
+            return Some(String::from_utf8_lossy(value).into_owned());
+        }
+    }
+    None
+}
+
+/// The other Sentinels, in an answer that is a list of such answers.
+fn sentinels_in(answer: &[u8]) -> Vec<Address> {
+    let text = String::from_utf8_lossy(answer);
+    let each = text.split("\r\n*").skip(1).map(|it| format!("*{it}\r\n"));
+    let addr = |it: String| address(&field(it.as_bytes(), "ip")?, &field(it.as_bytes(), "port")?);
+    each.filter_map(addr).take(MOST).collect()
+}
+
+/// Wakes `told` for each message of another master, for ever.
+async fn listen(dialler: Arc<Dialler>, master: String, told: Arc<Notify>) {
+    loop {
+        let mut connection = OwnConnection::new(dialler.clone());
+        if connection.dial(Script::default()).await.is_ok() {
+            let subscribe = encode::request(["SUBSCRIBE", "+switch-master"]);
+            let mut sent = connection.send(&subscribe).await.is_ok();
+            while sent {
+                let is_news = |frame: &[u8]| is_switch(frame, &master);
+                sent = connection.await_frame(is_news).await.is_ok();
+                if sent {
+                    info!(sentinel = %dialler.config.addr, master, "a Sentinel tells of another master");
+                }
+                told.notify_one();
+            }
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Whether this is a message of another master of this name: `name old-host old-port new-host new-port`.
+fn is_switch(frame: &[u8], master: &str) -> bool {
+    let mut parts = Args::new(frame);
+    parts.next() == Some(b"message")
+        && parts
+            .nth(1)
+            .is_some_and(|text| text.split(|it| *it == b' ').next() == Some(master.as_bytes()))
+}
