@@ -120,12 +120,12 @@ fn with_two_masters_the_uplink_stays_where_it_is_and_the_proxy_says_so() {
         format!("several servers call themselves masters: {}, {}", master.addr(), other.addr());
     says(&proxy, &text);
     assert_eq!(proxy.get("/readyz").body, format!("ready; {text}\n"));
-    assert_eq!(proxy.info()["notices"][0], text);
+    assert_eq!(proxy.info()["remarks"][0], text);
     assert_eq!(proxy.metric("redis_proxy_uplink_disputed"), 1.0);
     assert_eq!(client.run("SET k w"), "OK");
     assert_eq!(master.client().run("GET k"), "w");
     other.follow(&master);
-    eventually("there is no dispute", || proxy.info()["notices"].as_array().unwrap().is_empty());
+    eventually("there is no dispute", || proxy.info()["remarks"].as_array().unwrap().is_empty());
     assert_eq!(proxy.metric("redis_proxy_uplink_disputed"), 0.0);
     assert_eq!(proxy.info()["generation"], 1);
 }

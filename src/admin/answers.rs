@@ -178,11 +178,11 @@ impl Desk {
     /// is told no more than that the uplink is away, for the reason names its address.
     fn ready(&self, permission: Permission) -> Result<Answer, ApiRefusal> {
         let unready = |why: String| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why);
-        let notices = match permission {
-            Permission::Everything => self.controller.notices(),
+        let remarks = match permission {
+            Permission::Everything => self.controller.remarks(),
             Permission::Probes | Permission::Figures => Vec::new(),
         };
-        let words: Vec<String> = ["ready".to_owned()].into_iter().chain(notices).collect();
+        let words: Vec<String> = ["ready".to_owned()].into_iter().chain(remarks).collect();
         let ready = Ok(text("text/plain; charset=utf-8", words.join("; ") + "\n"));
         match self.controller.state() {
             ProxyState::Stopping => return Err(unready("stopping".to_owned())),

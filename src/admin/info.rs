@@ -56,7 +56,7 @@ pub(super) fn json(desk: &Desk) -> String {
         "raw_connections": desk.reception.raw().count(),
         "uplink_up": is_up,
         "uplink_error": why,
-        "notices": desk.controller.notices(),
+        "remarks": desk.controller.remarks(),
         "uplink_lost_seconds": lost_for.map(|time| time.as_secs_f64()),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": desk.started.elapsed().as_secs_f64(),

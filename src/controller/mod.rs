@@ -8,7 +8,7 @@
 //! - `links`: the connections for that, and what they may do
 //! - `sessions`: what all sessions are asked and told
 //! - `watch`: whether the uplink is there; while it is not, clients are held
-//! - `notices`: what an operator should know while all goes on
+//! - `remarks`: what an operator should know while all goes on
 //! - `outcome`, `error`: what became of it
 //! - `panics`: a panic is a fault like others
 //!
@@ -31,7 +31,7 @@ mod following;
 mod interrupting;
 mod links;
 mod loading;
-mod notices;
+mod remarks;
 mod outcome;
 mod panics;
 mod pause;

@@ -211,9 +211,9 @@ impl Controller {
             Some(loss) => format!(" lost for {} s", loss.since.elapsed().as_secs()),
             None => String::new(),
         };
-        let notices: String = self.notices().iter().map(|it| format!("; {it}")).collect();
+        let remarks: String = self.remarks().iter().map(|it| format!("; {it}")).collect();
         format!(
-            "{state}: {} clients, uplink {}{lost}, generation {}{failed}{notices}",
+            "{state}: {} clients, uplink {}{lost}, generation {}{failed}{remarks}",
             self.reception.clients(),
             generation.uplink.config.addr,
             generation.number,

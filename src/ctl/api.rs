@@ -22,7 +22,7 @@ pub(super) struct ProxyInfo {
     pub(super) raw_connections: u64,
     pub(super) uplink_up: Option<bool>,
     pub(super) uplink_error: String,
-    pub(super) notices: Vec<String>,
+    pub(super) remarks: Vec<String>,
     pub(super) paused_seconds: Option<f64>,
     pub(super) pause_ends_in_seconds: Option<f64>,
     pub(super) reloading: Option<Reloading>,

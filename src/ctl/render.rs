@@ -89,7 +89,7 @@ pub(super) fn status(info: &ProxyInfo, now: f64) -> Vec<String> {
     lines.push(format!("uplink: {uplink}{tls}, generation {generation}"));
     lines
         .extend(Some(format!("  {}", info.uplink_error)).filter(|_| !info.uplink_error.is_empty()));
-    lines.extend(info.notices.iter().map(|notice| format!("  {notice}")));
+    lines.extend(info.remarks.iter().map(|remark| format!("  {remark}")));
     lines.push(format!(
         "{}, {} raw; {} in flight, {} waiting at the gate",
         count(info.clients, "client"),

@@ -65,7 +65,7 @@ function show(info) {
     };
     for (const [id, text] of Object.entries(figures)) setText(id, text);
     setLine('uplink-line', uplinkLine(info));
-    setLine('notices', (info.notices ?? []).map(it => `${capitalized(it)}.`).join(' '));
+    setLine('remarks', (info.remarks ?? []).map(it => `${capitalized(it)}.`).join(' '));
     setLine('pause-line', pauseLine(info));
     setLine('pause-end', pauseEnd(info));
     setLine('reloading', reloadingLine(info.reloading));

@@ -130,9 +130,9 @@ impl Controller {
             inner.identity = Some(now);
         }
         if before.is_none()
-            && let Some(notice) = self.replica_notice()
+            && let Some(remark) = self.replica_remark()
         {
-            error!("{notice}");
+            error!("{remark}");
         }
         self.uplink_serves(look);
         true

@@ -5,15 +5,15 @@ use crate::lock::lock;
 
 impl Controller {
     /// What an operator should know of the uplink, in words; nothing of most.
-    pub fn notices(&self) -> Vec<String> {
-        let replica = self.replica_notice();
+    pub fn remarks(&self) -> Vec<String> {
+        let replica = self.replica_remark();
         let inner = lock(&self.inner);
         let outdated = inner.outdated.as_ref().map(ToString::to_string);
         replica.into_iter().chain(inner.dispute.clone()).chain(outdated).collect()
     }
 
     /// What is to be said of an uplink that is a replica.
-    pub(super) fn replica_notice(&self) -> Option<String> {
+    pub(super) fn replica_remark(&self) -> Option<String> {
         let identity = lock(&self.inner).identity.clone();
         identity.filter(|it| it.is_master == Some(false)).map(|_| {
             let addr = &self.shared.current.load().uplink.config.addr;
