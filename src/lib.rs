@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
+//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notices`], [`notify`], [`limits`], [`lock`],
 //! [`log`], [`outage`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
@@ -40,6 +40,7 @@ pub mod listener;
 pub mod lock;
 pub mod log;
 pub mod metrics;
+pub mod notices;
 pub mod notify;
 pub mod outage;
 pub mod random;

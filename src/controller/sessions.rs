@@ -1,5 +1,6 @@
 //! What the sessions are asked, all at once, and what they are told alike.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -98,6 +99,24 @@ impl Controller {
             let _ = caught(self.abandon()).await;
         }
         step
+    }
+
+    /// Has clients that listen be told, each time that there is a notice for them, until the process stops.
+    pub async fn tell_listeners_always(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.shared.notices.changed() => {}
+                () = self.shared.stop.begun() => return,
+            }
+            self.tell_listeners().await;
+        }
+    }
+
+    /// Has the sessions whose clients listen tell them the last notice. A busy worker is not waited for.
+    pub(super) async fn tell_listeners(&self) {
+        let listens = |bits: u32| bits & facets::LISTENS > 0;
+        let telling = self.shared.roster.tell_some(listens, WOKEN, || false, Order::Notify);
+        let _ = timeout_at(Instant::now() + ASKING, telling).await;
     }
 
     /// Has all sessions take the generation in force, if they have not yet.

@@ -16,6 +16,7 @@ use super::switch::progress::{SwitchRecord, Switching};
 use crate::config;
 use crate::gate::Hold;
 use crate::lock::lock;
+use crate::notices::FailingOver;
 use crate::notify;
 use crate::reception::Reception;
 use crate::shared::Shared;
@@ -80,6 +81,8 @@ pub(super) struct OperatorPause {
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) hold: Hold,
+    /// Clients are to know it; `None` once they are not held any more.
+    pub(super) failing_over: Option<FailingOver>,
     pub(super) over: CancellationToken,
 }
 
