@@ -21,7 +21,7 @@ const MAINTENANCE: [&str; 7] =
 #[derive(Debug, Default)]
 pub struct Notices {
     known: Mutex<Known>,
-    changed: Notify,
+    over: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,20 +46,16 @@ pub struct FailingOver(Arc<Notices>);
 
 impl Notices {
     /// Clients are held from now on, for this time at most, if there is a limit. Of what overlaps, clients hear once.
+    /// The caller wakes the sessions.
     pub fn failing_over(self: &Arc<Self>, limit: Option<Duration>) -> FailingOver {
         let mut known = lock(&self.known);
         known.failing_over += 1;
         if known.failing_over == 1 {
             let limit = limit.unwrap_or(NO_LIMIT);
-            self.tell(&mut known, Some(limit.as_millis().div_ceil(1000).max(1)));
+            let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+            known.next(Some(seconds.max(1)));
         }
         FailingOver(self.clone())
-    }
-
-    fn tell(&self, known: &mut Known, seconds: Option<u128>) {
-        let seconds = seconds.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX));
-        known.last = Notice { number: known.last.number + 1, seconds };
-        self.changed.notify_one();
     }
 
     /// The last notice.
@@ -67,9 +63,15 @@ impl Notices {
         lock(&self.known).last
     }
 
-    /// Completes when there is a new notice. Cancel safe.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Completes when clients are not held any more, since the last time or while this waits. Cancel safe.
+    pub async fn over(&self) {
+        self.over.notified().await;
+    }
+}
+
+impl Known {
+    fn next(&mut self, seconds: Option<u64>) {
+        self.last = Notice { number: self.last.number + 1, seconds };
     }
 }
 
@@ -78,7 +80,8 @@ impl Drop for FailingOver {
         let mut known = lock(&self.0.known);
         known.failing_over -= 1;
         if known.failing_over == 0 {
-            self.0.tell(&mut known, None);
+            known.next(None);
+            self.0.over.notify_one();
         }
     }
 }

@@ -273,7 +273,7 @@ impl Controller {
         done: &mut Done,
     ) -> Result<Held, Error> {
         let failing_over = self.shared.notices.failing_over(Some(swap.limit));
-        self.tell_listeners().await;
+        self.tell_listeners_ahead().await;
         self.make_way(swap, links, done).await?;
         let was_open = self.shared.gate.is_open();
         let begun = Instant::now();

@@ -101,22 +101,27 @@ impl Controller {
         step
     }
 
-    /// Has clients that listen be told, each time that there is a notice for them, until the process stops.
+    /// Has clients that listen be told, each time that clients are not held any more, until the process stops,
+    /// whatever panics. Nobody waits for that.
     pub async fn tell_listeners_always(self: Arc<Self>) {
         loop {
             tokio::select! {
-                () = self.shared.notices.changed() => {}
+                () = self.shared.notices.over() => {}
                 () = self.shared.stop.begun() => return,
             }
-            self.tell_listeners().await;
+            let _ = caught(self.tell_listeners()).await;
         }
     }
 
-    /// Has the sessions whose clients listen tell them the last notice. A busy worker is not waited for.
-    pub(super) async fn tell_listeners(&self) {
+    /// Has clients that listen be told that clients will be held, while all are served. A busy worker is not waited
+    /// for.
+    pub(super) async fn tell_listeners_ahead(&self) {
+        let _ = timeout_at(Instant::now() + ASKING, self.tell_listeners()).await;
+    }
+
+    async fn tell_listeners(&self) {
         let listens = |bits: u32| bits & facets::LISTENS > 0;
-        let telling = self.shared.roster.tell_some(listens, WOKEN, || false, Order::Notify);
-        let _ = timeout_at(Instant::now() + ASKING, telling).await;
+        self.shared.roster.tell_some(listens, WOKEN, || false, Order::Notify).await;
     }
 
     /// Has all sessions take the generation in force, if they have not yet.

@@ -187,8 +187,9 @@ impl Controller {
             if is_over {
                 let waiting = self.shared.gate.waiting();
                 error!(waiting, "hold_time_limit_ms is over: clients with requests are closed");
-                self.shared.roster.wake_all();
             }
+            // Those that wait are closed; those that listen are told, also that clients are held again.
+            self.shared.roster.wake_all();
         }
     }
 }
