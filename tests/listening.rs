@@ -128,6 +128,23 @@ fn a_client_that_listens_is_told_of_a_switch() {
 }
 
 #[test]
+fn a_client_that_was_told_of_a_switch_is_told_when_that_is_rolled_back() {
+    let servers = [redis(), redis()];
+    for stage in ["paused", "catching up", "promoting"] {
+        let place = format!("switch:{stage}");
+        let environment = [("REDIS_PROXY_PANIC_AT", &place[..])];
+        let proxy = Proxy::start_in(&environment, &config(&servers[0].addr(), json!({})));
+        let mut client = listener(&proxy);
+        assert_eq!(proxy.switch(&config(&servers[1].addr(), json!({})), "").status, 503);
+        if stage != "paused" {
+            expect_failing_over(&mut client, 1, 50);
+            expect_failed_over(&mut client, 2);
+        }
+        assert_eq!(client.run("PING"), "PONG", "{stage}");
+    }
+}
+
+#[test]
 fn a_client_that_was_told_of_a_change_is_told_when_that_is_given_up() {
     let (first, second) = (FakeUplink::bind(), redis());
     let to = |addr: &str| config(addr, json!({ "pause_time_limit_ms": 100 }));
@@ -162,16 +179,20 @@ fn a_push_is_never_put_inside_a_reply() {
     uplink.expect(request(&["HELLO", "3"])).send("%1\r\n+proto\r\n:3\r\n");
     assert_eq!(client.reply(), "[proto, 3]");
     assert_eq!(client.run(ON), "OK");
-    client.command(&["GET", "k"]);
-    uplink.expect(request(&["GET", "k"])).send("$6\r\nabc");
-    client.expect("$6\r\nabc");
+    client.command(&["MULTI"]).command(&["GET", "k"]).command(&["GET", "k"]).command(&["EXEC"]);
+    uplink.expect([request(&["MULTI"]), request(&["GET", "k"]), request(&["GET", "k"])].concat());
+    let begun = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\na\r\n";
+    uplink.expect(request(&["EXEC"])).send(begun);
+    client.expect(begun);
     std::thread::scope(|scope| {
         scope.spawn(|| first.accept_side());
         proxy.rewrite(&config(&second.addr(), json!({})));
         let mut reloading = proxy.begin_cmd("reload");
         proxy.shows("state_str", "pausing");
-        uplink.send("def\r\n");
-        client.expect("def\r\n");
+        for part in ["$6\r\nabc", "def\r\n"] {
+            uplink.send(part);
+            client.expect(part);
+        }
         expect_failing_over(&mut client, 1, 50);
         expect_failed_over(&mut client, 2);
         assert!(reloading.line().contains("200"));
