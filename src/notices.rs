@@ -103,7 +103,7 @@ impl Notice {
     }
 
     /// The push with this number that ends what the client was told, if that needs an end.
-    pub fn end(self, number: u64) -> Vec<u8> {
+    fn end(self, number: u64) -> Vec<u8> {
         match self.seconds {
             Some(_) => format!(">2\r\n$11\r\nFAILED_OVER\r\n:{number}\r\n").into_bytes(),
             None => Vec::new(),

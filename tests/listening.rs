@@ -184,6 +184,11 @@ fn a_push_is_never_put_inside_a_reply() {
     let begun = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\na\r\n";
     uplink.expect(request(&["EXEC"])).send(begun);
     client.expect(begun);
+    // It holds up the reload for longer.
+    let mut other = proxy.client();
+    other.command(&["GET", "k"]);
+    let mut others = first.accept();
+    others.expect(request(&["GET", "k"]));
     std::thread::scope(|scope| {
         scope.spawn(|| first.accept_side());
         proxy.rewrite(&config(&second.addr(), json!({})));
@@ -194,6 +199,8 @@ fn a_push_is_never_put_inside_a_reply() {
             client.expect(part);
         }
         expect_failing_over(&mut client, 1, 50);
+        others.send("_\r\n");
+        assert_eq!(other.reply(), "nil");
         expect_failed_over(&mut client, 2);
         assert!(reloading.line().contains("200"));
     });

@@ -107,7 +107,7 @@ impl Watched {
             return;
         }
         self.listens = true;
-        // Where to it moves is not asked: that is looked up.
+        // It need not say where it moves to: that is looked up.
         let requests = [
             encode::request(["HELLO", "3"]),
             encode::request([
@@ -119,7 +119,15 @@ impl Watched {
             ]),
         ];
         // The next look finds out what it means that there is no answer.
-        let _ = timeout(limit, self.connection.ask(&requests)).await;
+        self.put(&requests, limit).await;
+    }
+
+    /// Sends requests, and gives the answers; `None` if the connection is lost with it. What the uplink tells of its
+    /// maintenance meanwhile is noted.
+    async fn put(&mut self, requests: &[Vec<u8>], limit: Duration) -> Option<Vec<Vec<u8>>> {
+        let maintenance = &mut self.maintenance;
+        let heard = |push: &[u8]| *maintenance = notices::maintenance_of(push).or(*maintenance);
+        timeout(limit, self.connection.ask_and_hear(requests, heard)).await.ok()?.ok()
     }
 
     /// Asks over the connection that there is; `None` if that is lost with it.
@@ -136,10 +144,7 @@ impl Watched {
         if self.run_id.is_none() {
             requests.push(encode::request(["INFO", "server"]));
         }
-        let maintenance = &mut self.maintenance;
-        let heard = |push: &[u8]| *maintenance = notices::maintenance_of(push).or(*maintenance);
-        let asking = self.connection.ask_and_hear(&requests, heard);
-        let answers = timeout(limit, asking).await.ok()?.ok()?;
+        let answers = self.put(&requests, limit).await?;
         self.is_named = true;
         if let Some(why) = answers.iter().find_map(|answer| refusal(answer)) {
             return Some(Seen::Away(why));
