@@ -84,7 +84,7 @@ fn a_client_that_asks_during_an_outage_is_told_at_once() {
 #[test]
 fn a_client_that_listens_is_told_that_nobody_is_held_any_more() {
     let mut redis = Redis::start(&[]);
-    let proxy = proxy(&redis, 1);
+    let proxy = proxy(&redis, 1000);
     let mut client = listener(&proxy);
     redis.kill();
     expect_failing_over(&mut client, 1, 1);

@@ -15,6 +15,8 @@ use crate::changeover::{Interrupt, Order, Prospect, Running, facets};
 
 /// How long to ask the sessions what they wait for.
 pub(super) const ASKING: Duration = Duration::from_millis(200);
+/// How long to tell clients that they will be held, while all are served.
+const TELLING: Duration = Duration::from_secs(1);
 /// Sessions that are woken at once, where nothing hurries.
 pub(super) const WOKEN: u32 = 64;
 /// Running requests, or clients, that an answer names.
@@ -116,7 +118,7 @@ impl Controller {
     /// Has clients that listen be told that clients will be held, while all are served. A busy worker is not waited
     /// for.
     pub(super) async fn tell_listeners_ahead(&self) {
-        let _ = timeout_at(Instant::now() + ASKING, self.tell_listeners()).await;
+        let _ = timeout_at(Instant::now() + TELLING, self.tell_listeners()).await;
     }
 
     async fn tell_listeners(&self) {
