@@ -49,6 +49,7 @@ pub async fn run(
     let controller = Controller::new(shared.clone(), reception.clone(), file);
     let watch = tokio::spawn(controller.clone().watch_always());
     let discovery = tokio::spawn(controller.clone().discover_always());
+    tokio::spawn(controller.clone().tell_listeners_always());
 
     let listen = DoorPlace::At(&generation.listen.config.addr);
     let listen_raw = generation.listen_raw.as_ref().map(|endpoint| &endpoint.config.addr);

@@ -20,8 +20,8 @@
 //! ```
 //!
 //! Below these: [`generation`] (a loaded configuration), [`config`], [`tls`], [`dial`], [`transport`],
-//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notify`], [`limits`], [`lock`],
-//! [`log`], [`outage`], [`config_file`], [`redact`], [`random`], [`exit`].
+//! [`clock`], [`stop`], [`strangers`], [`crowd`], [`metrics`], [`signal`], [`notices`], [`notify`], [`limits`],
+//! [`lock`], [`log`], [`outage`], [`config_file`], [`redact`], [`random`], [`exit`].
 
 pub mod admin;
 pub mod app;
@@ -44,6 +44,7 @@ pub mod listener;
 pub mod lock;
 pub mod log;
 pub mod metrics;
+pub mod notices;
 pub mod notify;
 pub mod outage;
 pub mod random;

@@ -13,6 +13,8 @@ pub struct Outages {
     asked: AtomicU64,
     ask: Notify,
     ask_now: Notify,
+    /// The uplink has announced that it moves.
+    moves: Notify,
     known: watch::Sender<Known>,
 }
 
@@ -56,6 +58,7 @@ impl Default for Outages {
             asked: AtomicU64::new(0),
             ask: Notify::new(),
             ask_now: Notify::new(),
+            moves: Notify::new(),
             known: watch::Sender::new(known),
         }
     }
@@ -126,6 +129,16 @@ impl Outages {
     /// Completes when a session has asked for a look at once. Cancel safe.
     pub async fn asked_now(&self) {
         self.ask_now.notified().await;
+    }
+
+    /// The uplink has announced that it moves: whoever finds out where it is, is to look again.
+    pub fn uplink_moves(&self) {
+        self.moves.notify_one();
+    }
+
+    /// Completes when the uplink has announced that it moves, since the last time or while this waits. Cancel safe.
+    pub async fn moves(&self) {
+        self.moves.notified().await;
     }
 
     /// A look begins: gives what to report when it is over.
@@ -214,6 +227,16 @@ mod tests {
         let later = outages.verdict(number);
         assert_eq!(later.await, Verdict::Lost, "one that finds out when it is over");
         assert_eq!(outages.number(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_announced_move_is_heard_once_by_whoever_waits_for_it_then_or_later() {
+        let outages = Outages::default();
+        assert!(outages.moves().now_or_never().is_none());
+        outages.uplink_moves();
+        outages.uplink_moves();
+        outages.moves().await;
+        assert!(outages.moves().now_or_never().is_none());
     }
 
     #[test]

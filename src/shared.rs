@@ -3,12 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::changeover::{Attempt, ClientIds, Order};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
 use crate::lock::lock;
+use crate::log::RateLimit;
 use crate::metrics::{Metrics, SESSION_ENDS};
+use crate::notices::{MOVING, Notices};
 use crate::outage::Outages;
 use crate::roster::Roster;
 use crate::scripts::Scripts;
@@ -36,6 +39,8 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// Whether the uplink is lost.
     pub outages: Outages,
+    /// What clients that listen are told.
+    pub notices: Arc<Notices>,
     /// Tells of the end.
     pub stop: Stop,
     /// Those that have not logged in.
@@ -63,6 +68,7 @@ impl Shared {
         Arc::new(Shared {
             gate: Gate::new(workers),
             outages: Outages::default(),
+            notices: Arc::default(),
             stop: Stop::default(),
             strangers: Arc::default(),
             ids: ClientIds::new(generation.uplink_since),
@@ -85,6 +91,18 @@ impl Shared {
     /// The attempt that has brought the uplink in force; `None` if that is there since the start.
     pub fn attempt(&self) -> Option<Arc<Attempt>> {
         lock(&self.attempt).clone()
+    }
+
+    /// The uplink has told of its maintenance, of this kind. Where it is about to move, it is looked up again.
+    pub fn hear_of_maintenance(&self, kind: &str) {
+        static HEARD: RateLimit = RateLimit::one_a_second();
+        if let Some(suppressed) = HEARD.pass() {
+            let addr = &self.current.load().uplink.config.addr;
+            warn!(%addr, kind, suppressed, "the uplink tells of its maintenance");
+        }
+        if kind == MOVING {
+            self.outages.uplink_moves();
+        }
     }
 
     /// Connects to the uplink for a client, and counts it. Not too many connect at once, least of all those

@@ -26,6 +26,7 @@ mod harness;
 mod held_up;
 mod learnt_commands;
 mod listeners;
+mod listening;
 mod log;
 mod log_messages;
 mod log_text;

@@ -20,3 +20,5 @@ pub const CUTOVER: u32 = 1 << 7;
 pub const REDIRECTS: u32 = 1 << 8;
 /// A key was touched that is watched, and the present uplink does not know it.
 pub const TOUCHED: u32 = 1 << 9;
+/// The client listens: it is told when clients are held, and when not any more.
+pub const LISTENS: u32 = 1 << 10;

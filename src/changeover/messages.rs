@@ -34,6 +34,8 @@ pub enum Order {
     GiveUp(Arc<Attempt>, GiveUp, &'static str, OwnedSemaphorePermit),
     /// To tell what a handover would make of it.
     Predict(mpsc::UnboundedSender<Prospect>, OwnedSemaphorePermit),
+    /// To tell its client, which listens, whether clients are held.
+    Notify(OwnedSemaphorePermit),
     /// To close if its client would not be let in any more, and to count that.
     Review(Arc<AtomicU64>, OwnedSemaphorePermit),
 }

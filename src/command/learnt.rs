@@ -40,7 +40,7 @@ pub const STATEFUL: [&str; 3] = ["connection", "pubsub", "transaction"];
 const STATELESS: [&str; 6] = ["command", "echo", "ping", "publish", "pubsub", "spublish"];
 
 /// Subcommands of CLIENT that are dealt with, or that leave the connection as it was.
-const CLIENT: [&str; 21] = [
+const CLIENT: [&str; 22] = [
     "caching",
     "capa",
     "count",
@@ -52,6 +52,7 @@ const CLIENT: [&str; 21] = [
     "info",
     "kill",
     "list",
+    "maint_notifications",
     "no-evict",
     "no-touch",
     "pause",

@@ -20,6 +20,7 @@ use crate::config::Fault;
 use crate::gate::Hold;
 use crate::generation::Generation;
 use crate::limits;
+use crate::notices::FailingOver;
 use crate::reception::Sockets;
 use crate::transport::Peer;
 
@@ -53,6 +54,8 @@ pub(super) struct Swap<'a> {
 /// The gate is shut for an exchange, and nothing is in flight.
 pub(super) struct Held {
     hold: Hold,
+    /// Clients are to know that they are held.
+    failing_over: FailingOver,
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
     /// No operator's pause was on.
@@ -63,6 +66,7 @@ impl Held {
     /// Opens the gate, unless an operator's pause keeps it shut.
     pub(super) fn release(self, done: &mut Done) {
         drop(self.hold);
+        drop(self.failing_over);
         done.pause = self.was_open.then(|| self.begun.elapsed());
     }
 }
@@ -261,20 +265,23 @@ impl Controller {
         self.shared.roster.tell_each(WOKEN, || false, order).await;
     }
 
-    /// Shuts the gate, and waits until nothing is in flight.
+    /// Shuts the gate, and waits until nothing is in flight. Clients that listen are told before, while they are served.
     pub(super) async fn hold(
         &self,
         swap: &Swap<'_>,
         links: &mut Links,
         done: &mut Done,
     ) -> Result<Held, Error> {
+        let failing_over = self.shared.notices.failing_over(Some(swap.limit));
+        self.tell_listeners_ahead().await;
         self.make_way(swap, links, done).await?;
         let was_open = self.shared.gate.is_open();
         let begun = Instant::now();
         let limit = if links.old_is_silent() { swap.limit.min(SILENT) } else { swap.limit };
         let hold = self.shared.gate.pause();
         if self.quiesce(hold.quiesced_by(begun + limit), links, begun + limit).await {
-            return Ok(Held { hold, begun, deadline: begun + swap.limit, was_open });
+            let deadline = begun + swap.limit;
+            return Ok(Held { hold, failing_over, begun, deadline, was_open });
         }
         let running = self.running().await;
         if swap.force {
@@ -282,7 +289,8 @@ impl Controller {
             let now = Instant::now();
             if hold.quiesced_by(now + CLOSED_WITHIN).await {
                 // The others have the whole time for what is left to be done.
-                return Ok(Held { hold, begun, deadline: now + swap.limit, was_open });
+                let deadline = now + swap.limit;
+                return Ok(Held { hold, failing_over, begun, deadline, was_open });
             }
         }
         let why = swap.held_up(Moment::AtTheLimit, links, &running);

@@ -1,5 +1,6 @@
 //! What the sessions are asked, all at once, and what they are told alike.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +15,8 @@ use crate::changeover::{Interrupt, Order, Prospect, Running, facets};
 
 /// How long to ask the sessions what they wait for.
 pub(super) const ASKING: Duration = Duration::from_millis(200);
+/// How long to tell clients that they will be held, while all are served.
+const TELLING: Duration = Duration::from_secs(1);
 /// Sessions that are woken at once, where nothing hurries.
 pub(super) const WOKEN: u32 = 64;
 /// Running requests, or clients, that an answer names.
@@ -98,6 +101,29 @@ impl Controller {
             let _ = caught(self.abandon()).await;
         }
         step
+    }
+
+    /// Has clients that listen be told, each time that clients are not held any more, until the process stops,
+    /// whatever panics. Nobody waits for that.
+    pub async fn tell_listeners_always(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.shared.notices.over() => {}
+                () = self.shared.stop.begun() => return,
+            }
+            let _ = caught(self.tell_listeners()).await;
+        }
+    }
+
+    /// Has clients that listen be told that clients will be held, while all are served. A busy worker is not waited
+    /// for.
+    pub(super) async fn tell_listeners_ahead(&self) {
+        let _ = timeout_at(Instant::now() + TELLING, self.tell_listeners()).await;
+    }
+
+    async fn tell_listeners(&self) {
+        let listens = |bits: u32| bits & facets::LISTENS > 0;
+        self.shared.roster.tell_some(listens, WOKEN, || false, Order::Notify).await;
     }
 
     /// Has all sessions take the generation in force, if they have not yet.

@@ -18,6 +18,7 @@ use crate::config;
 use crate::config_file::Outdated;
 use crate::gate::Hold;
 use crate::lock::lock;
+use crate::notices::FailingOver;
 use crate::notify;
 use crate::reception::Reception;
 use crate::shared::Shared;
@@ -89,6 +90,8 @@ pub(super) struct OperatorPause {
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) hold: Hold,
+    /// Clients are to know it; `None` once they are not held any more.
+    pub(super) failing_over: Option<FailingOver>,
     pub(super) over: CancellationToken,
 }
 

@@ -65,6 +65,15 @@ impl OwnConnection {
         self.use_fresh(async |fresh| fresh.ask(requests).await).await
     }
 
+    /// As [`OwnConnection::ask`]; `heard` is given each push that comes meanwhile.
+    pub(in super::super) async fn ask_and_hear(
+        &mut self,
+        requests: &[Vec<u8>],
+        heard: impl FnMut(&[u8]),
+    ) -> io::Result<Vec<Vec<u8>>> {
+        self.use_fresh(async |fresh| fresh.ask_and_hear(requests, heard).await).await
+    }
+
     /// Sends requests whose replies nobody waits for.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.use_fresh(async |fresh| fresh.send(bytes).await).await

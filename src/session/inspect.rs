@@ -3,6 +3,7 @@
 use super::Session;
 use super::blocking::Sending;
 use super::intake::{NotYet, Verdict};
+use super::listening::{NOT_IN_MULTI, asks_for_notices};
 use super::protocol::expected::{Expected, Mode, Question};
 use super::protocol::pending::Audience;
 use super::protocol::replay::OneShot;
@@ -40,6 +41,14 @@ impl Session {
                 Ok(())
             }
             Class::Hello => self.hello(&args),
+            Class::Client if asks_for_notices(&args) => {
+                if !self.pending.is_empty() {
+                    self.intake.awaits_reply = true;
+                    return Err(NotYet::RepliesOwed);
+                }
+                self.listen(&args);
+                Ok(())
+            }
             Class::Client => self.client_command(frame, &args),
             Class::Blocking(timeout) => self.block(frame, timeout),
             Class::Read if command::blocks(args.iter().copied()) => {
@@ -85,6 +94,8 @@ impl Session {
         let refusal = if Mode::of(args).is_some_and(|_| class == Class::Client) {
             // In Redis, it would leave EXEC's reply without its end, for which everybody waits.
             Some(REPLY_IN_MULTI)
+        } else if class == Class::Client && asks_for_notices(args) {
+            Some(NOT_IN_MULTI)
         } else if names_own_channel(class, args) {
             Some(NOT_YOURS)
         } else {

@@ -13,7 +13,7 @@
 //!
 //! What it does, in methods of `Session`. A file calls those above it in this list, never those below:
 //!
-//! - `log_messages`; `local_replies`: what the proxy says itself
+//! - `log_messages`; `local_replies`: what the proxy says itself; `listening`: to clients that listen
 //! - `handover/scripts`, `mark`, `facets`; `passes`: kept, and given back; `ending`: how a session ends
 //! - `connection`: to the uplink; dialled, written to, lost; `login`: who is let in; `transactions`
 //! - `handover/cutover`, `exchange`, `prepare`; `hold`: the uplink broke; `orders`: news is read, and acted upon
@@ -44,6 +44,7 @@ mod hold;
 mod inspect;
 mod intake;
 mod link;
+mod listening;
 mod local_replies;
 mod log_messages;
 mod login;
@@ -97,6 +98,7 @@ use crate::changeover::Order;
 use crate::gate::Passes;
 use crate::generation::Generation;
 use crate::metrics::{self, Recorder};
+use crate::notices::Notice;
 use crate::resp::encode;
 use crate::roster::Member;
 use crate::shared::Shared;
@@ -214,6 +216,10 @@ struct Session {
     recorder: Arc<Recorder>,
     passes: Passes,
     login: LoginAttempts,
+    /// What the client was told last of those notices for which it listens.
+    told: Notice,
+    /// There may be a notice for the client.
+    may_be_told: bool,
     /// The connection's id that the client has seen, or will see.
     id: Option<u64>,
     /// The id of the connection to which invalidations are redirected, as clients have seen it.
@@ -280,6 +286,8 @@ impl Session {
             recorder,
             passes: shared.gate.passes(shard),
             login: LoginAttempts::default(),
+            told: Notice::default(),
+            may_be_told: false,
             id: None,
             target: None,
             intake: Intake::new(authenticated),
@@ -311,6 +319,7 @@ impl Session {
         loop {
             self.poll_replies(cx, scratch);
             self.poll_requests(cx, scratch);
+            self.tell_notice();
             // A link that has just come up may have something to read, and requests may have
             // waited for the client to take the proxy's own replies.
             let exchanged = std::mem::take(&mut self.link.was_exchanged) | self.poll_leave(cx);

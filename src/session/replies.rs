@@ -15,6 +15,7 @@ use super::route::RESET;
 use super::{Session, poll_read, yield_turn};
 use crate::clock;
 use crate::metrics::Recorder;
+use crate::notices;
 use crate::resp::encode;
 use crate::resp::reply::{Step, short_reply};
 
@@ -207,7 +208,7 @@ impl Session {
                     answered.refused = input.len() - pos;
                     return (&input[from..pos], None);
                 }
-                self.reply_begins(input[pos]);
+                self.reply_begins(&input[pos..]);
                 if self.replies.view != View::Shown {
                     self.to_client.push(&input[from..start]);
                     from = start;
@@ -259,12 +260,13 @@ impl Session {
         (if hidden { &[] } else { &input[from..] }, None)
     }
 
-    /// Decides, by its first byte, what becomes of the next reply.
-    fn reply_begins(&mut self, kind: u8) {
+    /// Decides, by its beginning, what becomes of the next reply.
+    fn reply_begins(&mut self, beginning: &[u8]) {
         self.replies.partial = false;
-        self.replies.view = self.view_of(kind);
+        self.replies.view = self.view_of(beginning);
         let looks_into = self.pending.looks_into(&self.state);
-        self.replies.scanner.set_peek(looks_into);
+        let is_undecided = self.replies.view == View::Undecided;
+        self.replies.scanner.set_peek(looks_into || is_undecided);
         self.replies.scanner.set_unfolds(looks_into && self.pending.unfolds());
         if let Some(filter) = &mut self.replies.filter {
             filter.begin();
@@ -274,7 +276,11 @@ impl Session {
         }
     }
 
-    fn view_of(&self, kind: u8) -> View {
+    fn view_of(&self, beginning: &[u8]) -> View {
+        if notices::may_be_of_maintenance(beginning) {
+            return View::Undecided;
+        }
+        let kind = beginning[0];
         // A monitor's lines do not come in spite of CLIENT REPLY OFF.
         if kind == b'+' && self.state.monitor && self.requested.silence() == Silence::Always {
             return View::Undecided;
@@ -288,11 +294,22 @@ impl Session {
         let kept = self.replies.take_kept().unwrap_or_default();
         let published = kept.starts_with(b"*") && is_published(self.replies.scanner.first_text());
         let heard = published
+            || (kept.starts_with(b">") && !self.is_of_maintenance())
             || (kept.starts_with(b"+") && self.pending.is_heard() && !self.is_monitors_line());
         self.replies.view = if heard { View::Shown } else { View::Hidden };
         if heard {
             self.to_client.push(&kept);
         }
+    }
+
+    /// The uplink tells of its maintenance. That is for the proxy, to which the client stays connected: a client that
+    /// is told MOVING would go to the address that this names.
+    fn is_of_maintenance(&self) -> bool {
+        let kind = notices::maintenance(self.replies.scanner.first_text());
+        if let Some(kind) = kind {
+            self.shared.hear_of_maintenance(kind);
+        }
+        kind.is_some()
     }
 
     fn is_monitors_line(&self) -> bool {
@@ -311,8 +328,8 @@ impl Session {
             Seen::Other(_) if drops => true,
             Seen::Other(held) => {
                 // It is looked at as if it began only now.
-                let kind = *held.first().unwrap_or(&bytes[0]);
-                self.replies.view = self.view_of(kind);
+                let beginning = if held.is_empty() { bytes } else { &held };
+                self.replies.view = self.view_of(beginning);
                 match self.replies.view {
                     View::Shown => self.to_client.push(&held),
                     View::Kept | View::Undecided => self.replies.keep(&held),

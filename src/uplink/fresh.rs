@@ -83,8 +83,24 @@ impl Fresh {
 
     /// Sends requests, and gives the whole reply to each.
     pub async fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<u8>>> {
+        self.ask_and_hear(requests, |_| ()).await
+    }
+
+    /// As [`Fresh::ask`]; `heard` is given each push that comes meanwhile.
+    pub async fn ask_and_hear(
+        &mut self,
+        requests: &[Vec<u8>],
+        mut heard: impl FnMut(&[u8]),
+    ) -> io::Result<Vec<Vec<u8>>> {
         self.send(&requests.concat()).await?;
-        self.frames(requests.len(), |frame| frame.first() != Some(&b'>')).await
+        let is_reply = |frame: &[u8]| {
+            let is_push = frame.first() == Some(&b'>');
+            if is_push {
+                heard(frame);
+            }
+            !is_push
+        };
+        self.frames(requests.len(), is_reply).await
     }
 
     /// Waits for a frame that is wanted, and passes over all others.
@@ -96,7 +112,7 @@ impl Fresh {
     async fn frames(
         &mut self,
         count: usize,
-        wanted: impl Fn(&[u8]) -> bool,
+        mut wanted: impl FnMut(&[u8]) -> bool,
     ) -> io::Result<Vec<Vec<u8>>> {
         let mut frames = Frames::new(std::mem::take(&mut self.early));
         let mut found = Vec::new();

@@ -108,6 +108,7 @@ impl Controller {
                     () = sleep(EVERY) => {}
                     () = search.finder.told() => {}
                     () = self.shared.outages.begun() => {}
+                    () = self.shared.outages.moves() => {}
                     () = self.shared.current.exchanged(generation.number) => {}
                     () = self.shared.stop.begun() => return,
                 }

@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use super::identity::{Identity, refusal};
 use crate::generation::Generation;
+use crate::notices;
 use crate::resp::encode;
 use crate::server::{Info, OwnConnection};
 use crate::uplink::{Answer, Error, Script};
@@ -36,6 +37,10 @@ pub(super) struct Watched {
     run_id: Option<String>,
     /// The server knows the connection's name.
     is_named: bool,
+    /// The server was asked to tell of its maintenance.
+    listens: bool,
+    /// The kind of maintenance that it has told of.
+    maintenance: Option<&'static str>,
 }
 
 impl Watched {
@@ -49,6 +54,8 @@ impl Watched {
             name: name.to_owned(),
             run_id: None,
             is_named: false,
+            listens: false,
+            maintenance: None,
         }
     }
 
@@ -68,7 +75,7 @@ impl Watched {
             let text = self.connection.dialler.fault(&why).to_string();
             return if why.is_outage() { Seen::Away(text) } else { Seen::Unknown(text) };
         }
-        (self.is_named, self.run_id) = (true, None);
+        (self.is_named, self.listens, self.run_id) = (true, false, None);
         let silent = || Seen::Away(format!("no answer within {} ms", limit.as_millis()));
         self.ask(limit).await.unwrap_or_else(silent)
     }
@@ -85,6 +92,41 @@ impl Watched {
         script
     }
 
+    /// The kind of maintenance that the uplink has told of since this was asked last. Of several, the last.
+    pub(super) fn take_maintenance(&mut self) -> Option<&'static str> {
+        self.maintenance.take()
+    }
+
+    /// Asks a managed service to tell of its maintenance. Other servers refuse that. In RESP3, lists have another
+    /// form: what is to be learnt was asked before.
+    async fn listen(&mut self, limit: Duration) {
+        if self.listens {
+            return;
+        }
+        self.listens = true;
+        // It need not say where it moves to: that is looked up.
+        let requests = [
+            encode::request(["HELLO", "3"]),
+            encode::request([
+                "CLIENT",
+                "MAINT_NOTIFICATIONS",
+                "ON",
+                "moving-endpoint-type",
+                "none",
+            ]),
+        ];
+        // The next look finds out what it means that there is no answer.
+        self.put(&requests, limit).await;
+    }
+
+    /// Sends requests, and gives the answers; `None` if the connection is lost with it. What the uplink tells of its
+    /// maintenance meanwhile is noted.
+    async fn put(&mut self, requests: &[Vec<u8>], limit: Duration) -> Option<Vec<Vec<u8>>> {
+        let maintenance = &mut self.maintenance;
+        let heard = |push: &[u8]| *maintenance = notices::maintenance_of(push).or(*maintenance);
+        timeout(limit, self.connection.ask_and_hear(requests, heard)).await.ok()?.ok()
+    }
+
     /// Asks over the connection that there is; `None` if that is lost with it.
     async fn ask(&mut self, limit: Duration) -> Option<Seen> {
         // A server without its data answers PING, or not, but never DBSIZE.
@@ -99,12 +141,13 @@ impl Watched {
         if self.run_id.is_none() {
             requests.push(encode::request(["INFO", "server"]));
         }
-        let answers = timeout(limit, self.connection.ask(&requests)).await.ok()?.ok()?;
+        let answers = self.put(&requests, limit).await?;
         self.is_named = true;
         if let Some(why) = answers.iter().find_map(|answer| refusal(answer)) {
             return Some(Seen::Away(why));
         }
         self.connection.learn().await;
+        self.listen(limit).await;
         let info = Info::read(&answers.concat());
         let identity = Identity::read(&info, self.run_id.take(), self.connection.id());
         self.run_id.clone_from(&identity.run_id);

@@ -63,6 +63,9 @@ impl Controller {
                 () = self.shared.current.exchanged(generation.number) => continue,
                 seen = watched.look() => seen,
             };
+            if let Some(kind) = watched.take_maintenance() {
+                self.shared.hear_of_maintenance(kind);
+            }
             let serves = self.judge(&look, &generation, seen);
             if serves {
                 again = AGAIN.0;
@@ -145,11 +148,14 @@ impl Controller {
             self.shared.outages.is_lost(look, why);
             return;
         }
-        let addr = &self.shared.current.load().uplink.config.addr;
+        let generation = self.shared.current.load();
+        let addr = &generation.uplink.config.addr;
         let over = CancellationToken::new();
         // The gate is shut before any session hears of it.
         let hold = self.shared.gate.pause();
-        inner.outage = Some(Outage { hold, over: over.clone() });
+        let limit = generation.settings.hold_time_limit;
+        let failing_over = Some(self.shared.notices.failing_over(limit));
+        inner.outage = Some(Outage { hold, failing_over, over: over.clone() });
         self.shared.outages.is_lost(look, why);
         drop(inner);
         self.shared.metrics.outages.inc();
@@ -193,11 +199,15 @@ impl Controller {
                 continue;
             }
             self.shared.outages.give_up(is_over);
+            if let Some(outage) = &mut lock(&self.inner).outage {
+                outage.failing_over = (!is_over).then(|| self.shared.notices.failing_over(limit));
+            }
             if is_over {
                 let waiting = self.shared.gate.waiting();
                 error!(waiting, "hold_time_limit_ms is over: clients with requests are closed");
-                self.shared.roster.wake_all();
             }
+            // Those that wait are closed; those that listen are told, also that clients are held again.
+            self.shared.roster.wake_all();
         }
     }
 }

@@ -54,6 +54,7 @@ impl Session {
             (self.needs_cutover(), facets::CUTOVER),
             (state.is_touched(), facets::TOUCHED),
             (state.tracking().is_some_and(|it| it.redirect.is_some()), facets::REDIRECTS),
+            (state.listens, facets::LISTENS),
         ];
         let set = bits.iter().filter(|(is, _)| *is);
         let before = self.member.set_facets(set.fold(0, |facets, (_, bit)| facets | bit));

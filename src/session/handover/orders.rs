@@ -20,6 +20,7 @@ impl Session {
             self.take_generation();
         }
         self.hear_of_outages();
+        self.hear_of_notices();
         for order in orders {
             match order {
                 Order::Prepare(attempt, permit) => self.prepare(attempt, permit),
@@ -49,6 +50,7 @@ impl Session {
                     // Nobody listens any more: it is too late for the answer.
                     let _ = to.send(self.prospect());
                 }
+                Order::Notify(permit) => drop(permit),
                 Order::Review(closed, _permit) => {
                     if !self.would_be_let_in() {
                         closed.fetch_add(1, Ordering::Relaxed);

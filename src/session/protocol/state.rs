@@ -33,6 +33,8 @@ pub struct State {
     pub resp3: bool,
     /// MONITOR was accepted.
     pub monitor: bool,
+    /// CLIENT MAINT_NOTIFICATIONS ON: the proxy tells the client when it is held. The uplink knows nothing of it.
+    pub listens: bool,
     /// A watched key was touched before a handover: the next EXEC must fail.
     touched: bool,
     /// More channels than are remembered.
@@ -216,6 +218,12 @@ impl State {
         self.changed = false;
     }
 
+    /// The client has asked for notices, or for none.
+    pub fn listen(&mut self, listens: bool) {
+        self.listens = listens;
+        self.changed = true;
+    }
+
     /// A watched key was touched, and the uplink does not know it: the next EXEC must fail.
     pub fn touch(&mut self) {
         self.touched = true;
@@ -388,6 +396,8 @@ impl State {
     /// HELLO was accepted.
     pub fn hello(&mut self, resp3: bool, name: Option<Box<[u8]>>) {
         self.resp3 = resp3;
+        // There are no pushes in RESP2.
+        self.listens &= resp3;
         self.changed = true;
         if let Some(name) = name {
             self.apply(Effect::Name(name));

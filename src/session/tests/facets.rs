@@ -65,6 +65,7 @@ const CHANGES: &[Change] = &[
         facets::TRANSACTION | facets::CUTOVER,
     ),
     ("ASKING", |it| it.requested.set_one_shot(Some(OneShot::Asking)), facets::CUTOVER),
+    ("CLIENT MAINT_NOTIFICATIONS ON", |it| it.state.listen(true), facets::LISTENS),
     ("CLIENT REPLY OFF", |it| it.requested.set_silence(Silence::Always), facets::SILENT),
     (
         "BLPOP",
