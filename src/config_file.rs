@@ -36,15 +36,15 @@ impl std::fmt::Display for Outdated {
     }
 }
 
-/// Has the file name this uplink. Only that value is changed; owner, group and mode stay. Gives what is left to be
+/// Has the file name the uplink `to` in the place of `from`. Only that value is changed; owner, group and mode stay. Gives what is left to be
 /// done by hand.
-pub fn name_uplink(file: &Path, to: &str) -> Result<(), Outdated> {
+pub fn name_uplink(file: &Path, from: &str, to: &str) -> Result<(), Outdated> {
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let outdated = |line, from: &str, why: String| {
         let (from, to) = (from.to_owned(), to.to_owned());
         Outdated { file: file.clone(), line, from, to, why }
     };
-    let unread = |why: String| outdated(1, "what it says", why);
+    let unread = |why: String| outdated(1, from, why);
     let text = read(&file).map_err(|why| unread(format!("it cannot be read: {why}")))?;
     let found = UplinkAddress::find(&text).map_err(unread)?;
     if found.addr == to {

@@ -18,6 +18,7 @@ mod configuration;
 mod ctl;
 mod differential;
 mod discovery;
+mod failover;
 mod fencing;
 mod grammar;
 mod handover_faults;

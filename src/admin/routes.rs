@@ -12,7 +12,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use crate::config::{Address, Login};
-use crate::controller::SwitchOptions;
+use crate::controller::{SwitchOptions, SwitchTo};
 
 /// What the API can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,16 +113,16 @@ fn password(authorization: &[u8]) -> Option<Vec<u8>> {
 const PARAMETERS: [(&str, &[&str]); 12] = [
     ("wait", &["pause"]),
     ("ttl_ms", &["pause"]),
-    ("dry_run", &["reload", "switch"]),
-    ("timeout_ms", &["switch"]),
-    ("pause_limit_ms", &["switch"]),
-    ("to", &["switch"]),
+    ("dry_run", &["reload", "switch", "failover"]),
+    ("timeout_ms", &["switch", "failover"]),
+    ("pause_limit_ms", &["switch", "failover"]),
+    ("to", &["switch", "failover"]),
     ("prepared", &["switch"]),
     ("replicate_from", &["switch"]),
-    ("fence", &["switch"]),
+    ("fence", &["switch", "failover"]),
     ("settings", &["switch"]),
-    ("force", &["reload", "switch"]),
-    ("force_clients", &["switch"]),
+    ("force", &["reload", "switch", "failover"]),
+    ("force_clients", &["switch", "failover"]),
 ];
 
 /// Reads a command from the form in `body`, or from the query.
@@ -154,6 +154,12 @@ pub(super) fn command(query: &str, body: &[u8]) -> Result<ApiCommand, ApiRefusal
         },
         "switch" => {
             ApiCommand::Switch { dry_run: given.flag("dry_run", false)?, options: given.options()? }
+        }
+        "failover" => {
+            let options = given.options()?;
+            let to = SwitchTo::Replica(options.to.address().cloned());
+            let options = SwitchOptions { to, prepared: true, ..options };
+            ApiCommand::Switch { dry_run: given.flag("dry_run", false)?, options }
         }
         "cancel-switch" => ApiCommand::CancelSwitch,
         "terminate-raw-connections" => ApiCommand::TerminateRawConnections,
@@ -193,7 +199,7 @@ impl Given {
         Ok(SwitchOptions {
             timeout: self.duration("timeout_ms")?.unwrap_or(default.timeout),
             pause_limit: self.duration("pause_limit_ms")?,
-            to: server("to")?,
+            to: server("to")?.map_or(SwitchTo::File, SwitchTo::Address),
             prepared: self.flag("prepared", default.prepared)?,
             replicate_from: server("replicate_from")?,
             fence: self.flag("fence", default.fence)?,
@@ -271,15 +277,16 @@ mod tests {
             ("cmd=pause&ttl_ms=1s", "ttl_ms: expected a whole number, at least 1"),
             ("cmd=pause&wait=yes", "wait: expected true or false"),
             ("cmd=reload&wait=true", "wait is for cmd=pause"),
-            ("cmd=pause&dry_run=true", "dry_run is for cmd=reload and cmd=switch"),
-            ("cmd=pause&force=true", "force is for cmd=reload and cmd=switch"),
-            ("cmd=reload&force_clients=true", "force_clients is for cmd=switch"),
+            ("cmd=pause&dry_run=true", "dry_run is for cmd=reload and cmd=switch and cmd=failover"),
+            ("cmd=pause&force=true", "force is for cmd=reload and cmd=switch and cmd=failover"),
+            ("cmd=reload&force_clients=true", "force_clients is for cmd=switch and cmd=failover"),
             ("cmd=switch&timeout_ms=soon", "timeout_ms: expected a whole number, at least 1"),
             ("cmd=switch&replicate_from=a", "replicate_from: expected host:port"),
             ("cmd=switch&replicate_from=a:0", "replicate_from: expected a port"),
             ("cmd=switch&replicate_from=:6379", "replicate_from: expected a host, too"),
             ("cmd=switch&to=a", "to: expected host:port"),
-            ("cmd=reload&to=a:1", "to is for cmd=switch"),
+            ("cmd=failover&prepared=true", "prepared is for cmd=switch"),
+            ("cmd=reload&to=a:1", "to is for cmd=switch and cmd=failover"),
             ("cmd=switch&settings=keep", "settings: expected copy"),
             ("cmd=reload&dry_run=1", "dry_run: expected true or false"),
         ] {

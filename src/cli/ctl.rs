@@ -101,7 +101,11 @@ pub enum Action {
     /// Shows the progress until the switch has ended. The switch goes on if this command is
     /// interrupted; `cancel-switch` cancels it.
     Switch(Switch),
-    /// Cancel the running switch, and wait until it is rolled back
+    /// Make a replica that is there already the uplink, and move all clients to it
+    ///
+    /// For an uplink that is found by addrs or by sentinel. Shows the progress, as `switch` does.
+    Failover(Failover),
+    /// Cancel the running switch or failover, and wait until it is rolled back
     CancelSwitch,
     /// Show what the proxy is doing
     Status,
@@ -136,6 +140,38 @@ pub struct Reload {
     /// cut off from its master
     #[arg(long)]
     pub force: bool,
+}
+
+/// `ctl failover`
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// The replica, instead of the best
+    #[arg(long, value_name = "HOST:PORT", value_parser = Address::server)]
+    pub to: Option<Address>,
+
+    /// How long everything up to the promotion may take, in milliseconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout_ms: Option<u64>,
+
+    /// How long clients may be held, in milliseconds, instead of pause_time_limit_ms
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub pause_limit_ms: Option<u64>,
+
+    /// Leave the old Redis as it is afterwards: do not fence it
+    #[arg(long)]
+    pub no_fence: bool,
+
+    /// Go on despite failed checks of users, replicas or an address
+    #[arg(long)]
+    pub force: bool,
+
+    /// Close clients that hold up everybody else for longer than the limit
+    #[arg(long)]
+    pub force_clients: bool,
+
+    /// Only make the checks; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `ctl switch`

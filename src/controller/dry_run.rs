@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cutover::{Moment, few_descriptors, given_up_for, held_up};
 use super::error::{Error, refused};
-use super::links::Links;
+use super::links::{Links, OldIs};
 use super::outcome::{Closed, HeldUp};
 use super::sessions::CarriedCounts;
 use super::state::Controller;
@@ -90,7 +90,8 @@ impl Controller {
             return Ok(prediction);
         }
         few_descriptors(self.shared.roster.len()).map_or(Ok(()), |fault| Err(refused(fault)))?;
-        let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
+        let mut links =
+            Links::open(&before, &generation, OldIs::InUse, force).await.map_err(refused)?;
         let deepest = moving().max_by_key(|it| it.db);
         if let (Some(deepest), Some(databases)) = (deepest, generation.uplink.databases())
             && deepest.db >= databases

@@ -20,20 +20,24 @@ const LOOK: Duration = Duration::from_secs(1);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Controller {
-    /// Has the file name this uplink. Gives what is left to be done by hand.
-    pub(super) async fn name_uplink(self: &Arc<Self>, uplink: &Address) -> Option<Outdated> {
-        let (file, to) = (self.file.clone()?, uplink.to_string());
+    /// Has the file name the uplink `uplink` in the place of `from`. Gives what is left to be done by hand.
+    pub(super) async fn name_uplink(
+        self: &Arc<Self>,
+        from: &str,
+        uplink: &Address,
+    ) -> Option<Outdated> {
+        let (file, from, to) = (self.file.clone()?, from.to_owned(), uplink.to_string());
         let named = {
-            let (file, to) = (file.clone(), to.clone());
-            spawn_blocking(move || config_file::name_uplink(&file, &to))
+            let (file, from, to) = (file.clone(), from.clone(), to.clone());
+            spawn_blocking(move || config_file::name_uplink(&file, &from, &to))
         };
         let outdated = match timeout(WRITTEN_WITHIN, named).await {
             Ok(Ok(named)) => named.err(),
             Ok(Err(_)) | Err(_) => Some(Outdated {
                 why: "it could not be written in time".to_owned(),
-                from: "what it says".to_owned(),
                 line: 1,
                 file,
+                from,
                 to,
             }),
         };

@@ -55,6 +55,15 @@ pub(super) struct Rights {
     pub(super) may_list: bool,
 }
 
+/// What goes on at the old uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OldIs {
+    /// Others than the clients may write and publish there.
+    InUse,
+    /// It holds all that is written or published there: there is nothing that a mark would come after.
+    Paused,
+}
+
 /// What became of the old uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
@@ -93,6 +102,7 @@ impl Links {
     pub(super) async fn open(
         before: &Generation,
         generation: &Generation,
+        is: OldIs,
         force: bool,
     ) -> Result<Self, Fault> {
         let limit = generation.settings.connect_time_limit;
@@ -151,7 +161,9 @@ impl Links {
             rights,
             loading: Loading::new(generation.uplink.clone()),
         };
-        if let Some(marker) = Marker::new() {
+        if is == OldIs::InUse
+            && let Some(marker) = Marker::new()
+        {
             let can_mark = timeout(limit, links.can_mark(&marker)).await;
             links.marker = can_mark.unwrap_or(false).then_some(marker);
         }

@@ -47,4 +47,4 @@ pub use self::error::Error;
 pub use self::outcome::{By, NotReloaded, ReloadRecord, ReloadStage, Reloading};
 pub use self::sessions::CarriedCounts;
 pub use self::state::{Controller, Paused, ProxyState};
-pub use self::switch::{NotSwitched, Report, SwitchOptions, SwitchRecord, Switching};
+pub use self::switch::{NotSwitched, Report, SwitchOptions, SwitchRecord, SwitchTo, Switching};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::cutover::Swap;
 use super::error::{Error, refused, stopping};
 use super::following::Following;
-use super::links::Links;
+use super::links::{Links, OldIs};
 use super::outcome::{By, Done, NotReloaded, ReloadRecord, ReloadStage, Reloading};
 use super::panics::{Panicked, broken_off, caught, caught_now, point};
 use super::state::{Controller, RunningChange, remember};
@@ -27,7 +27,8 @@ pub(super) enum Target {
     /// The configuration file.
     File,
     /// The generation of this number, which must still be in force, with the uplink at another place.
-    Uplink { place: Place, number: u64 },
+    /// `old` is what can be asked of the present one.
+    Uplink { place: Place, number: u64, old: OldIs },
 }
 
 impl Controller {
@@ -88,7 +89,8 @@ impl Controller {
         }
     }
 
-    async fn steps(
+    /// Verifies what is to be put in force, moves all clients, and settles.
+    pub(super) async fn steps(
         &self,
         target: Target,
         by: By,
@@ -97,6 +99,11 @@ impl Controller {
     ) -> Result<(), Error> {
         point("reload:verifying");
         let before = self.shared.current.load();
+        let is_of_file = matches!(target, Target::File);
+        let old = match &target {
+            Target::File => OldIs::InUse,
+            Target::Uplink { old, .. } => *old,
+        };
         let (generation, sockets) = self.load(target, &before, Readiness::Serving).await?;
         // A signal may be about something else, as a renewed certificate.
         let uplink = &generation.uplink.config;
@@ -107,14 +114,13 @@ impl Controller {
                 uplink.addr
             ))));
         }
-        if !force {
+        if is_of_file && !force {
             self.not_outdated(&generation)?;
         }
-        let is_of_file = by != By::Discovery;
         let replaced = generation.uplink_since != before.uplink_since;
         let exchanged = if replaced {
             self.stage(ReloadStage::Preparing);
-            let mut links = Links::open(&before, &generation, force).await.map_err(refused)?;
+            let mut links = Links::open(&before, &generation, old, force).await.map_err(refused)?;
             if by == By::Discovery && links.new_is_replica {
                 let addr = &uplink.addr;
                 return Err(refused(Fault::new(format!("uplink: {addr} is a replica by now"))));

@@ -150,7 +150,8 @@ impl SwitchRecord {
         let Some(outdated) = self.outdated.take_if(|it| is_it(it)) else { return };
         let told = outdated.to_string();
         self.warnings.retain(|warning| *warning != told);
-        self.outdated = config_file::name_uplink(&outdated.file, &outdated.to).err();
+        self.outdated =
+            config_file::name_uplink(&outdated.file, &outdated.from, &outdated.to).err();
         match &self.outdated {
             Some(outdated) => self.warnings.push(outdated.to_string()),
             None => self.named = Some(outdated),

@@ -100,7 +100,8 @@ async fn carry_out(ctl: &Ctl, endpoint: &ApiEndpoint) -> Result<Ended, Error> {
             };
             Ok(Ended { lines, ..Ended::of(answer, |_| Vec::new()) })
         }
-        Action::Switch(switch) => switch::run(endpoint, switch, ctl.json).await,
+        Action::Switch(asked) => switch::run(endpoint, asked.into(), ctl.json).await,
+        Action::Failover(asked) => switch::run(endpoint, asked.into(), ctl.json).await,
         Action::CancelSwitch => {
             let answer = ask(&[cmd("cancel-switch")], None).await?;
             Ok(Ended::of(answer, |_| vec!["the switch is cancelled and rolled back".to_owned()]))

@@ -17,7 +17,7 @@ use super::ended::Ended;
 use super::endpoint::ApiEndpoint;
 use super::error::Error;
 use super::http::{ApiAnswer, Line};
-use crate::cli::Switch;
+use crate::cli::{Failover, Switch};
 use crate::signal::Signals;
 
 /// Between two looks.
@@ -30,11 +30,11 @@ const LOOKS: u32 = 5;
 /// Switches, and tells how far that is, unless `silent`.
 pub(super) async fn run(
     endpoint: &ApiEndpoint,
-    switch: &Switch,
+    asked: Asked,
     silent: bool,
 ) -> Result<Ended, Error> {
-    let fields = fields(switch);
-    if switch.dry_run {
+    let Asked { fields, dry_run } = asked;
+    if dry_run {
         let answer = Line::connect(endpoint).await?.post(&fields, None).await?;
         return Ok(Ended::of_switch(answer, endpoint.is_here()));
     }
@@ -77,6 +77,36 @@ pub(super) async fn run(
     let record = ended.as_ref().ok().and_then(|answer| SwitchRecord::of(&answer.json["switch"]));
     watch.display.end(record.as_ref());
     ended.map(|answer| Ended::of_switch(answer, endpoint.is_here()))
+}
+
+/// What the proxy is asked for.
+pub(super) struct Asked {
+    fields: Vec<(&'static str, String)>,
+    dry_run: bool,
+}
+
+impl From<&Switch> for Asked {
+    fn from(switch: &Switch) -> Self {
+        Asked { fields: fields(switch), dry_run: switch.dry_run }
+    }
+}
+
+impl From<&Failover> for Asked {
+    fn from(failover: &Failover) -> Self {
+        let mut fields = vec![("cmd", "failover".to_owned())];
+        fields.extend(failover.to.iter().map(|at| ("to", at.to_string())));
+        fields.extend(failover.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
+        fields.extend(failover.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
+        for (given, name, value) in [
+            (failover.no_fence, "fence", "false"),
+            (failover.force, "force", "true"),
+            (failover.force_clients, "force_clients", "true"),
+            (failover.dry_run, "dry_run", "true"),
+        ] {
+            fields.extend(given.then(|| (name, value.to_owned())));
+        }
+        Asked { fields, dry_run: failover.dry_run }
+    }
 }
 
 fn fields(switch: &Switch) -> Vec<(&'static str, String)> {

@@ -127,6 +127,15 @@ impl Finder {
         Finder { directory, servers: Vec::new(), sentinels }
     }
 
+    /// As [`Finder::new`], and hears of it when Sentinels name another master.
+    pub fn listening(directory: Arc<Directory>) -> Self {
+        let mut finder = Finder::new(directory);
+        if let Some(sentinels) = &mut finder.sentinels {
+            sentinels.listen();
+        }
+        finder
+    }
+
     /// Looks for the uplink where nothing is known of it yet, but that it was at `before`.
     pub async fn find(&mut self, before: Option<&Address>) -> Finding {
         let directory = self.directory.clone();
@@ -195,12 +204,116 @@ impl Finder {
         join_all(asked).await
     }
 
+    /// Asks the replicas that are known, but the server at `present`, for what they have.
+    pub async fn replicas(&mut self, present: &Address) -> Result<KnownReplicas, String> {
+        let directory = self.directory.clone();
+        let addrs = match (&directory.lookup, &mut self.sentinels) {
+            (Lookup::Addrs(addrs), _) => addrs.clone(),
+            (Lookup::Sentinel(_), Some(sentinels)) => {
+                sentinels.replicas().await?.into_iter().map(|it| it.addr).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut known = KnownReplicas::default();
+        for addr in addrs.into_iter().filter(|addr| addr != present) {
+            let place = Place { addr, pin: None };
+            let said = match self.server(&place) {
+                Ok(mut server) => {
+                    let asked = server.sections(&["server", "replication"]);
+                    let said = timeout(ANSWERS_WITHIN, asked).await;
+                    let said = said.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
+                    said.map_err(|why| why.to_string())
+                }
+                Err(why) => Err(why),
+            };
+            known.add(place, said);
+        }
+        Ok(known)
+    }
+
+    /// The server at this place.
+    pub fn server(&self, place: &Place) -> Result<Server, String> {
+        let dialler = self.directory.leads_to(place).map_err(|why| why.to_string())?;
+        Ok(Server::new(Arc::new(dialler)))
+    }
+
+    /// The replicas that the Sentinels would promote.
+    pub async fn eligible(&mut self) -> Result<Vec<Address>, String> {
+        let Some(sentinels) = &mut self.sentinels else { return Ok(Vec::new()) };
+        let replicas = sentinels.replicas().await?;
+        Ok(replicas.into_iter().filter(|it| it.is_eligible).map(|it| it.addr).collect())
+    }
+
+    /// Has the Sentinels begin a failover.
+    pub async fn fail_over(&mut self) -> Result<(), String> {
+        match &mut self.sentinels {
+            Some(sentinels) => sentinels.fail_over().await,
+            None => Err("there is no Sentinel".to_owned()),
+        }
+    }
+
     /// Completes when a Sentinel has told of another master. Cancel safe.
     pub async fn told(&self) {
         match &self.sentinels {
             Some(sentinels) => sentinels.told.notified().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A replica that is in step with its master.
+#[derive(Debug, Clone)]
+pub struct KnownReplica {
+    /// Where it is.
+    pub place: Place,
+    /// The history of its data.
+    pub history: String,
+    /// How much of it the replica has.
+    pub applied: u64,
+    /// The lower, the better; 0: it must not be promoted.
+    pub priority: u64,
+    /// Another one at each start of the server.
+    pub run_id: String,
+}
+
+/// What the replicas have said.
+#[derive(Debug, Default)]
+pub struct KnownReplicas {
+    /// Those that could be promoted.
+    pub fit: Vec<KnownReplica>,
+    /// Why others could not, in words.
+    unfit: Vec<String>,
+}
+
+impl KnownReplicas {
+    fn add(&mut self, place: Place, said: Result<Info, String>) {
+        let addr = place.addr.clone();
+        let info = match said {
+            Ok(info) => info,
+            Err(why) => return self.unfit.push(format!("{addr}: {why}")),
+        };
+        let replication = Replication::of(&info);
+        match (replication.is_master, replication.is_synchronised()) {
+            (true, _) => self.unfit.push(format!("{addr} is a master")),
+            (false, false) => self.unfit.push(format!("{addr} is not in step with its master")),
+            (false, true) => self.fit.push(KnownReplica {
+                place,
+                history: replication.history.id,
+                applied: replication.applied,
+                priority: info.number("slave_priority").unwrap_or(100),
+                run_id: info.text("run_id").unwrap_or_default().to_owned(),
+            }),
+        }
+    }
+
+    /// What is known of all of them, in words.
+    pub fn others(&self) -> String {
+        let fit = self.fit.iter().map(|it| match it.priority {
+            0 => format!("{} has the priority 0", it.place.addr),
+            _ => format!("{} follows another history, or is not meant", it.place.addr),
+        });
+        let all: Vec<String> = fit.chain(self.unfit.iter().cloned()).collect();
+        if all.is_empty() { "none is known".to_owned() } else { all.join("; ") }
     }
 }
 

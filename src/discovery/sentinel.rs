@@ -30,12 +30,13 @@ pub(super) struct Sentinels {
     known: Vec<(Address, Server)>,
     /// One has told of another master.
     pub(super) told: Arc<Notify>,
-    listeners: Vec<JoinHandle<()>>,
+    /// Hear of another master; `None` where nobody waits for that.
+    listeners: Option<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Sentinels {
     fn drop(&mut self) {
-        self.listeners.iter().for_each(JoinHandle::abort);
+        self.listeners.iter().flatten().for_each(JoinHandle::abort);
     }
 }
 
@@ -50,7 +51,7 @@ impl Sentinels {
             base: base.expect("it was made in the same way"),
             known: Vec::new(),
             told: Arc::default(),
-            listeners: Vec::new(),
+            listeners: None,
         };
         for addr in config.addrs.iter().chain(&learnt) {
             sentinels.add(place(addr));
@@ -70,9 +71,26 @@ impl Sentinels {
         }
         if let Ok(dialler) = self.base.at(&place) {
             let dialler = Arc::new(dialler);
-            let listening = listen(dialler.clone(), self.master.clone(), self.told.clone());
-            self.listeners.push(tokio::spawn(listening));
             self.known.push((place.addr, Server::new(dialler)));
+            self.listen_to_last();
+        }
+    }
+
+    /// Hears of it from now on when one of them names another master.
+    pub(super) fn listen(&mut self) {
+        let known = std::mem::take(&mut self.known);
+        self.listeners = Some(Vec::new());
+        for one in known {
+            self.known.push(one);
+            self.listen_to_last();
+        }
+    }
+
+    fn listen_to_last(&mut self) {
+        if let (Some(listeners), Some((_, server))) = (&mut self.listeners, self.known.last()) {
+            let dialler = server.dialler().clone();
+            let listening = listen(dialler, self.master.clone(), self.told.clone());
+            listeners.push(tokio::spawn(listening));
         }
     }
 
@@ -115,6 +133,50 @@ impl Sentinels {
     }
 }
 
+/// A replica, as a Sentinel sees it.
+#[derive(Debug)]
+pub(super) struct SeenReplica {
+    pub(super) addr: Address,
+    /// The Sentinel would promote it.
+    pub(super) is_eligible: bool,
+}
+
+impl Sentinels {
+    /// The replicas of the master, as the first Sentinel that answers sees them.
+    pub(super) async fn replicas(&mut self) -> Result<Vec<SeenReplica>, String> {
+        let master = self.master.clone();
+        let answer = self.first(&["SENTINEL", "REPLICAS", &master]).await?;
+        Ok(listed_in(&answer).iter().filter_map(|it| seen_replica(it.as_bytes())).collect())
+    }
+
+    /// Has the first Sentinel that answers begin a failover.
+    pub(super) async fn fail_over(&mut self) -> Result<(), String> {
+        let master = self.master.clone();
+        self.first(&["SENTINEL", "FAILOVER", &master]).await.map(drop)
+    }
+
+    /// The answer of the first Sentinel that does not refuse.
+    async fn first(&mut self, words: &[&str]) -> Result<Vec<u8>, String> {
+        let mut refused = Vec::new();
+        for (addr, server) in &mut self.known {
+            let asked = timeout(ANSWERS_WITHIN, server.ask(words)).await;
+            match asked.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN))) {
+                Ok(answer) => return Ok(answer),
+                Err(why) => refused.push(format!("Sentinel {addr}: {why}")),
+            }
+        }
+        Err(refused.join("; "))
+    }
+}
+
+fn seen_replica(answer: &[u8]) -> Option<SeenReplica> {
+    let addr = address(&field(answer, "ip")?, &field(answer, "port")?)?;
+    let flags = field(answer, "flags").unwrap_or_default();
+    let is_down = ["s_down", "o_down", "disconnected"].iter().any(|flag| flags.contains(flag));
+    let is_last = field(answer, "slave-priority").is_some_and(|priority| priority == "0");
+    Some(SeenReplica { addr, is_eligible: !is_down && !is_last })
+}
+
 fn untold(by: &Address, why: Error) -> Told {
     let text = why.to_string();
     let master = match why {
@@ -149,10 +211,14 @@ fn field(answer: &[u8], name: &str) -> Option<String> {
 
 /// The other Sentinels, in an answer that is a list of such answers.
 fn sentinels_in(answer: &[u8]) -> Vec<Address> {
+    let addr = |it: &String| address(&field(it.as_bytes(), "ip")?, &field(it.as_bytes(), "port")?);
+    listed_in(answer).iter().filter_map(addr).take(MOST).collect()
+}
+
+/// Each answer of names and values in a list of such.
+fn listed_in(answer: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(answer);
-    let each = text.split("\r\n*").skip(1).map(|it| format!("*{it}\r\n"));
-    let addr = |it: String| address(&field(it.as_bytes(), "ip")?, &field(it.as_bytes(), "port")?);
-    each.filter_map(addr).take(MOST).collect()
+    text.split("\r\n*").skip(1).map(|it| format!("*{it}\r\n")).collect()
 }
 
 /// Wakes `told` for each message of another master, for ever.

@@ -261,6 +261,11 @@ impl Proxy {
         std::os::unix::fs::symlink(to, &self.file).unwrap();
     }
 
+    /// The path of its configuration.
+    pub fn file(&self) -> PathBuf {
+        self.file.clone()
+    }
+
     pub fn remove_file(&self) {
         std::fs::remove_file(&self.file).unwrap();
     }

@@ -16,9 +16,11 @@
 //! A panic is a failure like others: before the promotion, all is undone; after it, each of the other
 //! steps is carried out, and the answer warns of what panicked.
 
+mod by_sentinel;
 mod changes;
 mod clock;
 mod facts;
+mod failover;
 mod felt;
 mod fence;
 mod glob;
@@ -38,7 +40,7 @@ mod watch;
 use std::sync::Arc;
 
 use self::changes::SwitchProgress;
-pub use self::options::SwitchOptions;
+pub use self::options::{SwitchOptions, SwitchTo};
 use self::plan::plan;
 pub use self::progress::{SwitchRecord, Switching};
 pub use self::report::Report;
@@ -124,8 +126,10 @@ impl Controller {
         };
         let mut progress = std::mem::take(&mut run.progress);
         let outdated = match &options.to {
-            Some(to) if result.is_ok() => self.name_switched(to, &mut progress).await,
-            Some(_) | None => None,
+            SwitchTo::Address(to) if result.is_ok() => {
+                self.name_switched(&switching.from(), to, &mut progress).await
+            }
+            SwitchTo::Address(_) | SwitchTo::File | SwitchTo::Replica(_) => None,
         };
         let mut record = SwitchRecord::of(switching, label);
         record.outdated = outdated;
@@ -139,6 +143,7 @@ impl Controller {
     /// Has the file name the new uplink, where it names one.
     async fn name_switched(
         self: &Arc<Self>,
+        from: &str,
         to: &Address,
         progress: &mut SwitchProgress,
     ) -> Option<Outdated> {
@@ -150,7 +155,7 @@ impl Controller {
                 "the configuration came from standard input: a start must get one that names";
             progress.warnings.push(format!("{text} {to}"));
         }
-        let outdated = self.name_uplink(to).await;
+        let outdated = self.name_uplink(from, to).await;
         progress.warnings.extend(outdated.as_ref().map(ToString::to_string));
         outdated
     }

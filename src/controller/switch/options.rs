@@ -7,6 +7,28 @@ use crate::config::Address;
 /// How long a switch may take, if the caller says nothing.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// What the new uplink is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwitchTo {
+    /// What the configuration file names.
+    File,
+    /// The server at this address, which the file names afterwards.
+    Address(Address),
+    /// A replica that is there already: a failover. The one at this address, or the best.
+    Replica(Option<Address>),
+}
+
+impl SwitchTo {
+    /// The address, where the caller gave one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            SwitchTo::File => None,
+            SwitchTo::Address(addr) => Some(addr),
+            SwitchTo::Replica(addr) => addr.as_ref(),
+        }
+    }
+}
+
 /// How to switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwitchOptions {
@@ -14,8 +36,8 @@ pub struct SwitchOptions {
     pub timeout: Duration,
     /// How long clients may be held; `None`: `pause_time_limit_ms`.
     pub pause_limit: Option<Duration>,
-    /// Where the new uplink is; `None`: where the configuration file says.
-    pub to: Option<Address>,
+    /// What the new uplink is.
+    pub to: SwitchTo,
     /// The new uplink is a replica already.
     pub prepared: bool,
     /// How the new uplink reaches the present one, where that is not its address.
@@ -35,7 +57,7 @@ impl Default for SwitchOptions {
         SwitchOptions {
             timeout: TIMEOUT,
             pause_limit: None,
-            to: None,
+            to: SwitchTo::File,
             prepared: false,
             replicate_from: None,
             fence: true,

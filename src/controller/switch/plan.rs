@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::super::cutover::few_descriptors;
 use super::super::error::{Error, refused};
+use super::super::links::OldIs;
 use super::super::reload::Target;
 use super::super::sessions::named;
 use super::super::state::Controller;
 use super::facts::{self, Facts};
+use super::failover;
 use super::identity::ServerIdentity;
-use super::options::SwitchOptions;
+use super::options::{SwitchOptions, SwitchTo};
 use super::preflight::{self, Subject};
 use super::replication::Pair;
 use super::report::Report;
@@ -20,6 +22,7 @@ use super::user::Account;
 use crate::changeover::Prospect;
 use crate::config::{Address, Fault, Lookup};
 use crate::generation::{Generation, Readiness};
+use crate::lock::lock;
 use crate::reception::Sockets;
 use crate::server::{self, Server};
 use crate::uplink::Place;
@@ -43,10 +46,10 @@ pub(super) async fn plan(
     options: &SwitchOptions,
 ) -> Result<SwitchPlan, Error> {
     let before = controller.shared.current.load();
-    let target = target(&before, options)?;
+    let target = target(controller, &before, options).await?;
     let (generation, sockets) = controller.load(target, &before, Readiness::Reachable).await?;
     if generation.uplink_since == before.uplink_since {
-        let which = if options.to.is_some() { "this" } else { "the uplink in the file" };
+        let which = if options.to.address().is_some() { "this" } else { "the uplink in the file" };
         let text = format!("{which} is the present one: there is nothing to switch to");
         return Err(refused(Fault::new(text)));
     }
@@ -72,7 +75,7 @@ pub(super) async fn plan(
     let old = match old {
         Ok(old) => old,
         Err(why) => {
-            let (addr, advice) = (pair.old.addr(), pair.advice(options.to.as_ref()).await);
+            let (addr, advice) = (pair.old.addr(), pair.advice(options.to.address()).await);
             return Err(refused(Fault::new(format!("uplink: {addr}: {why}{advice}"))));
         }
     };
@@ -91,6 +94,7 @@ pub(super) async fn plan(
         identity: None,
         by_password: old_config.login.is_some(),
         refused_keys: &refused_keys,
+        by_sentinel: matches!(before.directory.lookup, Lookup::Sentinel(_)),
         back: back.as_ref(),
     };
     let identity = match (&source, &options.replicate_from) {
@@ -109,8 +113,20 @@ pub(super) async fn plan(
 }
 
 /// Where the new uplink is.
-fn target(before: &Generation, options: &SwitchOptions) -> Result<Target, Error> {
-    let Some(to) = &options.to else { return Ok(Target::File) };
+async fn target(
+    controller: &Controller,
+    before: &Generation,
+    options: &SwitchOptions,
+) -> Result<Target, Error> {
+    let to = match &options.to {
+        SwitchTo::File => return Ok(Target::File),
+        SwitchTo::Address(to) => to,
+        SwitchTo::Replica(to) => {
+            let history = lock(&controller.inner).history.clone();
+            let place = failover::choose(before, history, to.as_ref()).await?;
+            return Ok(Target::Uplink { place, number: before.number, old: OldIs::InUse });
+        }
+    };
     let why = match &before.directory.lookup {
         Lookup::Addr(Address::Tcp { .. }) => None,
         Lookup::Addrs(addrs) if addrs.contains(to) => None,
@@ -126,7 +142,7 @@ fn target(before: &Generation, options: &SwitchOptions) -> Result<Target, Error>
         Some(why) => Err(refused(Fault::new(format!("to: {to} {why}")))),
         None => {
             let place = Place { addr: to.clone(), pin: None };
-            Ok(Target::Uplink { place, number: before.number })
+            Ok(Target::Uplink { place, number: before.number, old: OldIs::InUse })
         }
     }
 }

@@ -120,6 +120,11 @@ impl Switching {
         }
     }
 
+    /// The uplink before.
+    pub(super) fn from(&self) -> String {
+        self.now().from.clone()
+    }
+
     fn now(&self) -> MutexGuard<'_, Now> {
         lock(&self.now)
     }

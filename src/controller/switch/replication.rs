@@ -338,21 +338,38 @@ impl Pair {
         point("switch:promoted");
         let addr = self.new.addr();
         match self.new.replication().await {
-            Ok(new) if new.is_master => {
-                let continues =
-                    |it: &History| it.id == old.history.id && it.offset >= old.history.offset;
-                if !new.earlier.as_ref().is_some_and(continues) {
-                    return Err(format!("{addr} is not what was promoted: was it restarted?"));
-                }
-                self.promoted = Some(new.history.id);
-                Ok(())
-            }
+            Ok(new) if new.is_master => self.has_followed(&new, old),
             Ok(_) => Err(format!(
                 "{addr} is not promoted{}",
                 told.err().map(|why| format!(": {why}")).unwrap_or_default()
             )),
             Err(why) => Err(format!("whether {addr} is promoted is not known: {why}")),
         }
+    }
+}
+
+impl Pair {
+    /// Waits until somebody has made the new server a master, with all that the old one has written.
+    pub(super) async fn becomes_master(&mut self, old: &Replication) -> Result<(), String> {
+        loop {
+            if let Ok(new) = self.new.replication().await
+                && new.is_master
+            {
+                return self.has_followed(&new, old);
+            }
+            sleep(LOOK_OFTEN).await;
+        }
+    }
+
+    /// Notes the history of the new server, a master now, which goes on with that of the old one.
+    fn has_followed(&mut self, new: &Replication, old: &Replication) -> Result<(), String> {
+        let continues = |it: &History| it.id == old.history.id && it.offset >= old.history.offset;
+        if !new.earlier.as_ref().is_some_and(continues) {
+            let addr = self.new.addr();
+            return Err(format!("{addr} is not what was promoted: was it restarted?"));
+        }
+        self.promoted = Some(new.history.id.clone());
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::super::cutover::{Held, Swap};
 use super::super::error::{Error, joined, refused, stopping};
-use super::super::links::Links;
+use super::super::links::{Links, OldIs};
 use super::super::panics::{caught, caught_now, point};
 use super::super::state::Controller;
 use super::changes::SwitchProgress;
@@ -22,33 +22,35 @@ use super::report::Report;
 use super::source::Source;
 use super::undo::Undo;
 use crate::changeover::Attempt;
-use crate::config::Fault;
+use crate::config::{Fault, Lookup};
 use crate::generation::Generation;
 use crate::lock::lock;
 use crate::server::Replication;
 
 /// Longer than anybody waits, and short enough to be added to a time.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(super) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long the last byte is waited for, at most, once writers past the proxy are held: if the
 /// proxy dies, that must not be for ever.
-const LAST_BYTE: Duration = Duration::from_secs(30);
+pub(super) const LAST_BYTE: Duration = Duration::from_secs(30);
 /// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
 const FENCED_WITHIN: Duration = Duration::from_secs(10);
 /// How long open transactions may hold up everybody, once there is no way back.
 const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
+const LATE: &str = "the new uplink has not caught up in time";
+
 /// A switch on its way.
 pub(super) struct SwitchRun<'a> {
-    controller: &'a Controller,
-    options: &'a SwitchOptions,
-    switching: &'a Switching,
-    revocable: Revocable<'a>,
+    pub(super) controller: &'a Controller,
+    pub(super) options: &'a SwitchOptions,
+    pub(super) switching: &'a Switching,
+    pub(super) revocable: Revocable<'a>,
     pub(super) progress: SwitchProgress,
 }
 
 /// What is called off if an operator, a stop or the time limit says so.
 #[derive(Clone, Copy)]
-struct Revocable<'a> {
+pub(super) struct Revocable<'a> {
     controller: &'a Controller,
     switching: &'a Switching,
     /// The new server must be promoted by then.
@@ -71,7 +73,10 @@ struct Copied {
 
 impl Revocable<'_> {
     /// Does this work, which ends early if the switch is called off, the process stops, or time is over.
-    async fn run<T>(self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) async fn run<T>(
+        self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         tokio::select! {
             biased;
             () = self.switching.cancelled.cancelled() => Err(called_off()),
@@ -121,11 +126,16 @@ impl<'a> SwitchRun<'a> {
             return (Err(Error::Refused(faults)), Some(std::mem::take(&mut plan.report)));
         }
         self.progress.warnings = plan.report.warnings();
-        let Err(why) = self.run_stages(plan).await else { return (Ok(()), None) };
+        let by_sentinel = matches!(plan.before.directory.lookup, Lookup::Sentinel(_));
+        let run = match by_sentinel {
+            true => self.run_by_sentinel(plan).await,
+            false => self.run_stages(plan).await,
+        };
+        let Err(why) = run else { return (Ok(()), None) };
         let staged = caught_now(|| self.switching.roll_back());
         self.progress.roll_back(&mut plan.pair).await;
         self.progress.note(staged, "");
-        let advice = plan.pair.advice(self.options.to.as_ref()).await;
+        let advice = plan.pair.advice(self.options.to.address()).await;
         let why = match why {
             // The configuration was good; it is the switch that failed.
             Error::Refused(faults) => Error::RolledBack(joined(&faults) + &advice),
@@ -210,7 +220,7 @@ impl<'a> SwitchRun<'a> {
         }
     }
 
-    async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
+    pub(super) async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
         let fencing = "the old uplink becomes a replica of the new one";
         let staged = caught_now(|| self.switching.stage(SwitchStage::Fencing, fencing));
         self.progress.note(staged, "");
@@ -245,7 +255,8 @@ impl<'a> SwitchRun<'a> {
             self.progress.warnings.push(preflight::NEW_TAKES_WRITES.to_owned());
         }
         switching.stage(SwitchStage::Ready, "each client's connection to the new uplink is made");
-        let mut links = Links::open(before, generation, false).await.map_err(refused)?;
+        let mut links =
+            Links::open(before, generation, OldIs::InUse, false).await.map_err(refused)?;
         if links.old_is_lost() {
             return Err(Error::RolledBack(format!("lost the present uplink: {}", pair.old.addr())));
         }
@@ -289,10 +300,24 @@ impl<'a> SwitchRun<'a> {
         held: &Held,
         pair: &mut Pair,
     ) -> Result<Copied, Error> {
-        const LATE: &str = "the new uplink has not caught up in time";
         let caught_up = swap.in_time(held.deadline, LATE, catch_up(pair));
         self.controller.finish(swap, links, held, caught_up).await?;
         let deadline = held.deadline.min(Instant::now() + LAST_BYTE);
+        let CaughtUp { old, new } = self.copy_the_last(swap, deadline, pair).await?;
+        // Whether it is promoted may never be known.
+        if !self.progress.undo_new.iter().any(|it| matches!(it, Undo::Follow(_))) {
+            self.progress.undo_new.push(Undo::Follow(new.master));
+        }
+        Ok(Copied { old, deadline })
+    }
+
+    /// Has writers past the proxy held, if they are to be fenced, and waits for the last byte.
+    pub(super) async fn copy_the_last(
+        &mut self,
+        swap: &Swap<'_>,
+        deadline: Instant,
+        pair: &mut Pair,
+    ) -> Result<CaughtUp, Error> {
         if self.options.fence {
             // Not before: the mark for subscribers would have to wait, too.
             let time = deadline.saturating_duration_since(Instant::now()) + FENCED_WITHIN;
@@ -304,21 +329,16 @@ impl<'a> SwitchRun<'a> {
                 self.progress.warnings.push(text);
             }
         }
-        let CaughtUp { old, new } = swap.in_time(deadline, LATE, catch_up(pair)).await?;
-        // Whether it is promoted may never be known.
-        if !self.progress.undo_new.iter().any(|it| matches!(it, Undo::Follow(_))) {
-            self.progress.undo_new.push(Undo::Follow(new.master));
-        }
-        Ok(Copied { old, deadline })
+        swap.in_time(deadline, LATE, catch_up(pair)).await
     }
 }
 
-async fn catch_up(pair: &mut Pair) -> Result<CaughtUp, Error> {
+pub(super) async fn catch_up(pair: &mut Pair) -> Result<CaughtUp, Error> {
     pair.catch_up().await.map_err(Error::RolledBack)
 }
 
 /// Does a step that comes before the promotion: if it panics, the switch is rolled back.
-async fn step<T>(
+pub(super) async fn step<T>(
     switching: &Switching,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::super::links::OldIs;
 use super::super::outcome::By;
 use super::super::panics::{caught, point};
 use super::super::reload::Target;
@@ -44,7 +45,7 @@ struct Search {
 impl Search {
     fn of(generation: &Generation) -> Self {
         Search {
-            finder: Finder::new(generation.directory.clone()),
+            finder: Finder::listening(generation.directory.clone()),
             directory: generation.directory.clone(),
             found: 0,
             again: AGAIN.0,
@@ -177,7 +178,7 @@ impl Controller {
         let from = &generation.uplink.config.addr;
         let at = place.pin.map(|at| at.to_string());
         info!(%from, to = %place.addr, at, "the uplink is another server: clients are moved there");
-        let target = Target::Uplink { place, number: generation.number };
+        let target = Target::Uplink { place, number: generation.number, old: OldIs::InUse };
         match self.clone().change(target, By::Discovery, false).await {
             Ok(_) => true,
             Err(why) => {

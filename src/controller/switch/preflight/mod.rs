@@ -35,7 +35,7 @@ pub(super) fn checks(report: &mut Report, subject: &Subject<'_>) {
     files(report, subject);
 }
 
-fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
+fn roles(report: &mut Report, Subject { old, new, options, by_sentinel, .. }: &Subject<'_>) {
     const OLD: &str = "present uplink";
     const NEW: &str = "new uplink";
     let (was, is) = (Replication::of(&old.info), Replication::of(&new.info));
@@ -52,7 +52,7 @@ fn roles(report: &mut Report, Subject { old, new, options, .. }: &Subject<'_>) {
     } else {
         report.ok(OLD, "is a master");
     }
-    if was.replicas.len() > usize::from(!is.is_master) {
+    if !by_sentinel && was.replicas.len() > usize::from(!is.is_master) {
         let count = was.replicas.len();
         report.warn(OLD, format!("has {count} replicas; others than the new uplink stay with it"));
     }

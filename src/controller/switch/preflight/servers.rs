@@ -210,6 +210,7 @@ mod tests {
             identity: None,
             by_password: false,
             refused_keys: &[],
+            by_sentinel: false,
             back: None,
         };
         check(&mut report, &subject);

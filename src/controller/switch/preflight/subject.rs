@@ -19,6 +19,8 @@ pub(in super::super) struct Subject<'a> {
     pub(in super::super) by_password: bool,
     /// Keys that the new server's user may not use, where it was tried.
     pub(in super::super) refused_keys: &'a [String],
+    /// Sentinels tell the other replicas of the new master.
+    pub(in super::super) by_sentinel: bool,
     /// Where the old server will replicate from.
     pub(in super::super) back: Option<&'a Source>,
 }
