@@ -7,6 +7,7 @@
 //! - `cutover`, with `following`, `interrupting` and `loading`: clients are moved to another uplink
 //! - `links`: the connections for that, and what they may do
 //! - `sessions`: what all sessions are asked and told
+//! - `uplink_identity`: who the uplink is, and what it means if that changes (pure)
 //! - `watch`: whether the uplink is there; while it is not, clients are held
 //! - `remarks`: what an operator should know while all goes on
 //! - `outcome`, `error`: what became of it
@@ -39,6 +40,7 @@ mod remarks;
 mod sessions;
 mod state;
 mod switch;
+mod uplink_identity;
 mod verify;
 mod watch;
 

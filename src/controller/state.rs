@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{Error, stopping};
 use super::outcome::{By, ReloadRecord, Reloading};
 use super::switch::progress::{SwitchRecord, Switching};
-use super::watch::Identity;
+use super::uplink_identity::Identity;
 use crate::config;
 use crate::config_file::Outdated;
 use crate::gate::Hold;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::identity::{Identity, refusal};
+use super::super::uplink_identity::{Identity, refusal};
 use crate::generation::Generation;
 use crate::notices;
 use crate::resp::encode;

@@ -3,10 +3,8 @@
 //!
 //! - `discovery`: whether the uplink should be another server; clients are moved there, then
 //! - `look`: the connection for that, and what is asked over it
-//! - `identity`: who the uplink is, and what it means if that changes (pure)
 
 mod discovery;
-mod identity;
 mod look;
 
 use std::sync::Arc;
@@ -16,11 +14,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::identity::Change;
-pub(super) use self::identity::Identity;
 use self::look::{Seen, Watched};
 use super::panics::{caught, point};
 use super::state::{Controller, Outage};
+use super::uplink_identity::Change;
 use crate::generation::Generation;
 use crate::lock::lock;
 use crate::outage::Look;

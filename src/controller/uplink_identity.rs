@@ -5,14 +5,14 @@ use crate::uplink::is_without_data;
 
 /// Who a server is, as far as it tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in super::super) struct Identity {
+pub(super) struct Identity {
     /// Another one at each start of the server.
-    pub(in super::super) run_id: Option<String>,
+    pub(super) run_id: Option<String>,
     /// The watch's own connection, as the server counts them.
-    pub(in super::super) connection: Option<u64>,
-    pub(in super::super) is_master: Option<bool>,
+    pub(super) connection: Option<u64>,
+    pub(super) is_master: Option<bool>,
     /// As a master: the history of its data.
-    pub(in super::super) history: Option<String>,
+    pub(super) history: Option<String>,
 }
 
 /// What became of the server that was the uplink.
