@@ -348,9 +348,31 @@ fn a_server_that_gets_another_address_is_no_other_server() {
     assert_eq!(client.run("PING"), "PONG");
     // Nobody listens there.
     std::fs::write(&hosts, "the-redis 127.0.0.9\n").unwrap();
-    says(&proxy, "no other server is found that could be the uplink");
+    says(&proxy, "the uplink stays where it is, for now");
     assert_eq!(client.run("PING"), "PONG");
     assert_eq!(proxy.info()["generation"], 1);
+}
+
+#[test]
+fn a_server_among_several_that_comes_back_under_another_address_of_its_name_is_found() {
+    let (mut before, after) = (redis(), redis());
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = dir.path().join("hosts");
+    let stands_for = |server: &Redis| {
+        std::fs::write(&hosts, format!("redis-0 {}\n", server.addr().replace(":6379", "")))
+            .unwrap();
+    };
+    stands_for(&before);
+    let environment = [("REDIS_PROXY_HOSTS", hosts.to_str().unwrap())];
+    let addrs = json!({ "addrs": ["redis-0:6379", "127.0.0.1:1"] });
+    let proxy = Proxy::start_in(&environment, &finding(addrs));
+    let mut client = proxy.client();
+    assert_eq!(client.run("PING"), "PONG");
+    before.kill();
+    proxy.shows("uplink_up", false);
+    stands_for(&after);
+    assert_eq!(client.run("SET k v"), "OK");
+    assert_eq!(after.client().run("GET k"), "v");
 }
 
 #[test]

@@ -94,8 +94,7 @@ impl Directory {
     /// Whether the uplink can be nowhere else than where the configuration says.
     pub fn is_fixed(&self) -> bool {
         match &self.lookup {
-            Lookup::Addr(Address::Tcp { host, .. }) => host.parse::<std::net::IpAddr>().is_ok(),
-            Lookup::Addr(_) => true,
+            Lookup::Addr(addr) => is_literal(addr),
             Lookup::Addrs(_) | Lookup::Sentinel(_) => false,
         }
     }
@@ -154,7 +153,8 @@ impl Finder {
                 let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
                 let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
                 let others = addrs.iter().map(place).filter(is_other).collect();
-                of_addrs(present, &self.ask(others).await)
+                let finding = of_addrs(present, &self.ask(others).await);
+                self.or_under_its_name(finding, present).await
             }
             Lookup::Sentinel(config) => {
                 let Some(sentinels) = &mut self.sentinels else { return Finding::stay() };
@@ -163,9 +163,21 @@ impl Finder {
                 let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
                 let others = named.places().filter(is_other).collect();
                 let heard = self.ask(others).await;
-                of_sentinel(present, &config.master, &named, &heard)
+                let finding = of_sentinel(present, &config.master, &named, &heard);
+                self.or_under_its_name(finding, present).await
             }
         }
+    }
+
+    /// Where no other server was found in the place of one that is lost: under its name, it may have got another
+    /// address.
+    async fn or_under_its_name(&mut self, finding: Finding, present: Option<&Present>) -> Finding {
+        let Some(lost) = present.filter(|it| !it.is_up) else { return finding };
+        if finding.choice != Choice::Stay || is_literal(&lost.place.addr) {
+            return finding;
+        }
+        let renamed = self.look_up(&lost.place.addr, present).await;
+        if renamed.choice == Choice::Stay { finding } else { renamed }
     }
 
     async fn look_up(&mut self, addr: &Address, present: Option<&Present>) -> Finding {
@@ -314,6 +326,14 @@ impl KnownReplicas {
         });
         let all: Vec<String> = fit.chain(self.unfit.iter().cloned()).collect();
         if all.is_empty() { "none is known".to_owned() } else { all.join("; ") }
+    }
+}
+
+/// Whether this is no name, which may come to stand for another server.
+fn is_literal(addr: &Address) -> bool {
+    match addr {
+        Address::Tcp { host, .. } => host.parse::<std::net::IpAddr>().is_ok(),
+        Address::Unix(_) | Address::Sought(_) => true,
     }
 }
 

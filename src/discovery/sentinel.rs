@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use super::choice::{Named, Told, Untold};
@@ -27,77 +27,72 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Sentinels {
     master: String,
     base: Arc<Dialler>,
-    known: Vec<(Address, Server)>,
+    /// Those that the configuration names.
+    configured: Vec<Address>,
+    known: Vec<KnownSentinel>,
     /// One has told of another master.
     pub(super) told: Arc<Notify>,
-    /// Hear of another master; `None` where nobody waits for that.
-    listeners: Option<Vec<JoinHandle<()>>>,
+    /// Somebody waits for that.
+    listens: bool,
 }
 
-impl Drop for Sentinels {
-    fn drop(&mut self) {
-        self.listeners.iter().flatten().for_each(JoinHandle::abort);
-    }
+#[derive(Debug)]
+struct KnownSentinel {
+    addr: Address,
+    server: Server,
+    /// Hears of another master, if somebody waits for that.
+    listener: Option<AbortOnDropHandle<()>>,
 }
 
 impl Sentinels {
     /// Those of the configuration, and those that were learnt. They know of the others.
     pub(super) fn new(config: &Sentinel, learnt: Vec<Address>, base: &Dialler) -> Self {
-        let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
         let base = base.at(&base.place()).map(Arc::new);
         let mut sentinels = Sentinels {
             master: config.master.clone(),
             // A name was found good for TLS before.
             base: base.expect("it was made in the same way"),
+            configured: config.addrs.clone(),
             known: Vec::new(),
             told: Arc::default(),
-            listeners: None,
+            listens: false,
         };
-        for addr in config.addrs.iter().chain(&learnt) {
-            sentinels.add(place(addr));
+        for addr in config.addrs.iter().cloned().chain(learnt) {
+            sentinels.add(addr);
         }
         sentinels
     }
 
     /// Where they are.
     pub(super) fn addrs(&self) -> Vec<Address> {
-        self.known.iter().map(|(addr, _)| addr.clone()).collect()
+        self.known.iter().map(|it| it.addr.clone()).collect()
     }
 
-    fn add(&mut self, place: Place) {
-        let is_known = self.known.iter().any(|(addr, _)| *addr == place.addr);
+    fn add(&mut self, addr: Address) {
+        let is_known = self.known.iter().any(|it| it.addr == addr);
         if is_known || self.known.len() >= MOST {
             return;
         }
-        if let Ok(dialler) = self.base.at(&place) {
-            let dialler = Arc::new(dialler);
-            self.known.push((place.addr, Server::new(dialler)));
-            self.listen_to_last();
+        if let Ok(dialler) = self.base.at(&Place { addr: addr.clone(), pin: None }) {
+            let mut known =
+                KnownSentinel { addr, server: Server::new(Arc::new(dialler)), listener: None };
+            if self.listens {
+                known.listen(&self.master, &self.told);
+            }
+            self.known.push(known);
         }
     }
 
     /// Hears of it from now on when one of them names another master.
     pub(super) fn listen(&mut self) {
-        let known = std::mem::take(&mut self.known);
-        self.listeners = Some(Vec::new());
-        for one in known {
-            self.known.push(one);
-            self.listen_to_last();
-        }
-    }
-
-    fn listen_to_last(&mut self) {
-        if let (Some(listeners), Some((_, server))) = (&mut self.listeners, self.known.last()) {
-            let dialler = server.dialler().clone();
-            let listening = listen(dialler, self.master.clone(), self.told.clone());
-            listeners.push(tokio::spawn(listening));
-        }
+        self.listens = true;
+        self.known.iter_mut().for_each(|it| it.listen(&self.master, &self.told));
     }
 
     /// Asks all of them at once.
     pub(super) async fn ask(&mut self) -> Named {
         let master = self.master.clone();
-        let asked = self.known.iter_mut().map(async |(addr, server)| {
+        let asked = self.known.iter_mut().map(async |KnownSentinel { addr, server, .. }| {
             let questions = [
                 vec!["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &master],
                 vec!["SENTINEL", "MASTER", &master],
@@ -126,10 +121,28 @@ impl Sentinels {
         });
         let (told, others): (Vec<Told>, Vec<Vec<Address>>) =
             join_all(asked).await.into_iter().unzip();
-        for addr in others.into_iter().flatten() {
-            self.add(Place { addr, pin: None });
+        let listed: Vec<Address> = others.into_iter().flatten().collect();
+        let answered = |addr: &Address| {
+            told.iter().any(|it| it.by == *addr && !matches!(it.master, Err(Untold::Away(_))))
+        };
+        if told.iter().any(|it| it.master.is_ok()) {
+            // Those that are gone for good must not take the places of others.
+            self.known.retain(|KnownSentinel { addr, .. }| {
+                self.configured.contains(addr) || listed.contains(addr) || answered(addr)
+            });
+        }
+        for addr in listed {
+            self.add(addr);
         }
         Named(told)
+    }
+}
+
+impl KnownSentinel {
+    fn listen(&mut self, master: &str, told: &Arc<Notify>) {
+        let dialler = self.server.dialler().clone();
+        let listening = listen(dialler, master.to_owned(), told.clone());
+        self.listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
     }
 }
 
@@ -158,7 +171,7 @@ impl Sentinels {
     /// The answer of the first Sentinel that does not refuse.
     async fn first(&mut self, words: &[&str]) -> Result<Vec<u8>, String> {
         let mut refused = Vec::new();
-        for (addr, server) in &mut self.known {
+        for KnownSentinel { addr, server, .. } in &mut self.known {
             let asked = timeout(ANSWERS_WITHIN, server.ask(words)).await;
             match asked.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN))) {
                 Ok(answer) => return Ok(answer),

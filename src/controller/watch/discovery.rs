@@ -91,7 +91,7 @@ impl Controller {
                 finding = search.finder.look(present.as_ref()) => finding,
             };
             point("discovery:found");
-            self.tell(&mut search, &finding);
+            self.tell(&mut search, present.as_ref(), &finding);
             if let Some(place) = search.certainly(&generation, present.as_ref(), finding) {
                 if self.move_to(place, &generation).await {
                     search.has_moved();
@@ -151,12 +151,17 @@ impl Controller {
     }
 
     /// Says what is new of a finding.
-    fn tell(&self, search: &mut Search, finding: &Finding) {
+    fn tell(&self, search: &mut Search, present: Option<&Present>, finding: &Finding) {
         self.disputes(finding.dispute.as_deref());
         if finding.why != search.told {
             search.told.clone_from(&finding.why);
             if !finding.why.is_empty() && finding.dispute.is_none() {
-                warn!(why = finding.why, "no other server is found that could be the uplink");
+                match present.is_some_and(|it| it.is_up) {
+                    true => warn!(why = finding.why, "the uplink stays where it is, for now"),
+                    false => {
+                        warn!(why = finding.why, "no server is found that could be the uplink")
+                    }
+                }
             }
         }
     }
