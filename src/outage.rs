@@ -29,7 +29,12 @@ struct Known {
     looking: Option<Instant>,
     /// The outage that goes on.
     lost: Option<Loss>,
+    /// When the uplink, which is there, closed the watcher's connection.
+    cut: Option<Instant>,
 }
+
+/// For how long after the watcher's connection that of a client counts as one of many.
+const CUT: Duration = Duration::from_secs(2);
 
 /// An uplink that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +50,21 @@ pub struct Loss {
 /// What a broken connection means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The uplink is lost, for all.
+    /// The uplink is lost, for all; or it has closed all connections, and serves.
     Lost,
     /// The uplink is there, and is the same: it has closed this one connection.
     Alone,
 }
 
+impl Known {
+    fn are_cut(&self) -> bool {
+        self.cut.is_some_and(|at| at.elapsed() < CUT)
+    }
+}
+
 impl Default for Outages {
     fn default() -> Self {
-        let known = Known { number: 0, looked: 0, looking: None, lost: None };
+        let known = Known { number: 0, looked: 0, looking: None, lost: None, cut: None };
         Outages {
             asked: AtomicU64::new(0),
             ask: Notify::new(),
@@ -109,7 +120,7 @@ impl Outages {
         async move {
             let heard = known.wait_for(|it| it.number > number || it.looked >= asked).await;
             match heard {
-                Ok(it) if it.number == number => Verdict::Alone,
+                Ok(it) if it.number == number && !it.are_cut() => Verdict::Alone,
                 // Without a watcher, the process ends.
                 _ => Verdict::Lost,
             }
@@ -156,6 +167,16 @@ impl Outages {
         let mut ended = None;
         self.tell(look, |known| ended = known.lost.take());
         ended
+    }
+
+    /// The uplink serves, and has closed the watcher's connection: it closes many, and a client whose connection
+    /// broke may connect again.
+    pub fn all_are_cut(&self) {
+        self.known.send_if_modified(|known| {
+            known.cut = Some(Instant::now());
+            // The look is not over yet.
+            false
+        });
     }
 
     /// The uplink is lost; an outage begins, unless one goes on.
@@ -237,6 +258,17 @@ mod tests {
         outages.uplink_moves();
         outages.moves().await;
         assert!(outages.moves().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_with_the_watchers_is_not_alone() {
+        let outages = Outages::default();
+        let asked = verdict(&outages);
+        let look = outages.looking();
+        outages.all_are_cut();
+        outages.is_up(&look);
+        assert_eq!(asked.await, Verdict::Lost);
+        assert_eq!((outages.number(), outages.loss()), (0, None));
     }
 
     #[test]

@@ -552,3 +552,28 @@ fn a_client_whose_invalidations_go_elsewhere_is_closed_for_it_would_hear_of_none
     redirects.expect_closed();
     assert_eq!(target.reply(), "[message, __redis__:invalidate, nil]");
 }
+
+#[test]
+fn clients_whose_connections_are_all_closed_at_once_go_on() {
+    let redis = Redis::start(&[]);
+    let proxy = proxy(&redis, LONG);
+    let (mut idle, mut subscribed, mut blocked) = (proxy.client(), proxy.client(), proxy.client());
+    assert_eq!(idle.run("SELECT 5"), "OK");
+    subscribed.run("SUBSCRIBE news");
+    blocked.send("BLPOP list 0\r\n");
+    let mut direct = redis.client();
+    eventually("it waits", || direct.run("INFO clients").contains("blocked_clients:1"));
+    // As a Sentinel does at a promotion; its own connection is another one.
+    assert_eq!(direct.run("MULTI"), "OK");
+    direct.run("CLIENT KILL TYPE pubsub");
+    direct.run("CLIENT KILL TYPE normal SKIPME yes");
+    direct.run("EXEC");
+    assert_eq!(idle.run("SET k v"), "OK");
+    eventually("it is subscribed again", || direct.run("PUBLISH news hello") == "1");
+    assert_eq!(subscribed.reply(), "[message, news, hello]");
+    direct.run("RPUSH list one");
+    assert_eq!(blocked.reply(), "[list, one]");
+    direct.run("SELECT 5");
+    assert_eq!(direct.run("GET k"), "v");
+    assert_eq!(proxy.metric("redis_proxy_uplink_outages_total"), 0.0);
+}

@@ -10,6 +10,8 @@ pub(super) struct Identity {
     pub(super) run_id: Option<String>,
     /// The watch's own connection, as the server counts them.
     pub(super) connection: Option<u64>,
+    /// That was made anew: the server has answered over another one before.
+    pub(super) is_anew: bool,
     pub(super) is_master: Option<bool>,
     /// As a master: the history of its data.
     pub(super) history: Option<String>,
@@ -20,6 +22,8 @@ pub(super) struct Identity {
 pub(super) enum Change {
     /// It is the same.
     None,
+    /// It is the same, and has closed the watch's connection: perhaps all that it had.
+    Cut,
     /// It was started anew. What connections had told it is gone.
     Restarted,
     /// It was a master, and is a replica now: it takes no writes.
@@ -34,6 +38,7 @@ impl Identity {
         Identity {
             run_id: info.text("run_id").map(str::to_owned).or(run_id),
             connection,
+            is_anew: false,
             is_master,
             history: replication
                 .filter(|it| it.is_master && !it.history.id.is_empty())
@@ -51,7 +56,11 @@ impl Identity {
             // A server counts its connections from its start on.
             _ => self.connection.zip(now.connection).is_none_or(|(before, now)| before <= now),
         };
-        if is_same { Change::None } else { Change::Restarted }
+        match (is_same, now.is_anew) {
+            (false, _) => Change::Restarted,
+            (true, true) => Change::Cut,
+            (true, false) => Change::None,
+        }
     }
 }
 
@@ -86,6 +95,8 @@ mod tests {
         let replica = identity("role:slave run_id:a", 7);
         assert_eq!(replica.becomes(&before), Change::None, "it was promoted");
         assert_eq!(replica.becomes(&replica), Change::None, "it was one from the beginning");
+        let anew = Identity { is_anew: true, ..before.clone() };
+        assert_eq!(before.becomes(&anew), Change::Cut);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Watched {
     run_id: Option<String>,
     /// The server knows the connection's name.
     is_named: bool,
+    /// The server has answered, over this connection or one before.
+    has_answered: bool,
     /// The server was asked to tell of its maintenance.
     listens: bool,
     /// The kind of maintenance that it has told of.
@@ -54,6 +56,7 @@ impl Watched {
             name: name.to_owned(),
             run_id: None,
             is_named: false,
+            has_answered: false,
             listens: false,
             maintenance: None,
         }
@@ -67,7 +70,7 @@ impl Watched {
         {
             return seen;
         }
-        let begun = Instant::now();
+        let (begun, had_answered) = (Instant::now(), self.has_answered);
         while let Err(why) = self.connection.dial(self.naming()).await {
             if matches!(why, Error::TimeLimit(_)) && begun.elapsed() < BUSY {
                 continue;
@@ -77,7 +80,10 @@ impl Watched {
         }
         (self.is_named, self.listens, self.run_id) = (true, false, None);
         let silent = || Seen::Away(format!("no answer within {} ms", limit.as_millis()));
-        self.ask(limit).await.unwrap_or_else(silent)
+        match self.ask(limit).await.unwrap_or_else(silent) {
+            Seen::Serves(identity) => Seen::Serves(Identity { is_anew: had_answered, ..identity }),
+            other => other,
+        }
     }
 
     /// Completes when the uplink has closed the connection. Cancel safe.
@@ -151,6 +157,7 @@ impl Watched {
         let info = Info::read(&answers.concat());
         let identity = Identity::read(&info, self.run_id.take(), self.connection.id());
         self.run_id.clone_from(&identity.run_id);
+        self.has_answered = true;
         Some(Seen::Serves(identity))
     }
 }

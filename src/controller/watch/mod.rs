@@ -111,7 +111,9 @@ impl Controller {
         let change = before.as_ref().map_or(Change::None, |before| before.becomes(&now));
         // A switch demotes the old uplink itself.
         match change {
-            Change::None if generation.directory.wants_master() && now.is_master == Some(false) => {
+            Change::None | Change::Cut
+                if generation.directory.wants_master() && now.is_master == Some(false) =>
+            {
                 self.uplink_is_lost(look, "it is a replica");
                 return false;
             }
@@ -120,6 +122,7 @@ impl Controller {
                 return false;
             }
             Change::Restarted => self.uplink_is_lost(look, "it was restarted"),
+            Change::Cut => self.shared.outages.all_are_cut(),
             Change::Demoted | Change::None => {}
         }
         if change != Change::Demoted {
