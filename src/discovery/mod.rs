@@ -111,6 +111,8 @@ pub struct Finder {
     directory: Arc<Directory>,
     servers: Vec<(Place, Server)>,
     sentinels: Option<Sentinels>,
+    /// How long a server, a Sentinel or a resolver may take to answer. The others need not wait for it.
+    patience: Duration,
 }
 
 impl Finder {
@@ -123,7 +125,7 @@ impl Finder {
             }
             _ => None,
         };
-        Finder { directory, servers: Vec::new(), sentinels }
+        Finder { directory, servers: Vec::new(), sentinels, patience: ANSWERS_WITHIN }
     }
 
     /// As [`Finder::new`], and hears of it when Sentinels name another master.
@@ -135,8 +137,18 @@ impl Finder {
         finder
     }
 
-    /// Looks for the uplink where nothing is known of it yet, but that it was at `before`.
+    /// Looks for the uplink where nothing is known of it yet, but that it was at `before`. Whoever is slow is given
+    /// time, where nobody is found without that.
     pub async fn find(&mut self, before: Option<&Address>) -> Finding {
+        let finding = self.find_once(before).await;
+        if finding.choice != Choice::Stay || finding.is_refused {
+            return finding;
+        }
+        self.patience = self.directory.servers.time_limit;
+        self.find_once(before).await
+    }
+
+    async fn find_once(&mut self, before: Option<&Address>) -> Finding {
         let directory = self.directory.clone();
         let Lookup::Addrs(addrs) = &directory.lookup else { return self.look(None).await };
         let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
@@ -158,7 +170,7 @@ impl Finder {
             }
             Lookup::Sentinel(config) => {
                 let Some(sentinels) = &mut self.sentinels else { return Finding::stay() };
-                let named = sentinels.ask().await;
+                let named = sentinels.ask(self.patience).await;
                 *lock(&directory.learnt) = sentinels.addrs();
                 let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
                 let others = named.places().filter(is_other).collect();
@@ -181,7 +193,7 @@ impl Finder {
     }
 
     async fn look_up(&mut self, addr: &Address, present: Option<&Present>) -> Finding {
-        let found = timeout(ANSWERS_WITHIN, dial::resolve(addr)).await;
+        let found = timeout(self.patience, dial::resolve(addr)).await;
         let addrs = match found {
             Ok(Ok(addrs)) => addrs,
             Ok(Err(why)) => return Finding::nobody(why.to_string()),
@@ -207,9 +219,10 @@ impl Finder {
                 self.servers.push((place, Server::new(Arc::new(dialler))));
             }
         }
+        let patience = self.patience;
         let asked = self.servers.iter_mut().map(async |(place, server)| {
-            let said = timeout(ANSWERS_WITHIN, server.sections(&["server", "replication"])).await;
-            let said = said.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
+            let said = timeout(patience, server.sections(&["server", "replication"])).await;
+            let said = said.unwrap_or(Err(Error::TimeLimit(patience)));
             let state = said.map(|info| ServerState::of(&info));
             Heard { place: place.clone(), state: state.map_err(|why| why.to_string()) }
         });

@@ -15,7 +15,7 @@ use crate::resp::{Args, encode};
 use crate::server::{Error, OwnConnection, Server};
 use crate::uplink::{self, Dialler, Place, Script};
 
-/// How long a server, a Sentinel or a resolver may take to answer. The others need not wait for it.
+/// How long a server, a Sentinel or a resolver may take to answer, where all are asked again before long.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// The most addresses of a name, and the most Sentinels, that are asked.
 pub(super) const MOST: usize = 32;
@@ -90,7 +90,7 @@ impl Sentinels {
     }
 
     /// Asks all of them at once.
-    pub(super) async fn ask(&mut self) -> Named {
+    pub(super) async fn ask(&mut self, patience: Duration) -> Named {
         let master = self.master.clone();
         let asked = self.known.iter_mut().map(async |KnownSentinel { addr, server, .. }| {
             let questions = [
@@ -98,8 +98,8 @@ impl Sentinels {
                 vec!["SENTINEL", "MASTER", &master],
                 vec!["SENTINEL", "SENTINELS", &master],
             ];
-            let answers = timeout(ANSWERS_WITHIN, server.ask_each(&questions)).await;
-            let answers = answers.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
+            let answers = timeout(patience, server.ask_each(&questions)).await;
+            let answers = answers.unwrap_or(Err(Error::TimeLimit(patience)));
             let mut answers = match answers {
                 Ok(answers) => answers.into_iter(),
                 Err(why) => return (untold(addr, why), Vec::new()),
