@@ -18,8 +18,8 @@ const MOST: u64 = 1024 * 1024;
 pub struct Outdated {
     /// The file's absolute path.
     pub file: PathBuf,
-    /// The line of `uplink.addr`, counted from 1.
-    pub line: usize,
+    /// The line of `uplink.addr`, counted from 1, where that is known.
+    pub line: Option<usize>,
     /// What it says.
     pub from: String,
     /// What it should say.
@@ -32,7 +32,11 @@ impl std::fmt::Display for Outdated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Outdated { file, line, from, to, why } = self;
         let file = file.display();
-        write!(f, "change uplink.addr in line {line} of {file} from {from} to {to}: {why}")
+        write!(f, "change uplink.addr in ")?;
+        if let Some(line) = line {
+            write!(f, "line {line} of ")?;
+        }
+        write!(f, "{file} from {from} to {to}: {why}")
     }
 }
 
@@ -44,15 +48,16 @@ pub fn name_uplink(file: &Path, from: &str, to: &str) -> Result<(), Outdated> {
         let (from, to) = (from.to_owned(), to.to_owned());
         Outdated { file: file.clone(), line, from, to, why }
     };
-    let unread = |why: String| outdated(1, from, why);
+    let unread = |why: String| outdated(None, from, why);
     let text = read(&file).map_err(|why| unread(format!("it cannot be read: {why}")))?;
     let found = UplinkAddress::find(&text).map_err(unread)?;
     if found.addr == to {
         return Ok(());
     }
     let replaced = found.replaced(&text, to);
-    replace(&file, &replaced)
-        .map_err(|why| outdated(found.line, &found.addr, format!("it cannot be written: {why}")))
+    replace(&file, &replaced).map_err(|why| {
+        outdated(Some(found.line), &found.addr, format!("it cannot be written: {why}"))
+    })
 }
 
 /// Whether the file names this uplink.

@@ -182,8 +182,9 @@ impl Desk {
             Permission::Everything => self.controller.remarks(),
             Permission::Probes | Permission::Figures => Vec::new(),
         };
-        let words: Vec<String> = ["ready".to_owned()].into_iter().chain(remarks).collect();
-        let ready = Ok(text("text/plain; charset=utf-8", words.join("; ") + "\n"));
+        let with_remarks = |word: String| [&[word], &remarks[..]].concat().join("; ");
+        let body = with_remarks("ready".to_owned()) + "\n";
+        let ready = Ok(text("text/plain; charset=utf-8", body));
         match self.controller.state() {
             ProxyState::Stopping => return Err(unready("stopping".to_owned())),
             ProxyState::Pausing | ProxyState::Paused => return ready,
@@ -192,7 +193,7 @@ impl Desk {
         let uplink = Uplink::of(&self.shared);
         match (uplink.is_up, permission) {
             (Some(true), _) => ready,
-            (_, Permission::Everything) => Err(unready(uplink.why)),
+            (_, Permission::Everything) => Err(unready(with_remarks(uplink.why))),
             (_, Permission::Probes | Permission::Figures) => {
                 Err(unready("could not connect to uplink".to_owned()))
             }

@@ -26,7 +26,14 @@ impl Controller {
         from: &str,
         uplink: &Address,
     ) -> Option<Outdated> {
-        let (file, from, to) = (self.file.clone()?, from.to_owned(), uplink.to_string());
+        let (from, to) = (from.to_owned(), uplink.to_string());
+        let Some(file) = self.file.clone() else {
+            let why = "it came from standard input, and a start must get another one".to_owned();
+            let file = "the configuration".into();
+            let outdated = Outdated { file, line: None, from, to, why };
+            lock(&self.inner).outdated = Some(outdated.clone());
+            return Some(outdated);
+        };
         let named = {
             let (file, from, to) = (file.clone(), from.clone(), to.clone());
             spawn_blocking(move || config_file::name_uplink(&file, &from, &to))
@@ -35,7 +42,7 @@ impl Controller {
             Ok(Ok(named)) => named.err(),
             Ok(Err(_)) | Err(_) => Some(Outdated {
                 why: "it could not be written in time".to_owned(),
-                line: 1,
+                line: None,
                 file,
                 from,
                 to,

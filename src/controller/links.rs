@@ -60,6 +60,8 @@ pub(super) struct Rights {
 pub(super) enum OldIs {
     /// Others than the clients may write and publish there.
     InUse,
+    /// It is lost, and is not asked.
+    Lost,
     /// It holds all that is written or published there: there is nothing that a mark would come after.
     Paused,
 }
@@ -111,9 +113,15 @@ impl Links {
         let mut new = OwnConnection::new(generation.uplink.clone());
         new.dial(hello()).await.map_err(fault)?;
         let mut old = OwnConnection::new(before.uplink.clone());
-        let refusal = old.dial(hello()).await.err();
-        let mut lost = refusal.as_ref().and_then(Lost::of);
-        if let Some(why) = &refusal {
+        let refusal = match is {
+            OldIs::Lost => Some(Error::Lost(io::ErrorKind::NotConnected.into())),
+            OldIs::InUse | OldIs::Paused => old.dial(hello()).await.err(),
+        };
+        let mut lost = match is {
+            OldIs::Lost => Some(Lost::Gone),
+            OldIs::InUse | OldIs::Paused => refusal.as_ref().and_then(Lost::of),
+        };
+        if let Some(why) = refusal.as_ref().filter(|_| is != OldIs::Lost) {
             let addr = &before.uplink.config.addr;
             warn!(%addr, %why, "no connection of the reload's own to the present uplink");
         }

@@ -9,7 +9,12 @@ impl Controller {
         let replica = self.replica_remark();
         let inner = lock(&self.inner);
         let outdated = inner.outdated.as_ref().map(ToString::to_string);
-        replica.into_iter().chain(inner.dispute.clone()).chain(outdated).collect()
+        let unfound = inner.unfound.as_ref();
+        let unfound = unfound.filter(|_| inner.outage.is_some() && inner.dispute.is_none());
+        let unfound =
+            unfound.map(|why| format!("no server is found that could be the uplink: {why}"));
+        let all = [replica, inner.dispute.clone(), unfound, outdated];
+        all.into_iter().flatten().collect()
     }
 
     /// What is to be said of an uplink that is a replica.

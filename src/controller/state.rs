@@ -122,8 +122,12 @@ pub(super) struct Known {
     pub(super) outage: Option<Outage>,
     /// Who the uplink was when it was last seen; `None` if the one in force has not been seen yet.
     pub(super) identity: Option<Identity>,
-    /// The history of the data of the last uplink that was seen to be a master.
-    pub(super) history: Option<String>,
+    /// The history of the data of a master that is the uplink, and the generation since which it is.
+    pub(super) history: Option<(u64, String)>,
+    /// The histories of servers that were masters beside it.
+    pub(super) forks: Vec<String>,
+    /// Why no server is found that could be the uplink, which is lost.
+    pub(super) unfound: Option<String>,
     /// Several servers could be the uplink, and nobody can tell which; in words.
     pub(super) dispute: Option<String>,
     /// The configuration file names the uplink before the last switch.
@@ -138,6 +142,14 @@ pub(super) struct Known {
     pub(super) switches: VecDeque<SwitchRecord>,
     /// The uplink that a failed switch did not reach: its data are old.
     pub(super) not_reached: Option<config::Uplink>,
+}
+
+impl Known {
+    /// The history of the data of the uplink since this generation.
+    pub(super) fn history_of(&self, uplink_since: u64) -> Option<String> {
+        let (since, history) = self.history.as_ref()?;
+        (*since == uplink_since).then(|| history.clone())
+    }
 }
 
 impl fmt::Debug for Controller {

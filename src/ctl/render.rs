@@ -233,10 +233,7 @@ pub(super) fn summary(it: &SwitchRecord) -> Vec<String> {
         let word = if it.fenced { "is" } else { "is not" };
         lines.push(format!("the old uplink {word} fenced off"));
     }
-    lines.extend(it.named.iter().map(|it| {
-        let (file, line) = (it.file.display(), it.line);
-        format!("{file} names {} now, in line {line}", it.to)
-    }));
+    lines.extend(it.named.iter().map(|it| format!("{} names {} now", it.file.display(), it.to)));
     lines.extend(to_be_minded(it));
     lines
 }

@@ -1,6 +1,7 @@
 //! Who should be the uplink, by what servers and Sentinels have said. Pure.
 
 use crate::config::Address;
+use crate::server::History;
 use crate::uplink::Place;
 
 /// The present uplink, as far as it is known.
@@ -16,6 +17,8 @@ pub struct Present {
     pub run_id: Option<String>,
     /// The history of its data, as it told when it was a master.
     pub history: Option<String>,
+    /// The histories of servers that were masters beside it: they lack what was written to it since.
+    pub forks: Vec<String>,
 }
 
 impl Present {
@@ -32,13 +35,16 @@ pub struct ServerState {
     pub(super) is_master: bool,
     /// Its data's history, and the one before it was promoted.
     pub(super) history: String,
-    pub(super) earlier: Option<String>,
+    pub(super) earlier: Option<History>,
+    /// How much was written.
+    pub(super) offset: u64,
 }
 
 impl ServerState {
     /// It has what the server with this history has written.
     fn has(&self, history: &str) -> bool {
-        !history.is_empty() && (self.history == history || self.earlier.as_deref() == Some(history))
+        let earlier = self.earlier.as_ref().map(|it| it.id.as_str());
+        !history.is_empty() && (self.history == history || earlier == Some(history))
     }
 }
 
@@ -74,20 +80,38 @@ pub(super) enum Untold {
 
 /// What the Sentinels say.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Named(pub(super) Vec<Told>);
+pub(super) struct Named {
+    /// What each of them says.
+    pub(super) told: Vec<Told>,
+    /// The highest epoch that any has told before: whoever tells a lower one has missed a failover.
+    pub(super) seen: u64,
+}
 
 impl Named {
     /// Where the master is, as the newest of what the Sentinels know.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        let told = || self.0.iter().filter_map(|it| Some((it.master.as_ref().ok()?, it.epoch)));
-        let newest = told().map(|(_, epoch)| epoch).max();
+        let newest = self.newest();
         let mut addrs: Vec<&Address> = Vec::new();
-        for (addr, epoch) in told() {
+        for (addr, epoch) in self.answers() {
             if Some(epoch) == newest && !addrs.contains(&addr) {
                 addrs.push(addr);
             }
         }
         addrs.into_iter().map(|addr| Place { addr: addr.clone(), pin: None })
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (&Address, u64)> {
+        self.told.iter().filter_map(|it| Some((it.master.as_ref().ok()?, it.epoch)))
+    }
+
+    /// The highest epoch that is told, if it is to be believed. Where most Sentinels begin with lower ones, they were
+    /// set up anew.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.answers().map(|(_, epoch)| epoch).max().filter(|it| self.believes(*it))
+    }
+
+    fn believes(&self, epoch: u64) -> bool {
+        epoch >= self.seen || self.answers().count() * 2 > self.told.len()
     }
 }
 
@@ -111,11 +135,19 @@ pub struct Finding {
     pub why: String,
     /// What is wrong is how it was asked: it will not get better by itself.
     pub is_refused: bool,
+    /// The histories of servers that are masters beside an uplink that serves.
+    pub forks: Vec<String>,
 }
 
 impl Finding {
     pub(super) fn stay() -> Self {
-        Finding { choice: Choice::Stay, dispute: None, why: String::new(), is_refused: false }
+        Finding {
+            choice: Choice::Stay,
+            dispute: None,
+            why: String::new(),
+            is_refused: false,
+            forks: Vec::new(),
+        }
     }
 
     pub(super) fn nobody(why: String) -> Self {
@@ -161,17 +193,22 @@ pub(super) fn of_addrs(present: Option<&Present>, others: &[Heard]) -> Finding {
             return Finding::stay();
         }
         all.insert(0, &present.place.addr);
-        return Finding::disputed(several(&all));
+        let histories = masters.iter().filter(is_other).map(|(_, state)| state.history.clone());
+        return Finding { forks: histories.collect(), ..Finding::disputed(several(&all)) };
     }
-    let Some(history) = &present.history else { return first_of(&masters, others) };
-    let heirs: Vec<_> = masters.iter().filter(|(_, state)| state.has(history)).collect();
+    let Some(history) = &present.history else {
+        return Finding::nobody("the history of the uplink's data is not known yet".to_owned());
+    };
+    let is_fork = |state: &ServerState| present.forks.contains(&state.history);
+    let is_heir = |state: &ServerState| state.has(history) && !is_fork(state);
+    let heirs: Vec<_> = masters.iter().filter(|(_, state)| is_heir(state)).collect();
     match (&heirs[..], &masters[..]) {
         ([(place, _)], _) => Finding::at(place),
         ([], []) => Finding::nobody(said(others)),
         ([], [..]) => {
             let addrs: Vec<&Address> = masters.iter().map(|(place, _)| &place.addr).collect();
             Finding::nobody(format!(
-                "{} calls itself a master, but has not the data of {}",
+                "{} calls itself a master, but has not the data of {}, or not all",
                 listed(&addrs),
                 present.place.addr
             ))
@@ -201,7 +238,12 @@ fn masters(heard: &[Heard]) -> Vec<(&Place, &ServerState)> {
 fn first_of(masters: &[(&Place, &ServerState)], all: &[Heard]) -> Finding {
     let is_heir = |(_, state): &&(&Place, &ServerState)| {
         let others = masters.iter().filter(|(_, other)| other.run_id != state.run_id);
-        others.into_iter().all(|(_, other)| state.earlier.as_ref() == Some(&other.history))
+        // What was written there since the promotion, it has not.
+        let has_all_of = |other: &ServerState| {
+            let earlier = state.earlier.as_ref();
+            earlier.is_some_and(|it| it.id == other.history && it.offset >= other.offset)
+        };
+        others.into_iter().all(|(_, other)| has_all_of(other))
     };
     match (masters, masters.iter().find(is_heir)) {
         ([], _) => Finding::nobody(said(all)),
@@ -222,7 +264,7 @@ pub(super) fn of_sentinel(
 ) -> Finding {
     let places: Vec<Place> = named.places().collect();
     if places.is_empty() {
-        let is_refused = named.0.iter().all(|it| !matches!(it.master, Err(Untold::Away(_))));
+        let is_refused = named.told.iter().all(|it| !matches!(it.master, Err(Untold::Away(_))));
         return Finding { is_refused, ..Finding::nobody(untold(master, named)) };
     }
     let is_present = |place: &Place| present.is_some_and(|it| it.place.addr == place.addr);
@@ -270,8 +312,11 @@ fn said(all: &[Heard]) -> String {
 
 /// Why no Sentinel has named a master.
 fn untold(master: &str, named: &Named) -> String {
-    let each = named.0.iter().map(|it| match &it.master {
-        Ok(_) => String::new(),
+    let each = named.told.iter().map(|it| match &it.master {
+        Ok(addr) => format!(
+            "Sentinel {} has missed a failover: it names {addr} in the epoch {}, and {} has been told",
+            it.by, it.epoch, named.seen
+        ),
         Err(Untold::UnknownName) => format!("Sentinel {} knows no master {master}", it.by),
         Err(Untold::Refused(why) | Untold::Away(why)) => format!("Sentinel {}: {why}", it.by),
     });

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 pub use self::choice::{Choice, Finding, Present, ServerState};
-use self::choice::{Heard, first_of_addrs, of_addrs, of_name, of_sentinel};
+use self::choice::{Heard, Named, first_of_addrs, of_addrs, of_name, of_sentinel};
 use self::sentinel::{ANSWERS_WITHIN, MOST, Sentinels};
 use crate::config::{Address, Fault, Lookup, Uplink, UplinkBlock};
 use crate::dial;
@@ -32,6 +32,8 @@ pub struct Directory {
     sentinels: Option<Dialler>,
     /// Sentinels that others have told of.
     learnt: Mutex<Vec<Address>>,
+    /// The highest epoch that Sentinels have told.
+    epoch: Mutex<u64>,
 }
 
 impl Directory {
@@ -58,13 +60,15 @@ impl Directory {
                 return Err(faults.into_iter().flatten().flatten().collect());
             }
         };
-        Ok(Directory { lookup, servers, sentinels, learnt: Mutex::default() })
+        let (learnt, epoch) = (Mutex::default(), Mutex::default());
+        Ok(Directory { lookup, servers, sentinels, learnt, epoch })
     }
 
     /// Goes on with what was learnt before, where the lookup is the same.
     pub fn goes_on_from(&self, before: &Directory) {
         if self.lookup == before.lookup {
             lock(&self.learnt).clone_from(&lock(&before.learnt));
+            *lock(&self.epoch) = *lock(&before.epoch);
         }
     }
 
@@ -86,6 +90,7 @@ impl Directory {
                 servers: self.servers.at(place)?,
                 sentinels: None,
                 learnt: Mutex::default(),
+                epoch: Mutex::default(),
             })),
             Lookup::Addr(_) | Lookup::Addrs(_) | Lookup::Sentinel(_) => Ok(self.clone()),
         }
@@ -170,7 +175,11 @@ impl Finder {
             }
             Lookup::Sentinel(config) => {
                 let Some(sentinels) = &mut self.sentinels else { return Finding::stay() };
-                let named = sentinels.ask(self.patience).await;
+                let seen = *lock(&directory.epoch);
+                let named = Named { told: sentinels.ask(self.patience).await, seen };
+                if let Some(newest) = named.newest() {
+                    *lock(&directory.epoch) = newest;
+                }
                 *lock(&directory.learnt) = sentinels.addrs();
                 let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
                 let others = named.places().filter(is_other).collect();
@@ -277,6 +286,14 @@ impl Finder {
         }
     }
 
+    /// Where the master is after a failover that the Sentinels have begun; `None` while that goes on.
+    pub async fn outcome(&mut self) -> Result<Option<Address>, String> {
+        match &mut self.sentinels {
+            Some(sentinels) => sentinels.outcome().await,
+            None => Err("there is no Sentinel".to_owned()),
+        }
+    }
+
     /// Completes when a Sentinel has told of another master. Cancel safe.
     pub async fn told(&self) {
         match &self.sentinels {
@@ -335,7 +352,7 @@ impl KnownReplicas {
     pub fn others(&self) -> String {
         let fit = self.fit.iter().map(|it| match it.priority {
             0 => format!("{} has the priority 0", it.place.addr),
-            _ => format!("{} follows another history, or is not meant", it.place.addr),
+            _ => format!("{} is a replica that is in step with its master", it.place.addr),
         });
         let all: Vec<String> = fit.chain(self.unfit.iter().cloned()).collect();
         if all.is_empty() { "none is known".to_owned() } else { all.join("; ") }
@@ -357,7 +374,8 @@ impl ServerState {
             run_id: info.text("run_id").unwrap_or_default().to_owned(),
             is_master: replication.is_master,
             history: replication.history.id,
-            earlier: replication.earlier.map(|it| it.id),
+            earlier: replication.earlier,
+            offset: replication.history.offset,
         }
     }
 }

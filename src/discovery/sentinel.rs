@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::info;
+use tracing::debug;
 
-use super::choice::{Named, Told, Untold};
+use super::choice::{Told, Untold};
 use crate::config::{Address, Sentinel};
 use crate::resp::{Args, encode};
 use crate::server::{Error, OwnConnection, Server};
@@ -90,7 +90,7 @@ impl Sentinels {
     }
 
     /// Asks all of them at once.
-    pub(super) async fn ask(&mut self, patience: Duration) -> Named {
+    pub(super) async fn ask(&mut self, patience: Duration) -> Vec<Told> {
         let master = self.master.clone();
         let asked = self.known.iter_mut().map(async |KnownSentinel { addr, server, .. }| {
             let questions = [
@@ -134,7 +134,7 @@ impl Sentinels {
         for addr in listed {
             self.add(addr);
         }
-        Named(told)
+        told
     }
 }
 
@@ -166,6 +166,18 @@ impl Sentinels {
     pub(super) async fn fail_over(&mut self) -> Result<(), String> {
         let master = self.master.clone();
         self.first(&["SENTINEL", "FAILOVER", &master]).await.map(drop)
+    }
+
+    /// Where the master is, as the Sentinel says that was told to begin a failover; `None` while that goes on.
+    pub(super) async fn outcome(&mut self) -> Result<Option<Address>, String> {
+        let master = self.master.clone();
+        let state = self.first(&["SENTINEL", "MASTER", &master]).await?;
+        let flags = field(&state, "flags").unwrap_or_default();
+        if flags.split(',').any(|flag| flag == "failover_in_progress") {
+            return Ok(None);
+        }
+        let named = self.first(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &master]).await?;
+        Ok(address_in(&named))
     }
 
     /// The answer of the first Sentinel that does not refuse.
@@ -245,7 +257,7 @@ async fn listen(dialler: Arc<Dialler>, master: String, told: Arc<Notify>) {
                 let is_news = |frame: &[u8]| is_switch(frame, &master);
                 sent = connection.await_frame(is_news).await.is_ok();
                 if sent {
-                    info!(sentinel = %dialler.config.addr, master, "a Sentinel tells of another master");
+                    debug!(sentinel = %dialler.config.addr, master, "a Sentinel tells of another master");
                 }
                 told.notify_one();
             }

@@ -13,14 +13,18 @@ use super::super::reload::Target;
 use super::plan::SwitchPlan;
 use super::progress::SwitchStage;
 use super::replication::{CaughtUp, LOOK, Pair};
-use super::run::{FOR_EVER, LAST_BYTE, SwitchRun, step};
+use super::run::{FENCED_WITHIN, FOR_EVER, LAST_BYTE, SwitchRun, step};
 use super::undo::Undo;
 use crate::changeover::Attempt;
+use crate::config::Address;
 use crate::discovery::{Finder, KnownReplica};
 use crate::server::{self, Replication, Server};
 
 /// How long Sentinels may take to see that a replica is not to be chosen: they look every ten seconds.
 const STEERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// So many looks in succession at Sentinels that know of no failover show that there is none.
+const GIVEN_UP: u32 = 10;
 
 /// Replicas that Sentinels would choose in the place of the one that is meant, and their priorities.
 #[derive(Default)]
@@ -73,6 +77,7 @@ impl SwitchRun<'_> {
         // From here on, it goes forward only.
         let ways = pair.ways_back(&copied.replicas);
         let place = generation.uplink.place();
+        self.notes_history(pair, generation);
         let target = Target::Uplink { place, number: before.number, old: OldIs::Paused };
         let moving = controller.steps(target, switching.by, force, &mut self.progress.done);
         let moved = caught(moving).await;
@@ -113,18 +118,55 @@ impl SwitchRun<'_> {
         self.switching.stage(SwitchStage::Promoting, "the Sentinels promote the replica");
         finder.fail_over().await.map_err(Error::RolledBack)?;
         point("switch:promoted");
-        let promoted = timeout_at(deadline, pair.becomes_master(&old)).await;
-        let addr = pair.new.addr();
-        let promoted = promoted.unwrap_or_else(|_| Err(format!("{addr} was not promoted in time")));
-        match promoted {
-            Ok(()) => Ok(old),
-            Err(why) => {
-                // They may promote it, or another one, later. Until then, nobody writes to the old one.
-                self.progress.undo_old.retain(|it| !matches!(it, Undo::Unpause));
-                Err(Error::RolledBack(format!(
-                    "{why}; clients follow when the Sentinels name another master"
-                )))
+        let (present, addr) = (pair.old.dialler().config.addr.clone(), pair.new.addr());
+        let promoted = async {
+            tokio::select! {
+                promoted = pair.becomes_master(&old) => promoted.map_err(NotPromoted::Unknown),
+                other = ended_otherwise(finder, &present) => Err(other),
             }
+        };
+        match timeout_at(deadline, promoted).await {
+            Ok(Ok(())) => Ok(old),
+            Ok(Err(NotPromoted::GivenUp)) => {
+                Err(Error::RolledBack(format!("the Sentinels gave up to promote {addr}")))
+            }
+            Ok(Err(NotPromoted::Unknown(why))) => Err(self.unfinished(&why)),
+            Err(_) => Err(self.unfinished(&format!("{addr} was not promoted in time"))),
+        }
+    }
+
+    /// The error of a failover that the Sentinels may yet finish. Until they have, nobody writes to the old uplink.
+    fn unfinished(&mut self, why: &str) -> Error {
+        self.progress.undo_old.retain(|it| !matches!(it, Undo::Unpause));
+        self.progress.warnings.push(format!(
+            "the present uplink holds all writes (CLIENT PAUSE) for up to {} s more, for the Sentinels may yet promote \
+             another server, and clients will follow; CLIENT UNPAUSE there ends that",
+            FENCED_WITHIN.as_secs()
+        ));
+        Error::RolledBack(why.to_owned())
+    }
+}
+
+/// Why the replica that is meant was not promoted.
+enum NotPromoted {
+    /// The Sentinels have given up: the master is who it was.
+    GivenUp,
+    /// Who is the master is not known.
+    Unknown(String),
+}
+
+/// Waits until the Sentinels have ended the failover in another way than they should.
+async fn ended_otherwise(finder: &mut Finder, present: &Address) -> NotPromoted {
+    let mut same = 0;
+    loop {
+        sleep(LOOK).await;
+        match finder.outcome().await {
+            // A failover that has just been asked for may not be told yet.
+            Ok(Some(addr)) if addr == *present => same += 1,
+            Ok(_) | Err(_) => same = 0,
+        }
+        if same >= GIVEN_UP {
+            return NotPromoted::GivenUp;
         }
     }
 }

@@ -10,6 +10,9 @@ use super::source::Source;
 use super::undo::{Undo, undo};
 use crate::server::Replication;
 
+/// What a master writes to its replicas so that they know that it lives, every ten seconds.
+const PING: u64 = b"*1\r\n$4\r\nPING\r\n".len() as u64;
+
 /// What a switch has done so far.
 #[derive(Default)]
 pub(super) struct SwitchProgress {
@@ -58,9 +61,9 @@ impl SwitchProgress {
 
     pub(super) async fn fence(&mut self, pair: &mut Pair, ways: &[Source], copied: &Replication) {
         if let Ok(now) = pair.old.replication().await
-            && now.history.offset > copied.history.offset
+            && let bytes = now.history.offset.saturating_sub(copied.history.offset)
+            && bytes > PING
         {
-            let bytes = now.history.offset - copied.history.offset;
             self.warnings.push(format!(
                 "{bytes} bytes were written past the proxy at the old uplink after it was left, and are lost"
             ));

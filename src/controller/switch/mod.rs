@@ -150,11 +150,6 @@ impl Controller {
         if !matches!(self.shared.current.load().directory.lookup, Lookup::Addr(_)) {
             return None;
         }
-        if self.file.is_none() {
-            let text =
-                "the configuration came from standard input: a start must get one that names";
-            progress.warnings.push(format!("{text} {to}"));
-        }
         let outdated = self.name_uplink(from, to).await;
         progress.warnings.extend(outdated.as_ref().map(ToString::to_string));
         outdated

@@ -33,7 +33,7 @@ pub(super) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// proxy dies, that must not be for ever.
 pub(super) const LAST_BYTE: Duration = Duration::from_secs(30);
 /// Writers past the proxy are held for this much longer, so that they are fenced before they go on.
-const FENCED_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const FENCED_WITHIN: Duration = Duration::from_secs(10);
 /// How long open transactions may hold up everybody, once there is no way back.
 const QUEUED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -191,6 +191,7 @@ impl<'a> SwitchRun<'a> {
         }
         let queued = caught(self.queue(&swap, copied.deadline)).await;
         self.progress.note(queued, "open transactions are begun again with their next requests");
+        self.notes_history(pair, generation);
         let exchanged = controller.exchange(&swap, held, &mut self.progress.done);
         self.progress.note(exchanged, "");
         let resumed = || switching.stage(SwitchStage::Resumed, "clients take the new uplink");
@@ -209,6 +210,13 @@ impl<'a> SwitchRun<'a> {
             self.progress.note(follows, "see that the old uplink follows the new one");
         }
         Ok(())
+    }
+
+    /// Notes the history of the new uplink's data, before anybody has looked at it: whoever has the old one's alone lacks
+    /// what is written from now on.
+    pub(super) fn notes_history(&self, pair: &Pair, generation: &Generation) {
+        let promoted = pair.promoted.clone().map(|history| (generation.uplink_since, history));
+        lock(&self.controller.inner).history = promoted;
     }
 
     async fn queue(&self, swap: &Swap<'_>, deadline: Instant) {

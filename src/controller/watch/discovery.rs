@@ -26,6 +26,8 @@ const SOON: Duration = Duration::from_millis(100);
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 /// Between two tries to move clients, at first and at most: it doubles.
 const MOVE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How long an uplink may owe an answer before it is lost, where there is another one.
+const SILENT: Duration = Duration::from_secs(1);
 /// So often in succession an uplink that serves is not what its name stands for before clients are moved: a name
 /// may be answered in part.
 const LOOKUPS: u32 = 2;
@@ -146,17 +148,26 @@ impl Controller {
             is_up,
             is_master: identity.is_master,
             run_id: identity.run_id,
-            history: inner.history.clone(),
+            history: inner.history_of(generation.uplink_since),
+            forks: inner.forks.clone(),
         })
     }
 
     /// Says what is new of a finding.
     fn tell(&self, search: &mut Search, present: Option<&Present>, finding: &Finding) {
         self.disputes(finding.dispute.as_deref());
+        let is_up = present.is_some_and(|it| it.is_up);
+        {
+            let mut inner = lock(&self.inner);
+            if is_up {
+                inner.forks.clone_from(&finding.forks);
+            }
+            inner.unfound = Some(finding.why.clone()).filter(|why| !is_up && !why.is_empty());
+        }
         if finding.why != search.told {
             search.told.clone_from(&finding.why);
             if !finding.why.is_empty() && finding.dispute.is_none() {
-                match present.is_some_and(|it| it.is_up) {
+                match is_up {
                     true => warn!(why = finding.why, "the uplink stays where it is, for now"),
                     false => {
                         warn!(why = finding.why, "no server is found that could be the uplink")
@@ -183,7 +194,17 @@ impl Controller {
         let from = &generation.uplink.config.addr;
         let at = place.pin.map(|at| at.to_string());
         info!(%from, to = %place.addr, at, "the uplink is another server: clients are moved there");
-        let target = Target::Uplink { place, number: generation.number, old: OldIs::InUse };
+        let silent = self.shared.outages.silent_for().is_some_and(|since| since > SILENT);
+        if silent && self.shared.outages.loss().is_none() {
+            // Nobody waits for its answers, then.
+            let look = self.shared.outages.looking();
+            self.uplink_is_lost(&look, &format!("it does not answer, and {} is there", place.addr));
+        }
+        let old = match self.shared.outages.loss() {
+            Some(_) => OldIs::Lost,
+            None => OldIs::InUse,
+        };
+        let target = Target::Uplink { place, number: generation.number, old };
         match self.clone().change(target, By::Discovery, false).await {
             Ok(_) => true,
             Err(why) => {

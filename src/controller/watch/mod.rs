@@ -127,8 +127,8 @@ impl Controller {
         }
         if change != Change::Demoted {
             let mut inner = lock(&self.inner);
-            if now.history.is_some() {
-                inner.history.clone_from(&now.history);
+            if let Some(history) = now.history.clone() {
+                inner.history = Some((generation.uplink_since, history));
             }
             inner.identity = Some(now);
         }
@@ -141,7 +141,7 @@ impl Controller {
         true
     }
 
-    fn uplink_is_lost(self: &Arc<Self>, look: &Look, why: &str) {
+    pub(super) fn uplink_is_lost(self: &Arc<Self>, look: &Look, why: &str) {
         point("watch:losing");
         let mut inner = lock(&self.inner);
         if inner.outage.is_some() {
