@@ -437,6 +437,18 @@ fn a_failover_closes_nobody_if_it_is_planned_and_else_only_clients_whose_write_i
 }
 
 #[test]
+fn a_switch_test_has_switches_or_crashes_or_failovers() {
+    for wrong in [
+        ["--switches", "1", "--crashes", "1"],
+        ["--switches", "1", "--failovers", "1"],
+        ["--crashes", "1", "--failovers", "1"],
+        ["--switches", "1", "--seed", "1"],
+    ] {
+        assert_eq!(switch_test(&wrong).ended().code, Some(64));
+    }
+}
+
+#[test]
 fn a_proxy_that_holds_nobody_is_noticed_when_redis_fails_over() {
     let dir = tempfile::tempdir().unwrap();
     let ended = failover_test(&["--tls", "false", "--redis-proxy", &impatient(&dir)]);
