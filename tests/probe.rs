@@ -395,15 +395,63 @@ fn a_redis_that_forgets_what_it_acknowledged_is_noticed_after_its_crash() {
     assert_eq!(ended.line("all").errors, 0, "{ended:?}");
 }
 
-#[test]
-fn a_proxy_that_holds_nobody_is_noticed_when_redis_crashes() {
-    let dir = tempfile::tempdir().unwrap();
+/// A proxy that holds nobody.
+fn impatient(dir: &TempDir) -> String {
     let proxy = crate::common::program("redis-proxy");
-    let impatient = format!(
+    let lines = format!(
         r#"for config; do :; done
 sed -i 's/"hold_time_limit_ms":[0-9]*/"hold_time_limit_ms":1/' "$config" && exec '{proxy}' "$@""#
     );
-    let ended = crash_test(&["--tls", "false", "--redis-proxy", &script(&dir, &impatient)]);
+    script(dir, &lines)
+}
+
+#[test]
+fn a_proxy_that_holds_nobody_is_noticed_when_redis_crashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = crash_test(&["--tls", "false", "--redis-proxy", &impatient(&dir)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let all = ended.line("all");
+    assert!(all.errors > 0, "{ended:?}");
+    assert_eq!(all, Line { errors: all.errors, lost: 0, doubled: 0, out_of_order: 0 });
+}
+
+fn failover_test(more: &[&str]) -> Ended {
+    switch_test(&[&["--failovers", "3", "--seed", "1", "--seconds", "1"], more].concat()).ended()
+}
+
+#[test]
+fn a_failover_closes_nobody_if_it_is_planned_and_else_only_clients_whose_write_is_in_flight() {
+    for tls in ["true", "false"] {
+        let ended = failover_test(&["--tls", tls]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.is("all", 0, 0, 0);
+        ended.says("--seed 1\n");
+        ended.says("4. Failover 2 of 3, planned: from Redis B to A\n");
+        ended.says(" clients moved, held for ");
+        ended.says("4. Failover 3 of 3, unplanned: from Redis A to B\n");
+        ended.says("ms, and the proxy was there ");
+        ended.says("closed of 11 clients, crash by crash: ");
+        ended.says("VERDICT: 3 failovers, ");
+        ended.says("no error, nothing lost, nothing doubled, nothing out of order; ");
+    }
+}
+
+#[test]
+fn a_switch_test_has_switches_or_crashes_or_failovers() {
+    for wrong in [
+        ["--switches", "1", "--crashes", "1"],
+        ["--switches", "1", "--failovers", "1"],
+        ["--crashes", "1", "--failovers", "1"],
+        ["--switches", "1", "--seed", "1"],
+    ] {
+        assert_eq!(switch_test(&wrong).ended().code, Some(64));
+    }
+}
+
+#[test]
+fn a_proxy_that_holds_nobody_is_noticed_when_redis_fails_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = failover_test(&["--tls", "false", "--redis-proxy", &impatient(&dir)]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let all = ended.line("all");
     assert!(all.errors > 0, "{ended:?}");

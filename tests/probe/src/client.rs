@@ -56,6 +56,11 @@ impl Run {
         self.crashes.as_ref().map_or(0, Crashes::changes)
     }
 
+    /// The server is being killed just now.
+    pub fn crash_is_on(&self) -> bool {
+        self.crashes.as_ref().is_some_and(Crashes::is_on)
+    }
+
     /// No client begins anything more.
     pub fn stop(&self) {
         // The first time counts.

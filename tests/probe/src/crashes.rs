@@ -39,6 +39,11 @@ impl Crashes {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether a server is being killed, and whoever stands before it may not know that yet.
+    pub fn is_on(&self) -> bool {
+        self.lock().last().is_some_and(|crash| crash.known.is_none())
+    }
+
     /// Another number: a crash was possible in between.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
@@ -74,7 +79,9 @@ mod tests {
         let before = crashes.changes();
         crashes.begin();
         assert!(crashes.excuse(Instant::now()), "the proxy may not know yet");
+        assert!(crashes.is_on());
         crashes.known();
+        assert!(!crashes.is_on());
         assert!(crashes.excuse(early));
         assert!(!crashes.excuse(Instant::now()), "it should wait");
         assert_ne!(crashes.changes(), before);

@@ -1,6 +1,5 @@
 //! Publishers that number their messages, and subscribers that hear all of them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -113,31 +112,53 @@ impl News {
     }
 }
 
-fn publish(mut client: Client, channel: &str, newest: &AtomicU64, hearers: u64) -> (Tally, Sent) {
-    let mut sent = Sent::default();
-    let mut changes = client.run.changes();
-    // Redis answers before it has written to all subscribers, and has written to all before it answers again: what
-    // was answered last before a crash may be lost with it.
-    let mut crashed = |client: &Client, last: u64, unknown: &mut BTreeSet<u64>| {
-        let now = client.run.changes();
-        if std::mem::replace(&mut changes, now) != now {
-            unknown.extend([last.saturating_sub(1), last]);
+/// What a publisher has sent, and which of it need not have come.
+#[derive(Debug, Default)]
+struct Published {
+    sent: Sent,
+    /// As of the last look.
+    changes: u64,
+    /// Since a crash, until all subscribers are seen to be subscribed again.
+    some_are_away: bool,
+}
+
+impl Published {
+    /// Whether there was a crash since the last look. Redis answers before it has written to all subscribers, and has
+    /// written to all before it answers again: what was answered last before a crash may be lost with it.
+    fn crashed(&mut self, changes: u64) -> bool {
+        let crashed = std::mem::replace(&mut self.changes, changes) != changes;
+        if crashed {
+            let last = self.sent.last;
+            self.sent.unknown.extend([last.saturating_sub(1), last]);
+            self.some_are_away = true;
         }
-    };
-    while client.turn() {
-        sent.last += 1;
-        newest.store(sent.last, Ordering::SeqCst);
-        let message = format!("{}:{}", sent.last, client.run.now());
-        let heard = client.write::<u64>(&["PUBLISH", channel, &message]);
-        // After a crash, some may not be subscribed yet.
-        let few = client.run.crashes.is_some() && heard.is_some_and(|heard| heard < hearers);
-        if heard.is_none() || few {
-            sent.unknown.insert(sent.last);
-        }
-        crashed(&client, sent.last, &mut sent.unknown);
+        crashed
     }
-    crashed(&client, sent.last, &mut sent.unknown);
-    (client.tally, sent)
+
+    /// The last message was heard by all subscribers, or not by all, or its outcome is unknown.
+    fn answered(&mut self, by_all: Option<bool>, changes: u64, crash_is_on: bool) {
+        if !self.crashed(changes) && by_all == Some(true) && !crash_is_on {
+            self.some_are_away = false;
+        }
+        if by_all.is_none() || self.some_are_away && by_all == Some(false) {
+            self.sent.unknown.insert(self.sent.last);
+        }
+    }
+}
+
+fn publish(mut client: Client, channel: &str, newest: &AtomicU64, hearers: u64) -> (Tally, Sent) {
+    let mut published = Published { changes: client.run.changes(), ..Published::default() };
+    while client.turn() {
+        published.sent.last += 1;
+        let number = published.sent.last;
+        newest.store(number, Ordering::SeqCst);
+        let message = format!("{number}:{}", client.run.now());
+        let heard = client.write::<u64>(&["PUBLISH", channel, &message]);
+        let (changes, crash_is_on) = (client.run.changes(), client.run.crash_is_on());
+        published.answered(heard.map(|heard| heard >= hearers), changes, crash_is_on);
+    }
+    published.crashed(client.run.changes());
+    (client.tally, published.sent)
 }
 
 /// What a subscriber knows.
@@ -223,5 +244,28 @@ impl Hearing {
         };
         self.streams[publisher].came(number, newest);
         Some(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_hear_a_message_is_excused_by_a_crash_until_all_are_subscribed_again() {
+        let mut published = Published::default();
+        let mut answered = |by_all, changes, crash_is_on| {
+            published.sent.last += 1;
+            published.answered(Some(by_all), changes, crash_is_on);
+            published.sent.unknown.contains(&published.sent.last)
+        };
+        assert!(!answered(false, 0, false), "there was no crash");
+        assert!(answered(true, 1, true), "it may be lost with the crash");
+        assert!(!answered(true, 1, true));
+        assert!(answered(false, 1, true), "that was the server that is killed");
+        assert!(answered(false, 2, false));
+        assert!(answered(false, 2, false));
+        assert!(!answered(true, 2, false));
+        assert!(!answered(false, 2, false), "all were subscribed again");
     }
 }

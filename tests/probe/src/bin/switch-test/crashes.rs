@@ -1,6 +1,5 @@
 //! A Redis that is killed and started again in the same place, again and again.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -10,17 +9,13 @@ use probe::{Probe, Verdict, ms};
 use crate::data::Data;
 use crate::exercise::{Exercise, Ways};
 use crate::options::Options;
+use crate::outage::{noticed, recovered};
 use crate::place::Place;
-use crate::process::{Trouble, until};
+use crate::process::Trouble;
 use crate::proxy::Proxy;
+use crate::seed::Seed;
 use crate::server::{Keeps, Server};
 use crate::wait;
-
-/// Between two crashes, and between a crash and the next start: at least, and at most.
-const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-
-/// How long slow clients get after the last crash.
-const RECOVERY: Duration = Duration::from_secs(10);
 
 /// One server that keeps everything, and a proxy in front of it.
 pub struct Crashes {
@@ -29,11 +24,12 @@ pub struct Crashes {
     data: Data,
     place: Place,
     count: usize,
-    seed: u64,
+    seed: Seed,
 }
 
 impl Exercise for Crashes {
     const ROUND: [&'static str; 2] = ["crash", "crashes"];
+    const CRASHES: bool = true;
 
     fn targets(&self) -> (Vec<Target>, &'static str) {
         (vec![self.proxy.target(&self.place)], "the proxy")
@@ -44,7 +40,7 @@ impl Exercise for Crashes {
     }
 
     fn due(&self, number: usize, now: Duration) -> Duration {
-        now + self.pause(number, "up")
+        now + self.seed.pause(number, "up")
     }
 
     /// Kills the server and starts it again. The proxy may not have noticed that yet when the next crash comes.
@@ -69,7 +65,7 @@ impl Exercise for Crashes {
             self.count
         ));
         if number == self.count {
-            self.recovered(probe, stop)?;
+            recovered(&self.proxy, probe, stop)?;
         }
         Ok(None)
     }
@@ -93,17 +89,15 @@ impl Crashes {
         place: Place,
         (screen, stop): Ways<'_>,
     ) -> Result<Self, Trouble> {
-        let (program, tls) = (options.proxy()?, options.with_tls());
-        // Seeded by the system.
-        let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(count));
+        let (program, tls, seed) = (options.proxy()?, options.with_tls(), Seed::of(options));
         screen.heading(&format!(
             "1. A redis-server{tls}, which keeps on its disk what it acknowledges"
         ));
         let redis = &options.redis_server;
-        let mut server = Server::start("A", redis, Keeps::Everything, &place, stop)?;
+        let mut server = Server::start("A", redis, &Keeps::Everything, &place, stop)?;
         screen.line(&server.introduction());
         let data = Data::write(options.data_mb, &mut server)?;
-        screen.line(&format!("{} MB of data; --seed {seed}", options.data_mb));
+        screen.line(&format!("{} MB of data; {}", options.data_mb, seed.introduction()));
         screen.heading(&format!("2. A proxy{tls}, in front of it"));
         let proxy = Proxy::start("A", &program, server.uplink(&place), &place, stop)?;
         screen.line(&proxy.introduction(&server.addr));
@@ -120,35 +114,13 @@ impl Crashes {
     ) -> Result<Duration, Trouble> {
         let killed = Instant::now();
         self.server.kill()?;
-        until("the proxy notices that Redis is gone", stop, || {
-            Ok((self.proxy.uplink_serves()? == Some(false)).then_some(()))
-        })?;
+        noticed(&self.proxy, stop)?;
         let noticed = killed.elapsed();
         // If it had not noticed the last start, it may do so now, and be wrong.
         if served {
             probe.crash_is_known();
         }
-        wait(Instant::now() + self.pause(number, "down"), stop)?;
+        wait(Instant::now() + self.seed.pause(number, "down"), stop)?;
         Ok(noticed)
-    }
-
-    /// Waits until the clients work again.
-    fn recovered(&self, probe: &Probe, stop: &AtomicBool) -> Result<(), Trouble> {
-        until("the proxy notices that Redis is back", stop, || {
-            Ok((self.proxy.uplink_serves()? == Some(true)).then_some(()))
-        })?;
-        let done = || probe.progress().operations;
-        let (enough, limit) = (done() + 10 * probe.clients() as u64, Instant::now() + RECOVERY);
-        until("the clients work", stop, || {
-            Ok((done() >= enough || Instant::now() > limit).then_some(()))
-        })
-    }
-
-    /// How long it is up before this crash, or down after it.
-    fn pause(&self, number: usize, what: &str) -> Duration {
-        let seed = BuildHasherDefault::<DefaultHasher>::default();
-        let share = seed.hash_one((self.seed, number, what)) as f64 / u64::MAX as f64;
-        let [least, most] = PAUSE;
-        least + (most - least).mul_f64(share)
     }
 }

@@ -17,6 +17,9 @@ pub trait Exercise {
     /// What one round is, and what several are.
     const ROUND: [&'static str; 2];
 
+    /// Whether a server is killed.
+    const CRASHES: bool;
+
     /// Where clients connect, and through what that is, in words.
     fn targets(&self) -> (Vec<Target>, &'static str);
 

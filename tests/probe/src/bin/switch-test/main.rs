@@ -1,13 +1,17 @@
 //! `switch-test`: servers, proxies in a chain, clients that would notice, and an operator who
-//! replaces the Redis behind them again and again, or a Redis that crashes. `make demo` runs it.
+//! replaces the Redis behind them again and again, a Redis that crashes, or one that fails over. `make demo` runs it.
 
 mod crashes;
 mod data;
 mod exercise;
+mod failovers;
 mod options;
+mod outage;
 mod place;
 mod process;
 mod proxy;
+mod record;
+mod seed;
 mod server;
 mod switches;
 
@@ -20,6 +24,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use crashes::Crashes;
 use exercise::{Exercise, Ways};
+use failovers::Failovers;
 use options::Options;
 use place::Place;
 use probe::screen::Screen;
@@ -75,9 +80,12 @@ fn run(options: &Options) -> Result<bool, NoVerdict> {
     let screen = Screen::default();
     let ways = (&screen, &*stop);
     let place = Place::new(options)?;
-    match options.crashes {
-        None => exercise(options, Switches::start(options, place, ways)?, ways),
-        Some(count) => exercise(options, Crashes::start(options, count, place, ways)?, ways),
+    match (options.crashes, options.failovers) {
+        (Some(count), _) => exercise(options, Crashes::start(options, count, place, ways)?, ways),
+        (None, Some(count)) => {
+            exercise(options, Failovers::start(options, count, place, ways)?, ways)
+        }
+        (None, None) => exercise(options, Switches::start(options, place, ways)?, ways),
     }
 }
 
@@ -95,7 +103,7 @@ fn exercise<E: Exercise>(
         rate: options.rate,
         patience: PATIENCE,
         prefix: None,
-        crashes: options.crashes.is_some(),
+        crashes: E::CRASHES,
     })?;
     screen.line(&format!(
         "{} clients count, have transactions open, wait for jobs, hear messages, and contend for \

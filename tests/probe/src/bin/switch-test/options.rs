@@ -14,6 +14,12 @@ use crate::process::Trouble;
 /// again. Clients whose write is in flight then may be closed; they find out what became of it, and it is counted as
 /// unknown.
 ///
+/// With --failovers, it is a master, its replica, and one proxy that finds the master among them. Each failover is, by
+/// chance, a planned one (cmd=failover), in which no client may see anything, or an unplanned one: the master is killed,
+/// and the replica is promoted. Before it is killed, its clients' writes are held (CLIENT PAUSE WRITE) until the replica has
+/// all that the master has. So replication itself loses nothing, and whatever is lost is the proxy's fault. Clients whose
+/// write is in flight count as unknown, as with --crashes.
+///
 /// Exit codes: 0 nothing was wrong, 1 something was, 64 wrong usage, 69 cannot begin,
 /// 130 interrupted.
 #[derive(Debug, Parser)]
@@ -24,18 +30,22 @@ pub struct Options {
     pub switches: usize,
 
     /// How many crashes, instead of switches
-    #[arg(long, value_name = "N", conflicts_with = "switches")]
+    #[arg(long, value_name = "N", conflicts_with = "switches", group = "seeded")]
     pub crashes: Option<usize>,
 
-    /// When each crash comes, and how long it lasts; without it, another one each time
-    #[arg(long, requires = "crashes")]
+    /// How many failovers, instead of switches
+    #[arg(long, value_name = "N", conflicts_with = "switches", group = "seeded")]
+    pub failovers: Option<usize>,
+
+    /// When each crash or failover comes, of which kind it is, and how long it lasts; without it, another one each time
+    #[arg(long, requires = "seeded")]
     pub seed: Option<u64>,
 
     /// How many clients, 11 at least
     #[arg(long, default_value_t = 50, value_parser = clients)]
     pub clients: usize,
 
-    /// How long they work, at least; the switches are spread over it, crashes come one after the other
+    /// How long they work, at least; the switches are spread over it, crashes and failovers come one after the other
     #[arg(long, default_value_t = 20.0, value_parser = seconds)]
     pub seconds: f64,
 

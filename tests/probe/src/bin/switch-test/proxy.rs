@@ -10,6 +10,7 @@ use probe::target::Target;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::exercise::Ways;
 use crate::place::Place;
 use crate::process::{Process, Trouble, until};
 
@@ -78,17 +79,15 @@ impl Proxy {
         uplink
     }
 
-    /// Writes another uplink into its configuration, and gives it a command.
-    pub fn command(
-        &self,
-        command: &str,
-        uplink: Value,
-        place: &Place,
-        (screen, stop): (&Screen, &AtomicBool),
-    ) -> Result<Value, Trouble> {
+    /// Writes another uplink into its configuration.
+    pub fn configure(&self, uplink: Value, place: &Place, screen: &Screen) -> Result<(), Trouble> {
         let addr = uplink["addr"].as_str().unwrap_or_default();
         screen.line(&format!("$ $EDITOR {}.json    # uplink: {addr}", self.name));
-        write(&self.file, &config(uplink, &self.pass, place))?;
+        write(&self.file, &config(uplink, &self.pass, place))
+    }
+
+    /// Gives it a command.
+    pub fn command(&self, command: &str, (screen, stop): Ways<'_>) -> Result<Value, Trouble> {
         let typed = format!("curl -d {command} http://{}/cmd/", self.admin.addr());
         screen.line(&format!("$ {typed}"));
         let (status, answer) = self.admin.command(command, stop).map_err(|why| match why {
@@ -113,6 +112,12 @@ impl Proxy {
     /// Whether its uplink serves, as it says; `None` if it does not know.
     pub fn uplink_serves(&self) -> Result<Option<bool>, Trouble> {
         Ok(self.admin.info()?["uplink_up"].as_bool())
+    }
+
+    /// Whether its uplink serves, and is this server.
+    pub fn serves_from(&self, addr: &str) -> Result<bool, Trouble> {
+        let info = self.admin.info()?;
+        Ok(info["uplink_up"] == true && info["config"]["uplink"]["addr"] == addr)
     }
 
     /// Ends it as a system manager does; its exit code must be 0.

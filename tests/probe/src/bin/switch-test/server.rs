@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use probe::target::{Dialler, Target};
-use redis::{Connection, InfoDict, RedisError, cmd};
+use redis::{Cmd, Connection, InfoDict, RedisError, cmd};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::place::Place;
-use crate::process::{Process, Trouble, until};
+use crate::process::{PATIENCE, Process, Trouble, until};
 
 /// Where a port for a server is looked for, and how often.
 const PORTS: Range<u16> = 10_000..30_000;
@@ -43,18 +43,21 @@ struct Run {
 }
 
 /// Whether it has its data after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Keeps {
     /// They are in its memory alone.
     Nothing,
     /// Whatever is acknowledged is on its disk.
     Everything,
+    /// They are in another server's memory as well, which has this password, too.
+    AtAnother(SecretString),
 }
 
 impl Run {
-    /// Starts it, and waits until it serves.
+    /// Starts it with this in its configuration, too, and waits until it serves.
     fn start(
         &mut self,
+        role: &str,
         place: &Place,
         stop: &AtomicBool,
     ) -> Result<(Process, Connection), Trouble> {
@@ -64,7 +67,8 @@ impl Run {
             times => format!("redis-{}-{times}.log", self.name),
         };
         let (log, said) = (place.file(&log), format!("redis-server {}", self.name));
-        let mut process = Process::start(&said, &self.program, &["-"], &self.config, &log)?;
+        let config = format!("{}{role}", self.config);
+        let mut process = Process::start(&said, &self.program, &["-"], &config, &log)?;
         let connection = until(&format!("{said} serves"), stop, || {
             process.lives()?;
             let Ok(mut connection) = self.dialler.dial(0) else { return Ok(None) };
@@ -81,12 +85,16 @@ impl Server {
     pub fn start(
         name: &'static str,
         program: &Path,
-        keeps: Keeps,
+        keeps: &Keeps,
         place: &Place,
         stop: &AtomicBool,
     ) -> Result<Self, Trouble> {
         let port = free_port().map_err(|why| Trouble::File("no port is free".to_owned(), why))?;
-        let (pass, addr) = (place.new_pass(), format!("127.0.0.1:{port}"));
+        let addr = format!("127.0.0.1:{port}");
+        let pass = match keeps {
+            Keeps::Nothing | Keeps::Everything => place.new_pass(),
+            Keeps::AtAnother(pass) => pass.clone(),
+        };
         let listen = match &place.tls {
             None => format!("port {port}"),
             Some(tls) => format!(
@@ -95,12 +103,18 @@ impl Server {
                 tls.cert, tls.key, tls.ca
             ),
         };
-        let disk = match keeps {
-            Keeps::Nothing => "appendonly no",
-            Keeps::Everything => "appendonly yes\nappendfsync always",
+        let copies = match keeps {
+            Keeps::Nothing => "appendonly no".to_owned(),
+            Keeps::Everything => "appendonly yes\nappendfsync always".to_owned(),
+            Keeps::AtAnother(pass) => {
+                let tls = if place.tls.is_some() { "yes" } else { "no" };
+                let pass = pass.expose_secret();
+                format!("appendonly no\nmasterauth {pass}\ntls-replication {tls}")
+            }
         };
         let config = format!(
-            "{listen}\nbind 127.0.0.1\nrequirepass {}\nsave \"\"\n{disk}\ndir \"{}\"\n\
+            "{listen}\nbind 127.0.0.1\nrequirepass {}\nsave \"\"\n{copies}\ndir \"{}\"\n\
+             dbfilename redis-{name}.rdb\n\
              repl-diskless-sync-delay 0\n",
             pass.expose_secret(),
             place.dir().display(),
@@ -113,7 +127,7 @@ impl Server {
         };
         let (program, dialler) = (program.to_owned(), Dialler::new(&target)?);
         let mut run = Run { name, program, config, dialler, times: 0 };
-        let (process, connection) = run.start(place, stop)?;
+        let (process, connection) = run.start("", place, stop)?;
         let version = String::new();
         let mut server = Server { name, addr, version, pass, run, connection, process };
         server.version = server.info("server")?.get("redis_version").unwrap_or_default();
@@ -127,8 +141,45 @@ impl Server {
 
     /// Starts it again in the same place, and waits until it serves.
     pub fn start_again(&mut self, place: &Place, stop: &AtomicBool) -> Result<(), Trouble> {
-        (self.process, self.connection) = self.run.start(place, stop)?;
+        (self.process, self.connection) = self.run.start("", place, stop)?;
         Ok(())
+    }
+
+    /// Starts it again as a replica, and waits until it serves.
+    pub fn start_as_replica(
+        &mut self,
+        master: &Server,
+        place: &Place,
+        stop: &AtomicBool,
+    ) -> Result<(), Trouble> {
+        let role = format!("replicaof {}\n", master.addr.replace(':', " "));
+        (self.process, self.connection) = self.run.start(&role, place, stop)?;
+        Ok(())
+    }
+
+    /// Makes it a replica, and waits until it is one: a master's history begins with its first replica.
+    pub fn follow(&mut self, master: &Server, stop: &AtomicBool) -> Result<(), Trouble> {
+        let (host, port) = master.addr.split_once(':').unwrap_or_default();
+        self.tell(cmd("REPLICAOF").arg(host).arg(port))?;
+        until(&format!("redis-server {} follows {}", self.name, master.name), stop, || {
+            Ok(is(&self.info("replication")?, "master_link_status", "up").then_some(()))
+        })
+    }
+
+    /// Makes it a master.
+    pub fn promote(&mut self) -> Result<(), Trouble> {
+        self.tell(cmd("REPLICAOF").arg("NO").arg("ONE"))
+    }
+
+    /// From now on, clients that write wait, for longer than anybody looks on.
+    pub fn hold_writes(&mut self) -> Result<(), Trouble> {
+        let millis = 2 * PATIENCE.as_millis();
+        self.tell(cmd("CLIENT").arg("PAUSE").arg(millis.to_string()).arg("WRITE"))
+    }
+
+    fn tell(&mut self, command: &Cmd) -> Result<(), Trouble> {
+        let told = command.query::<()>(&mut self.connection);
+        told.map_err(|why| self.trouble(why))
     }
 
     /// What it is and where.
@@ -159,6 +210,14 @@ impl Server {
     }
 }
 
+/// Servers that have one password, as a proxy's `uplink`: the one that is a master.
+pub fn among(servers: &[Server; 2], place: &Place) -> Value {
+    let addrs = servers.each_ref().map(|server| server.addr.as_str());
+    let mut uplink = json!({ "addrs": addrs, "pass": servers[0].pass.expose_secret() });
+    place.trust(&mut uplink);
+    uplink
+}
+
 fn free_port() -> io::Result<u16> {
     // Another process could take it before the server does; then that says so and ends. It is none that the system
     // gives to connections: it must be free still when the server has crashed.
@@ -180,9 +239,6 @@ pub fn caught_up(
     stop: &AtomicBool,
 ) -> Result<u64, Trouble> {
     let info = master.info("replication")?;
-    let is = |info: &InfoDict, field: &str, value: &str| {
-        info.get::<String>(field).is_some_and(|it| it == value)
-    };
     let offset: u64 = info.get("master_repl_offset").unwrap_or(0);
     let history: String = info.get("master_replid").unwrap_or_default();
     let what = format!(
@@ -197,4 +253,8 @@ pub fn caught_up(
             && info.get::<u64>("slave_repl_offset").is_some_and(|it| it >= offset);
         Ok(there.then_some(offset))
     })
+}
+
+fn is(info: &InfoDict, field: &str, value: &str) -> bool {
+    info.get::<String>(field).is_some_and(|it| it == value)
 }

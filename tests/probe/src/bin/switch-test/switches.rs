@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use probe::target::Target;
 use probe::{Probe, Verdict, ms};
-use serde_json::Value;
 
 use crate::data::Data;
 use crate::exercise::{Exercise, Ways};
@@ -13,6 +12,7 @@ use crate::options::Options;
 use crate::place::Place;
 use crate::process::Trouble;
 use crate::proxy::Proxy;
+use crate::record::{held, millis, show_warnings};
 use crate::server::{Keeps, Server, caught_up};
 
 /// Two servers, and two proxies in a chain.
@@ -29,6 +29,7 @@ pub struct Switches {
 
 impl Exercise for Switches {
     const ROUND: [&'static str; 2] = ["switch", "switches"];
+    const CRASHES: bool = false;
 
     fn targets(&self) -> (Vec<Target>, &'static str) {
         (self.proxies.iter().map(|proxy| proxy.target(&self.place)).collect(), "both proxies")
@@ -92,7 +93,8 @@ impl Switches {
         let (screen, stop) = ways;
         let (program, tls) = (options.proxy()?, options.with_tls());
         screen.heading(&format!("1. Two redis-servers{tls}, each with a password"));
-        let start = |name| Server::start(name, &options.redis_server, Keeps::Nothing, &place, stop);
+        let start =
+            |name| Server::start(name, &options.redis_server, &Keeps::Nothing, &place, stop);
         let mut servers = [start("A")?, start("B")?];
         servers.iter().for_each(|server| screen.line(&server.introduction()));
         let data = Data::write(options.data_mb, &mut servers[0])?;
@@ -110,15 +112,13 @@ impl Switches {
 
     fn switch(&mut self, ways: Ways<'_>) -> Result<Duration, Trouble> {
         let ([_, next], [head, _]) = (&self.servers, &self.proxies);
-        let answer = head.command("cmd=switch", next.uplink(&self.place), &self.place, ways)?;
+        head.configure(next.uplink(&self.place), &self.place, ways.0)?;
+        let answer = head.command("cmd=switch", ways)?;
         let record = &answer["switch"];
-        let millis = |it: &Value| {
-            Duration::try_from_secs_f64(it.as_f64().unwrap_or(0.0) / 1e3).unwrap_or_default()
-        };
         let stages = record["stages"].as_array().into_iter().flatten().map(|stage| {
             format!("{} {} ms", stage["stage"].as_str().unwrap_or("?"), ms(millis(&stage["ms"])))
         });
-        let held = millis(&record["held_ms"]);
+        let held = held(record);
         let copied = match record["sync_bytes"].as_u64() {
             Some(bytes) => format!("{:.1} MB copied", bytes as f64 / 1e6),
             None => "nothing to copy, it is a replica already".to_owned(),
@@ -130,17 +130,18 @@ impl Switches {
             record["sessions_moved"],
             ms(held)
         ));
-        for warning in record["warnings"].as_array().into_iter().flatten() {
-            screen.line(&format!("warning: {}", warning.as_str().unwrap_or("?")));
-        }
+        show_warnings(record, screen);
         Ok(held)
     }
 
     /// What was behind is put in front of the other server, and what was in front behind that.
     fn turn_round(&mut self, ways: Ways<'_>) -> Result<(), Trouble> {
         let ([_, next], [head, tail]) = (&self.servers, &self.proxies);
-        tail.command("cmd=reload", next.uplink(&self.place), &self.place, ways)?;
-        head.command("cmd=reload", tail.uplink(&self.place), &self.place, ways)?;
+        for (proxy, uplink) in [(tail, next.uplink(&self.place)), (head, tail.uplink(&self.place))]
+        {
+            proxy.configure(uplink, &self.place, ways.0)?;
+            proxy.command("cmd=reload", ways)?;
+        }
         let mut said = Vec::new();
         for proxy in [tail, head] {
             let reload = proxy.last_reload()?;
