@@ -15,6 +15,8 @@ use tracing::{error, warn};
 use crate::config::{Address, Draft, Fault, Faulty, Listen, Lookup, Settings};
 use crate::discovery::{Choice, Directory, Finder, Finding};
 use crate::lock::lock;
+use crate::resp::encode;
+use crate::server::{Info, Replication};
 use crate::tls;
 use crate::transport::{Socket, Stream};
 use crate::uplink::{self, Dialler, Fresh, Place};
@@ -43,6 +45,8 @@ pub struct Generation {
     pub uplink: Arc<Dialler>,
     /// How the uplink is found.
     pub directory: Arc<Directory>,
+    /// The history of the uplink's data, if it was a master when it was verified, and was asked.
+    pub history: Option<String>,
     /// The connection over which the uplink was verified.
     greeted: Mutex<Option<Fresh>>,
     /// Where clients connect.
@@ -156,6 +160,7 @@ pub async fn load(draft: Draft, purpose: Purpose<'_>) -> Result<Generation, Vec<
         uplink_since: kept.map_or(number, |before| before.uplink_since),
         uplink: found.uplink,
         directory: found.directory,
+        history: found.history,
         greeted: Mutex::new(found.greeted),
         listen,
         listen_raw,
@@ -186,6 +191,7 @@ struct Found {
     /// It is that of the generation before.
     is_kept: bool,
     greeted: Option<Fresh>,
+    history: Option<String>,
 }
 
 /// Finds the uplink, and connects to it.
@@ -215,8 +221,21 @@ async fn arrive(
         None => false,
     };
     let greeted = greet(&uplink, is_kept, purpose).await;
-    let greeted = greeted.map_err(|why| vec![uplink.fault(&why)])?;
-    Ok(Found { directory: directory.clone(), uplink: Arc::new(uplink), is_kept, greeted })
+    let mut greeted = greeted.map_err(|why| vec![uplink.fault(&why)])?;
+    let history = match &mut greeted {
+        Some(fresh) if directory.wants_master() => history(fresh, uplink.time_limit).await,
+        Some(_) | None => None,
+    };
+    let (directory, uplink) = (directory.clone(), Arc::new(uplink));
+    Ok(Found { directory, uplink, is_kept, greeted, history })
+}
+
+/// The history of a master's data.
+async fn history(fresh: &mut Fresh, limit: Duration) -> Option<String> {
+    let question = [encode::request(["INFO", "replication"])];
+    let said = timeout(limit, fresh.ask(&question)).await.ok()?.ok()?;
+    let replication = Replication::of(&Info::read(&said.concat()));
+    replication.is_master.then_some(replication.history.id)
 }
 
 /// Where the uplink is. One that is found in the same way as before is where it was: whether it should be
@@ -285,6 +304,7 @@ impl Generation {
             uplink_since: if found.is_kept { before.uplink_since } else { number },
             uplink: found.uplink,
             directory: found.directory,
+            history: found.history,
             greeted: Mutex::new(found.greeted),
             listen: before.listen.clone(),
             listen_raw: before.listen_raw.clone(),
@@ -314,6 +334,7 @@ impl Generation {
             uplink_since: number,
             uplink: Arc::new(directory.unfound().expect("an address")),
             directory,
+            history: None,
             greeted: Mutex::default(),
             listen: Endpoint::new("listen", draft.listen.expect("a listener")).expect("no TLS"),
             listen_raw: None,

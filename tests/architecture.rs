@@ -130,7 +130,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("roster", &["lock"]),
     ("scripts", &["lock"]),
     ("raw", &["generation", "lock", "log", "metrics", "transport"]),
-    ("generation", &["config", "discovery", "lock", "tls", "transport", "uplink"]),
+    (
+        "generation",
+        &["config", "discovery", "lock", "resp", "server", "tls", "transport", "uplink"],
+    ),
     ("discovery", &["config", "dial", "lock", "resp", "server", "uplink"]),
     ("server", &["redact", "resp", "uplink"]),
     ("uplink", &["command", "config", "dial", "redact", "resp", "tls", "transport"]),

@@ -456,3 +456,50 @@ fn an_uplink_that_is_a_replica_is_told_of_loudly() {
     let mut client: Client = proxy.client();
     assert!(client.run("SET k v").contains("READONLY"));
 }
+
+#[test]
+fn a_sentinel_that_has_missed_a_failover_is_not_believed() {
+    let (old, new) = (redis(), redis());
+    let told = FakeSentinel::start(Says::Master(new.addr(), 6));
+    let stale = FakeSentinel::start(Says::Master(old.addr(), 5));
+    let proxy = Proxy::start(&by_sentinels(&[told.addr(), stale.addr()]));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k new"), "OK");
+    told.says(Says::Nothing);
+    says(&proxy, "has missed a failover");
+    assert_eq!(client.run("GET k"), "new");
+    assert_eq!(proxy.info()["generation"], 1);
+}
+
+#[test]
+fn sentinels_that_were_all_set_up_anew_are_believed() {
+    let (old, new) = (redis(), redis());
+    let sentinels = [(); 2].map(|()| FakeSentinel::start(Says::Master(old.addr(), 6)));
+    let addrs: Vec<String> = sentinels.iter().map(FakeSentinel::addr).collect();
+    let proxy = Proxy::start(&by_sentinels(&addrs));
+    assert_eq!(proxy.client().run("PING"), "PONG");
+    sentinels.iter().for_each(|it| it.says(Says::Master(new.addr(), 0)));
+    moves_to(&proxy, &new);
+}
+
+#[test]
+fn a_server_that_was_a_master_beside_the_uplink_gets_nobody_when_that_is_lost() {
+    let (mut master, fork) = (Redis::start(&["--appendonly", "yes"]), redis());
+    fork.follow(&master);
+    let proxy = Proxy::start(&among(&[&master, &fork]));
+    let mut client = proxy.client();
+    assert_eq!(client.run("SET k before"), "OK");
+    fork.client().run("REPLICAOF NO ONE");
+    says(&proxy, "several servers call themselves masters");
+    assert_eq!(client.run("SET k after"), "OK");
+    master.kill();
+    client.send("GET k\r\n");
+    says(&proxy, "has not the data of");
+    master.restart();
+    client.expect("$5\r\nafter\r\n");
+    assert_eq!(uplink_of(&proxy), master.addr());
+    // Nor at a start.
+    let again = Proxy::start(&among(&[&master, &fork]));
+    eventually("it says so", || !again.info()["remarks"].as_array().unwrap().is_empty());
+    assert_eq!(uplink_of(&again), "");
+}

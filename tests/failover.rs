@@ -9,7 +9,8 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Proxy, Redis, Sentinel, TellsToEnd, config, eventually, redis, run_to_end,
+    Answer, FakeSentinel, Proxy, Redis, Says, Sentinel, TellsToEnd, config, eventually, redis,
+    run_to_end,
 };
 
 fn among(servers: &[&Redis]) -> Value {
@@ -195,7 +196,7 @@ fn a_file_that_cannot_be_written_is_told_of_until_it_names_the_uplink() {
     let record = done(&proxy.cmd(&format!("switch&to={}", two.addr())));
     assert_eq!(record["outdated"]["to"], two.addr());
     let told = record["warnings"][0].as_str().unwrap().to_owned();
-    assert!(told.starts_with("change uplink.addr in line 1 of "), "{told}");
+    assert!(told.starts_with("change uplink.addr in /"), "{told}");
     assert!(proxy.get("/readyz").body.contains(&told), "{}", proxy.get("/readyz").body);
     assert_eq!(proxy.info()["remarks"][0], told);
     proxy.rewrite_text(&text);
@@ -245,4 +246,20 @@ fn ctl_fails_over_and_switches_to_an_address() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(uplink_of(&plain), third.addr());
     assert!(fs::read_to_string(plain.file()).unwrap().contains(&third.addr()));
+}
+
+#[test]
+fn a_failover_that_the_sentinels_give_up_leaves_all_as_it_was() {
+    let (master, replica) = (redis(), redis());
+    replica.follow(&master);
+    let sentinel = FakeSentinel::start(Says::GivesUp(master.addr(), replica.addr()));
+    let uplink = json!({ "sentinel": { "addrs": [sentinel.addr()], "master": "m" } });
+    let proxy = Proxy::start(&config("", json!({ "uplink": uplink })));
+    let (answer, count) = counting(&proxy, || proxy.cmd("failover"));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("the Sentinels gave up to promote"), "{}", answer.body);
+    assert_eq!(answer.json()["switch"]["not_undone"], json!([]));
+    assert_eq!(counted_at(&master), count);
+    assert_eq!(master.client().run("SET direct 1"), "OK", "nobody is held there");
+    assert!(is_master(&master) && !is_master(&replica));
 }

@@ -17,6 +17,7 @@ use super::uplink_identity::Identity;
 use crate::config;
 use crate::config_file::Outdated;
 use crate::gate::Hold;
+use crate::generation::Generation;
 use crate::lock::lock;
 use crate::notices::FailingOver;
 use crate::notify;
@@ -124,6 +125,8 @@ pub(super) struct Known {
     pub(super) identity: Option<Identity>,
     /// The history of the data of a master that is the uplink, and the generation since which it is.
     pub(super) history: Option<(u64, String)>,
+    /// The history that the uplink follows as a replica, when it was last seen.
+    pub(super) follows: Option<String>,
     /// The histories of servers that were masters beside it.
     pub(super) forks: Vec<String>,
     /// Why no server is found that could be the uplink, which is lost.
@@ -145,10 +148,10 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The history of the data of the uplink since this generation.
-    pub(super) fn history_of(&self, uplink_since: u64) -> Option<String> {
-        let (since, history) = self.history.as_ref()?;
-        (*since == uplink_since).then(|| history.clone())
+    /// The history of the data of the uplink of this generation.
+    pub(super) fn history_of(&self, generation: &Generation) -> Option<String> {
+        let seen = self.history.as_ref().filter(|(since, _)| *since == generation.uplink_since);
+        seen.map(|(_, history)| history).or(generation.history.as_ref()).cloned()
     }
 }
 

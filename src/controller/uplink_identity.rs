@@ -15,6 +15,8 @@ pub(super) struct Identity {
     pub(super) is_master: Option<bool>,
     /// As a master: the history of its data.
     pub(super) history: Option<String>,
+    /// As a replica: the history that it follows.
+    pub(super) follows: Option<String>,
 }
 
 /// What became of the server that was the uplink.
@@ -35,14 +37,18 @@ impl Identity {
     pub(super) fn read(info: &Info, run_id: Option<String>, connection: Option<u64>) -> Self {
         let replication = info.text("role").map(|_| Replication::of(info));
         let is_master = replication.as_ref().map(|it| it.is_master);
+        let history = replication.map(|it| it.history.id).filter(|id| !id.is_empty());
+        let (history, follows) = match is_master {
+            Some(false) => (None, history),
+            Some(true) | None => (history, None),
+        };
         Identity {
             run_id: info.text("run_id").map(str::to_owned).or(run_id),
             connection,
             is_anew: false,
             is_master,
-            history: replication
-                .filter(|it| it.is_master && !it.history.id.is_empty())
-                .map(|it| it.history.id),
+            history,
+            follows,
         }
     }
 

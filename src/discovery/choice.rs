@@ -17,6 +17,8 @@ pub struct Present {
     pub run_id: Option<String>,
     /// The history of its data, as it told when it was a master.
     pub history: Option<String>,
+    /// As a replica, which it has become: the history that it follows.
+    pub follows: Option<String>,
     /// The histories of servers that were masters beside it: they lack what was written to it since.
     pub forks: Vec<String>,
 }
@@ -200,7 +202,8 @@ pub(super) fn of_addrs(present: Option<&Present>, others: &[Heard]) -> Finding {
         return Finding::nobody("the history of the uplink's data is not known yet".to_owned());
     };
     let is_fork = |state: &ServerState| present.forks.contains(&state.history);
-    let is_heir = |state: &ServerState| state.has(history) && !is_fork(state);
+    let follows = |state: &ServerState| present.follows.as_ref() == Some(&state.history);
+    let is_heir = |state: &ServerState| state.has(history) && (!is_fork(state) || follows(state));
     let heirs: Vec<_> = masters.iter().filter(|(_, state)| is_heir(state)).collect();
     match (&heirs[..], &masters[..]) {
         ([(place, _)], _) => Finding::at(place),

@@ -96,6 +96,8 @@ pub struct FakeSentinel {
 pub enum Says {
     /// That the master is at this address, in this epoch.
     Master(String, u64),
+    /// That the master and its replica are at these addresses, that it begins a failover, and then that there is none.
+    GivesUp(String, String),
     /// That it knows no such master.
     Unknown,
     /// Nothing at all.
@@ -142,10 +144,22 @@ fn serve(mut client: Client, says: &Mutex<Says>) {
             (["SENTINEL", _, _], Says::Unknown) => {
                 "-ERR No such master with that name\r\n".to_owned()
             }
-            (["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _], Says::Master(addr, _)) => {
+            (
+                ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _],
+                Says::Master(addr, _) | Says::GivesUp(addr, _),
+            ) => {
                 let (host, port) = addr.rsplit_once(':').unwrap();
                 format!("*2\r\n{}{}", bulk(host), bulk(port))
             }
+            (["SENTINEL", "MASTER", _], Says::GivesUp(..)) => {
+                format!("*2\r\n{}{}", bulk("flags"), bulk("master"))
+            }
+            (["SENTINEL", "REPLICAS", _], Says::GivesUp(_, replica)) => {
+                let (host, port) = replica.rsplit_once(':').unwrap();
+                let fields = [bulk("ip"), bulk(host), bulk("port"), bulk(port)].concat();
+                format!("*1\r\n*4\r\n{fields}")
+            }
+            (["SENTINEL", "FAILOVER", _], Says::GivesUp(..)) => "+OK\r\n".to_owned(),
             (["SENTINEL", "MASTER", _], Says::Master(_, epoch)) => {
                 format!("*2\r\n{}{}", bulk("config-epoch"), bulk(&epoch.to_string()))
             }

@@ -122,7 +122,7 @@ async fn target(
         SwitchTo::File => return Ok(Target::File),
         SwitchTo::Address(to) => to,
         SwitchTo::Replica(to) => {
-            let history = lock(&controller.inner).history_of(before.uplink_since);
+            let history = lock(&controller.inner).history_of(before);
             let place = failover::choose(before, history, to.as_ref()).await?;
             return Ok(Target::Uplink { place, number: before.number, old: OldIs::InUse });
         }

@@ -148,7 +148,8 @@ impl Controller {
             is_up,
             is_master: identity.is_master,
             run_id: identity.run_id,
-            history: inner.history_of(generation.uplink_since),
+            history: inner.history_of(generation),
+            follows: inner.follows.clone(),
             forks: inner.forks.clone(),
         })
     }

@@ -108,6 +108,7 @@ impl Controller {
                 return false;
             }
         };
+        lock(&self.inner).follows.clone_from(&now.follows);
         let change = before.as_ref().map_or(Change::None, |before| before.becomes(&now));
         // A switch demotes the old uplink itself.
         match change {
