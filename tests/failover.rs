@@ -263,3 +263,18 @@ fn a_failover_that_the_sentinels_give_up_leaves_all_as_it_was() {
     assert_eq!(master.client().run("SET direct 1"), "OK", "nobody is held there");
     assert!(is_master(&master) && !is_master(&replica));
 }
+
+#[test]
+fn a_switch_away_from_what_the_sentinels_look_after_is_one_like_others() {
+    let (master, elsewhere) = (redis(), redis());
+    let sentinel = FakeSentinel::start(Says::Master(master.addr(), 1));
+    let uplink = json!({ "sentinel": { "addrs": [sentinel.addr()], "master": "m" } });
+    let proxy = Proxy::start(&config("", json!({ "uplink": uplink })));
+    assert_eq!(proxy.client().run("SET k v"), "OK");
+    let fault = refused(&proxy.cmd(&format!("switch&to={}", elsewhere.addr())));
+    assert!(fault.ends_with("which say where the uplink is: cmd=failover"), "{fault}");
+    done(&proxy.switch(&config(&elsewhere.addr(), json!({})), ""));
+    assert_eq!(proxy.client().run("GET k"), "v");
+    assert_eq!(uplink_of(&proxy), elsewhere.addr());
+    assert!(is_master(&elsewhere) && !is_master(&master));
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Address;
+use crate::config::{Address, Lookup};
 
 /// How long a switch may take, if the caller says nothing.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -19,6 +19,11 @@ pub enum SwitchTo {
 }
 
 impl SwitchTo {
+    /// Whether Sentinels promote the new uplink, where the present one is found in this way.
+    pub(super) fn is_by_sentinel(&self, lookup: &Lookup) -> bool {
+        matches!((self, lookup), (SwitchTo::Replica(_), Lookup::Sentinel(_)))
+    }
+
     /// The address, where the caller gave one.
     pub fn address(&self) -> Option<&Address> {
         match self {

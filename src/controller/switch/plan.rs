@@ -94,7 +94,7 @@ pub(super) async fn plan(
         identity: None,
         by_password: old_config.login.is_some(),
         refused_keys: &refused_keys,
-        by_sentinel: matches!(before.directory.lookup, Lookup::Sentinel(_)),
+        by_sentinel: options.to.is_by_sentinel(&before.directory.lookup),
         back: back.as_ref(),
     };
     let identity = match (&source, &options.replicate_from) {

@@ -22,7 +22,7 @@ use super::report::Report;
 use super::source::Source;
 use super::undo::Undo;
 use crate::changeover::Attempt;
-use crate::config::{Fault, Lookup};
+use crate::config::Fault;
 use crate::generation::Generation;
 use crate::lock::lock;
 use crate::server::Replication;
@@ -126,8 +126,7 @@ impl<'a> SwitchRun<'a> {
             return (Err(Error::Refused(faults)), Some(std::mem::take(&mut plan.report)));
         }
         self.progress.warnings = plan.report.warnings();
-        let by_sentinel = matches!(plan.before.directory.lookup, Lookup::Sentinel(_));
-        let run = match by_sentinel {
+        let run = match self.options.to.is_by_sentinel(&plan.before.directory.lookup) {
             true => self.run_by_sentinel(plan).await,
             false => self.run_stages(plan).await,
         };

@@ -52,7 +52,8 @@ impl Controller {
             let generation = self.shared.current.load();
             if generation.uplink_since != watched.uplink_since {
                 watched = Watched::of(&generation, name);
-                lock(&self.inner).identity = None;
+                let mut inner = lock(&self.inner);
+                (inner.identity, inner.follows) = (None, None);
             }
             let seen = tokio::select! {
                 biased;
