@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::address::Address;
 use super::fields::{address, path};
-use super::raw::{RawListen, RawSentinel, RawUplink};
+use super::raw::RawListen;
+use super::tls_fields::TlsFields;
 
 /// A block that has a fault. Nothing of it is used; what it names is verified all the same.
 #[derive(Debug)]
@@ -28,37 +29,34 @@ pub struct Files {
     pub cacertfile: Option<PathBuf>,
 }
 
-impl Faulty {
-    /// `uplink`; it may speak TLS where its `tls` could not be read.
-    pub(super) fn uplink(raw: &RawUplink, tls_is_unknown: bool) -> Self {
-        let mut files = Files::default();
-        if raw.tls == Some(true) || tls_is_unknown {
-            let cacertfile = path(&raw.cacertfile).filter(|_| raw.skipverify != Some(true));
-            let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));
-            files = Files { certfile, keyfile, cacertfile };
+impl Files {
+    /// Those that are given, of a block that speaks TLS, or for which that is not known.
+    fn of(speaks_tls: bool, [certfile, keyfile, cacertfile]: [&Option<String>; 3]) -> Self {
+        match speaks_tls {
+            true => Files {
+                certfile: path(certfile),
+                keyfile: path(keyfile),
+                cacertfile: path(cacertfile),
+            },
+            false => Files::default(),
         }
-        // It listens nowhere.
-        Faulty { block: "uplink", addr: None, files }
     }
+}
 
-    /// `uplink.sentinel`; it may speak TLS where its `tls` could not be read.
-    pub(super) fn sentinel(raw: &RawSentinel, tls_is_unknown: bool) -> Self {
-        let mut files = Files::default();
-        if raw.tls == Some(true) || tls_is_unknown {
-            let cacertfile = path(&raw.cacertfile).filter(|_| raw.skipverify != Some(true));
-            let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));
-            files = Files { certfile, keyfile, cacertfile };
-        }
-        Faulty { block: "uplink.sentinel", addr: None, files }
+impl Faulty {
+    /// A block that says how servers are reached; it may speak TLS where its `tls` could not be read.
+    pub(super) fn outgoing(block: &'static str, raw: &TlsFields<'_>, tls_is_unknown: bool) -> Self {
+        let speaks_tls = raw.tls == Some(true) || tls_is_unknown;
+        let mut files = Files::of(speaks_tls, [raw.certfile, raw.keyfile, raw.cacertfile]);
+        files.cacertfile = files.cacertfile.filter(|_| raw.skipverify != Some(true));
+        // It listens nowhere.
+        Faulty { block, addr: None, files }
     }
 
     /// A listener; it may speak TLS where its `tls` could not be read.
     pub(super) fn listen(block: &'static str, raw: &RawListen, tls_is_unknown: bool) -> Self {
-        let mut files = Files::default();
-        if raw.tls == Some(true) || tls_is_unknown {
-            let (certfile, keyfile) = (path(&raw.certfile), path(&raw.keyfile));
-            files = Files { certfile, keyfile, cacertfile: path(&raw.cacertfile) };
-        }
+        let speaks_tls = raw.tls == Some(true) || tls_is_unknown;
+        let files = Files::of(speaks_tls, [&raw.certfile, &raw.keyfile, &raw.cacertfile]);
         // What is wrong with the address is among the faults already.
         Faulty { block, addr: address(block, &raw.addr, &raw.network, &mut Vec::new()), files }
     }

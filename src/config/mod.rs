@@ -11,6 +11,7 @@ mod faulty;
 mod fields;
 mod raw;
 mod read;
+mod tls_fields;
 mod twice;
 mod uplink;
 
@@ -29,7 +30,7 @@ pub use self::faulty::{Faulty, Files};
 use self::fields::{address, given, login, path, secret};
 use self::raw::{RawConfig, RawListen, RawUplink};
 use self::read::ReadConfig;
-use self::uplink::TlsFields;
+use self::tls_fields::TlsFields;
 use crate::redact::REMOVED;
 
 /// What a configuration file says, as far as it is valid.
@@ -68,10 +69,12 @@ pub fn parse(text: &str) -> Draft {
         let valid = (!read.is_broken("uplink")).then(|| uplink::uplink(raw, &mut faults)).flatten();
         let valid = valid.filter(|_| !read.has_faults("uplink"));
         if valid.is_none() {
-            faulty.push(Faulty::uplink(raw, read.is_broken("uplink.tls")));
+            faulty.push(Faulty::outgoing("uplink", &raw.into(), read.is_broken("uplink.tls")));
             let sentinel = raw.sentinel.as_ref();
             let is_broken = read.is_broken("uplink.sentinel.tls");
-            faulty.extend(sentinel.map(|it| Faulty::sentinel(it, is_broken)));
+            faulty.extend(
+                sentinel.map(|it| Faulty::outgoing("uplink.sentinel", &it.into(), is_broken)),
+            );
         }
         valid
     };

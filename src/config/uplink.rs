@@ -5,6 +5,7 @@ use super::blocks::{Identity, Lookup, Sentinel, UplinkBlock, UplinkTls};
 use super::fault::Fault;
 use super::fields::{address, given, listed_address, login, path};
 use super::raw::{RawSentinel, RawUplink};
+use super::tls_fields::TlsFields;
 
 /// The most addresses that are taken in one list: each is asked all the time.
 const MOST_ADDRS: usize = 32;
@@ -92,56 +93,6 @@ fn addresses(
         }
     }
     Some(read).filter(|_| faults.len() == before)
-}
-
-/// The fields that say whether and how TLS is spoken.
-pub(super) struct TlsFields<'a> {
-    tls: Option<bool>,
-    skipverify: Option<bool>,
-    cacertfile: &'a Option<String>,
-    certfile: &'a Option<String>,
-    keyfile: &'a Option<String>,
-    servername: &'a Option<String>,
-}
-
-impl<'a> From<&'a RawUplink> for TlsFields<'a> {
-    fn from(raw: &'a RawUplink) -> Self {
-        TlsFields {
-            tls: raw.tls,
-            skipverify: raw.skipverify,
-            cacertfile: &raw.cacertfile,
-            certfile: &raw.certfile,
-            keyfile: &raw.keyfile,
-            servername: &raw.servername,
-        }
-    }
-}
-
-impl<'a> From<&'a RawSentinel> for TlsFields<'a> {
-    fn from(raw: &'a RawSentinel) -> Self {
-        TlsFields {
-            tls: raw.tls,
-            skipverify: raw.skipverify,
-            cacertfile: &raw.cacertfile,
-            certfile: &raw.certfile,
-            keyfile: &raw.keyfile,
-            servername: &raw.servername,
-        }
-    }
-}
-
-impl TlsFields<'_> {
-    /// Whether each of those that need TLS is there.
-    pub(super) fn given(&self) -> [(&'static str, bool); 5] {
-        let has = |text: &Option<String>| given(text).is_some();
-        [
-            ("cacertfile", has(self.cacertfile)),
-            ("certfile", has(self.certfile)),
-            ("keyfile", has(self.keyfile)),
-            ("servername", has(self.servername)),
-            ("skipverify", self.skipverify == Some(true)),
-        ]
-    }
 }
 
 fn tls(block: &str, raw: TlsFields<'_>, faults: &mut Vec<Fault>) -> Option<UplinkTls> {
