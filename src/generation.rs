@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{error, warn};
 
 use crate::config::{Address, Draft, Fault, Faulty, Listen, Lookup, Settings};
-use crate::discovery::{Choice, Directory, Finder, Finding};
+use crate::discovery::{Directory, Finder, Finding};
 use crate::lock::lock;
 use crate::resp::encode;
 use crate::server::{Info, Replication};
@@ -196,14 +196,17 @@ struct Found {
 
 /// Finds the uplink, and connects to it.
 async fn found(directory: &Arc<Directory>, purpose: Purpose<'_>) -> Result<Found, Vec<Fault>> {
-    let uplink = match find(directory, purpose).await {
+    let place = find(directory, purpose).await;
+    let is_awaited =
+        matches!(purpose, Purpose::Start) && !matches!(place, Err(Finding::Refused(_)));
+    let uplink = match place {
         Ok(place) => directory.leads_to(&place),
-        Err(why) if matches!(purpose, Purpose::Start) && !why.is_refused => {
-            warn!(why = why.why, "the uplink is not found yet");
+        Err(finding) if is_awaited => {
+            warn!(why = finding.why(), "the uplink is not found yet");
             directory.unfound()
         }
-        Err(Finding { why, .. }) => {
-            let lookup = &directory.lookup;
+        Err(finding) => {
+            let (lookup, why) = (&directory.lookup, finding.why());
             Err(Fault::new(format!("could not connect to uplink: {lookup}: {why}")))
         }
     };
@@ -250,10 +253,9 @@ async fn find(directory: &Arc<Directory>, purpose: Purpose<'_>) -> Result<Place,
         return Ok(before.uplink.place());
     }
     let addr = before.map(|before| &before.uplink.config.addr);
-    let finding = Finder::new(directory.clone()).find(addr).await;
-    match finding.choice {
-        Choice::Move(place) => Ok(place),
-        Choice::Stay => Err(finding),
+    match Finder::new(directory.clone()).find(addr).await {
+        Finding::Move(place) => Ok(place),
+        other => Err(other),
     }
 }
 

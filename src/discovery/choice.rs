@@ -117,51 +117,41 @@ impl Named {
     }
 }
 
-/// What is to be done.
+/// What a look for the uplink has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// The uplink is where it is, or nobody is known who could be it.
+pub enum Finding {
+    /// The uplink is where it is.
     Stay,
     /// The uplink is there.
     Move(Place),
-}
-
-/// What a look for the uplink has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What is to be done.
-    pub choice: Choice,
-    /// Several servers could be the uplink, and nobody can tell which; in words.
-    pub dispute: Option<String>,
-    /// Why nobody was found; empty if somebody was, or if nobody was looked for.
-    pub why: String,
-    /// What is wrong is how it was asked: it will not get better by itself.
-    pub is_refused: bool,
-    /// The histories of servers that are masters beside an uplink that serves.
-    pub forks: Vec<String>,
+    /// Nobody is known who could be it in the place of the present one; and why, in words.
+    Nobody(String),
+    /// As [`Finding::Nobody`]. What is wrong is how it was asked: it will not get better by itself.
+    Refused(String),
+    /// Several servers could be the uplink, and nobody can tell which.
+    Disputed {
+        /// Which, in words.
+        why: String,
+        /// The histories of those that are masters beside an uplink that serves.
+        forks: Vec<String>,
+    },
 }
 
 impl Finding {
-    pub(super) fn stay() -> Self {
-        Finding {
-            choice: Choice::Stay,
-            dispute: None,
-            why: String::new(),
-            is_refused: false,
-            forks: Vec::new(),
+    /// Why the uplink was not found at another place; empty if it was, or if it was not looked for.
+    pub fn why(&self) -> &str {
+        match self {
+            Finding::Stay | Finding::Move(_) => "",
+            Finding::Nobody(why) | Finding::Refused(why) | Finding::Disputed { why, .. } => why,
         }
     }
 
-    pub(super) fn nobody(why: String) -> Self {
-        Finding { why, ..Finding::stay() }
-    }
-
     fn at(place: &Place) -> Self {
-        Finding { choice: Choice::Move(place.clone()), ..Finding::stay() }
+        Finding::Move(place.clone())
     }
 
-    fn disputed(dispute: String) -> Self {
-        Finding { why: dispute.clone(), dispute: Some(dispute), ..Finding::stay() }
+    fn disputed(why: String) -> Self {
+        Finding::Disputed { why, forks: Vec::new() }
     }
 }
 
@@ -173,12 +163,12 @@ pub(super) fn of_name(present: Option<&Present>, others: &[Heard]) -> Finding {
         present.is_some_and(|it| it.is_up && it.run_id.as_ref() == Some(&state.run_id))
     };
     if states().any(|(_, state)| is_present(state)) {
-        return Finding::stay();
+        return Finding::Stay;
     }
     let was_master = present.is_none_or(|it| it.is_master != Some(false));
     match states().find(|(_, state)| state.is_master || !was_master) {
         Some((place, _)) => Finding::at(place),
-        None => Finding::nobody(said(others)),
+        None => Finding::Nobody(said(others)),
     }
 }
 
@@ -192,14 +182,14 @@ pub(super) fn of_addrs(present: Option<&Present>, others: &[Heard]) -> Finding {
     if present.serves() {
         let mut all: Vec<&Address> = strangers.collect();
         if all.is_empty() {
-            return Finding::stay();
+            return Finding::Stay;
         }
         all.insert(0, &present.place.addr);
         let histories = masters.iter().filter(is_other).map(|(_, state)| state.history.clone());
-        return Finding { forks: histories.collect(), ..Finding::disputed(several(&all)) };
+        return Finding::Disputed { why: several(&all), forks: histories.collect() };
     }
     let Some(history) = &present.history else {
-        return Finding::nobody("the history of the uplink's data is not known yet".to_owned());
+        return Finding::Nobody("the history of the uplink's data is not known yet".to_owned());
     };
     let is_fork = |state: &ServerState| present.forks.contains(&state.history);
     let follows = |state: &ServerState| present.follows.as_ref() == Some(&state.history);
@@ -207,10 +197,10 @@ pub(super) fn of_addrs(present: Option<&Present>, others: &[Heard]) -> Finding {
     let heirs: Vec<_> = masters.iter().filter(|(_, state)| is_heir(state)).collect();
     match (&heirs[..], &masters[..]) {
         ([(place, _)], _) => Finding::at(place),
-        ([], []) => Finding::nobody(said(others)),
+        ([], []) => Finding::Nobody(said(others)),
         ([], [..]) => {
             let addrs: Vec<&Address> = masters.iter().map(|(place, _)| &place.addr).collect();
-            Finding::nobody(format!(
+            Finding::Nobody(format!(
                 "{} calls itself a master, but has not the data of {}, or not all",
                 listed(&addrs),
                 present.place.addr
@@ -249,7 +239,7 @@ fn first_of(masters: &[(&Place, &ServerState)], all: &[Heard]) -> Finding {
         others.into_iter().all(|(_, other)| has_all_of(other))
     };
     match (masters, masters.iter().find(is_heir)) {
-        ([], _) => Finding::nobody(said(all)),
+        ([], _) => Finding::Nobody(said(all)),
         (_, Some((place, _))) => Finding::at(place),
         (_, None) => {
             let addrs: Vec<&Address> = masters.iter().map(|(place, _)| &place.addr).collect();
@@ -267,8 +257,12 @@ pub(super) fn of_sentinel(
 ) -> Finding {
     let places: Vec<Place> = named.places().collect();
     if places.is_empty() {
-        let is_refused = named.told.iter().all(|it| !matches!(it.master, Err(Untold::Away(_))));
-        return Finding { is_refused, ..Finding::nobody(untold(master, named)) };
+        let is_away = |it: &Told| matches!(it.master, Err(Untold::Away(_)));
+        let why = untold(master, named);
+        return match named.told.iter().any(is_away) {
+            true => Finding::Nobody(why),
+            false => Finding::Refused(why),
+        };
     }
     let is_present = |place: &Place| present.is_some_and(|it| it.place.addr == place.addr);
     let is_named = places.iter().any(is_present);
@@ -278,12 +272,12 @@ pub(super) fn of_sentinel(
     };
     match &masters[..] {
         _ if is_named && present.is_some_and(Present::serves) => match masters.is_empty() {
-            true => Finding::stay(),
+            true => Finding::Stay,
             false => Finding::disputed(disagree(&places)),
         },
-        [] if is_named => Finding::nobody("the Sentinels know no other master".to_owned()),
-        [] => Finding::nobody(said(others)),
-        [(_, state)] if is_same(state) => Finding::stay(),
+        [] if is_named => Finding::Nobody("the Sentinels know no other master".to_owned()),
+        [] => Finding::Nobody(said(others)),
+        [(_, state)] if is_same(state) => Finding::Stay,
         [(place, _)] => Finding::at(place),
         [..] => Finding::disputed(disagree(&places)),
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-pub use self::choice::{Choice, Finding, Present, ServerState};
+pub use self::choice::{Finding, Present, ServerState};
 use self::choice::{Heard, Named, first_of_addrs, of_addrs, of_name, of_sentinel};
 use self::sentinel::{ANSWERS_WITHIN, MOST, Sentinels};
 use crate::config::{Address, Fault, Lookup, Uplink, UplinkBlock};
@@ -145,9 +145,9 @@ impl Finder {
     /// Looks for the uplink where nothing is known of it yet, but that it was at `before`. Whoever is slow is given
     /// time, where nobody is found without that.
     pub async fn find(&mut self, before: Option<&Address>) -> Finding {
-        let finding = self.find_once(before).await;
-        if finding.choice != Choice::Stay || finding.is_refused {
-            return finding;
+        match self.find_once(before).await {
+            found @ (Finding::Move(_) | Finding::Refused(_)) => return found,
+            Finding::Stay | Finding::Nobody(_) | Finding::Disputed { .. } => {}
         }
         self.patience = self.directory.servers.time_limit;
         self.find_once(before).await
@@ -174,7 +174,7 @@ impl Finder {
                 self.or_under_its_name(finding, present).await
             }
             Lookup::Sentinel(config) => {
-                let Some(sentinels) = &mut self.sentinels else { return Finding::stay() };
+                let Some(sentinels) = &mut self.sentinels else { return Finding::Stay };
                 let seen = *lock(&directory.epoch);
                 let named = Named { told: sentinels.ask(self.patience).await, seen };
                 if let Some(newest) = named.newest() {
@@ -194,24 +194,26 @@ impl Finder {
     /// address.
     async fn or_under_its_name(&mut self, finding: Finding, present: Option<&Present>) -> Finding {
         let Some(lost) = present.filter(|it| !it.is_up) else { return finding };
-        if finding.choice != Choice::Stay || is_literal(&lost.place.addr) {
+        if matches!(finding, Finding::Move(_)) || is_literal(&lost.place.addr) {
             return finding;
         }
-        let renamed = self.look_up(&lost.place.addr, present).await;
-        if renamed.choice == Choice::Stay { finding } else { renamed }
+        match self.look_up(&lost.place.addr, present).await {
+            renamed @ Finding::Move(_) => renamed,
+            _ => finding,
+        }
     }
 
     async fn look_up(&mut self, addr: &Address, present: Option<&Present>) -> Finding {
         let found = timeout(self.patience, dial::resolve(addr)).await;
         let addrs = match found {
             Ok(Ok(addrs)) => addrs,
-            Ok(Err(why)) => return Finding::nobody(why.to_string()),
-            Err(_) => return Finding::nobody(format!("could not resolve {addr} in time")),
+            Ok(Err(why)) => return Finding::Nobody(why.to_string()),
+            Err(_) => return Finding::Nobody(format!("could not resolve {addr} in time")),
         };
         let pin = present.and_then(|it| it.place.pin);
         let stands_for_present = pin.is_some_and(|pin| addrs.contains(&pin));
         if present.is_some_and(|it| it.is_up) && stands_for_present {
-            return Finding::stay();
+            return Finding::Stay;
         }
         let place = |at| Place { addr: addr.clone(), pin: Some(at) };
         let others = addrs.into_iter().filter(|at| Some(*at) != pin).take(MOST).map(place);

@@ -13,7 +13,7 @@ use super::super::panics::{caught, point};
 use super::super::reload::Target;
 use super::super::state::Controller;
 use crate::config::{Address, Lookup};
-use crate::discovery::{Choice, Directory, Finder, Finding, Present};
+use crate::discovery::{Directory, Finder, Finding, Present};
 use crate::generation::Generation;
 use crate::lock::lock;
 use crate::uplink::Place;
@@ -156,25 +156,28 @@ impl Controller {
 
     /// Says what is new of a finding.
     fn tell(&self, search: &mut Search, present: Option<&Present>, finding: &Finding) {
-        self.disputes(finding.dispute.as_deref());
-        let is_up = present.is_some_and(|it| it.is_up);
+        let (why, is_up) = (finding.why(), present.is_some_and(|it| it.is_up));
+        let (is_disputed, forks) = match finding {
+            Finding::Disputed { forks, .. } => (true, forks.clone()),
+            _ => (false, Vec::new()),
+        };
+        self.disputes(is_disputed.then_some(why));
         {
             let mut inner = lock(&self.inner);
             if is_up {
-                inner.forks.clone_from(&finding.forks);
+                inner.forks = forks;
             }
-            inner.unfound = Some(finding.why.clone()).filter(|why| !is_up && !why.is_empty());
+            inner.unfound = Some(why.to_owned()).filter(|why| !is_up && !why.is_empty());
         }
-        if finding.why != search.told {
-            search.told.clone_from(&finding.why);
-            if !finding.why.is_empty() && finding.dispute.is_none() {
-                match is_up {
-                    true => warn!(why = finding.why, "the uplink stays where it is, for now"),
-                    false => {
-                        warn!(why = finding.why, "no server is found that could be the uplink")
-                    }
-                }
-            }
+        if why == search.told {
+            return;
+        }
+        why.clone_into(&mut search.told);
+        match (why, is_up) {
+            _ if is_disputed => {}
+            ("", _) => {}
+            (why, true) => warn!(why, "the uplink stays where it is, for now"),
+            (why, false) => warn!(why, "no server is found that could be the uplink"),
         }
     }
 
@@ -233,7 +236,7 @@ impl Search {
         present: Option<&Present>,
         finding: Finding,
     ) -> Option<Place> {
-        let Choice::Move(place) = finding.choice else {
+        let Finding::Move(place) = finding else {
             self.found = 0;
             return None;
         };
