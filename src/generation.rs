@@ -246,7 +246,7 @@ async fn history(fresh: &mut Fresh, limit: Duration) -> Option<String> {
 async fn find(directory: &Arc<Directory>, purpose: Purpose<'_>) -> Result<Place, Finding> {
     let before = purpose.before();
     if let Lookup::Addr(addr) = &directory.lookup {
-        return Ok(Place { addr: addr.clone(), pin: None });
+        return Ok(Place::from(addr));
     }
     if let Some(before) = before.filter(|it| it.directory.lookup == directory.lookup) {
         directory.goes_on_from(&before.directory);

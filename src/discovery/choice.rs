@@ -99,7 +99,7 @@ impl Named {
                 addrs.push(addr);
             }
         }
-        addrs.into_iter().map(|addr| Place { addr: addr.clone(), pin: None })
+        addrs.into_iter().map(Place::from)
     }
 
     fn answers(&self) -> impl Iterator<Item = (&Address, u64)> {

@@ -18,7 +18,7 @@ use self::sentinel::{ANSWERS_WITHIN, MOST, Sentinels};
 use crate::config::{Address, Fault, Lookup, Uplink, UplinkBlock};
 use crate::dial;
 use crate::lock::lock;
-use crate::server::{Error, Info, Replication, Server};
+use crate::server::{Info, Replication, Server, within};
 use crate::uplink::{Dialler, Place};
 
 /// How the uplink is found, with the TLS material for that.
@@ -156,8 +156,7 @@ impl Finder {
     async fn find_once(&mut self, before: Option<&Address>) -> Finding {
         let directory = self.directory.clone();
         let Lookup::Addrs(addrs) = &directory.lookup else { return self.look(None).await };
-        let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
-        let heard = self.ask(addrs.iter().map(place).collect()).await;
+        let heard = self.ask(addrs.iter().map(Place::from).collect()).await;
         first_of_addrs(before, &heard)
     }
 
@@ -167,9 +166,8 @@ impl Finder {
         match &directory.lookup {
             Lookup::Addr(addr) => self.look_up(addr, present).await,
             Lookup::Addrs(addrs) => {
-                let place = |addr: &Address| Place { addr: addr.clone(), pin: None };
                 let is_other = |place: &Place| present.is_none_or(|it| it.place.addr != place.addr);
-                let others = addrs.iter().map(place).filter(is_other).collect();
+                let others = addrs.iter().map(Place::from).filter(is_other).collect();
                 let finding = of_addrs(present, &self.ask(others).await);
                 self.or_under_its_name(finding, present).await
             }
@@ -232,10 +230,8 @@ impl Finder {
         }
         let patience = self.patience;
         let asked = self.servers.iter_mut().map(async |(place, server)| {
-            let said = timeout(patience, server.sections(&["server", "replication"])).await;
-            let said = said.unwrap_or(Err(Error::TimeLimit(patience)));
-            let state = said.map(|info| ServerState::of(&info));
-            Heard { place: place.clone(), state: state.map_err(|why| why.to_string()) }
+            let state = who(server, patience).await.map(|info| ServerState::of(&info));
+            Heard { place: place.clone(), state }
         });
         join_all(asked).await
     }
@@ -252,14 +248,9 @@ impl Finder {
         };
         let mut known = KnownReplicas::default();
         for addr in addrs.into_iter().filter(|addr| addr != present) {
-            let place = Place { addr, pin: None };
+            let place = Place::from(&addr);
             let said = match self.server(&place) {
-                Ok(mut server) => {
-                    let asked = server.sections(&["server", "replication"]);
-                    let said = timeout(ANSWERS_WITHIN, asked).await;
-                    let said = said.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN)));
-                    said.map_err(|why| why.to_string())
-                }
+                Ok(mut server) => who(&mut server, self.patience).await,
                 Err(why) => Err(why),
             };
             known.add(place, said);
@@ -303,6 +294,12 @@ impl Finder {
             None => std::future::pending().await,
         }
     }
+}
+
+/// What a server says of itself and of replication, or why it says nothing.
+async fn who(server: &mut Server, patience: Duration) -> Result<Info, String> {
+    let said = within(patience, server.sections(&["server", "replication"])).await;
+    said.map_err(|why| why.to_string())
 }
 
 /// A replica that is in step with its master.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::choice::{Told, Untold};
 use crate::config::{Address, Sentinel};
 use crate::resp::{Args, encode};
-use crate::server::{Error, OwnConnection, Server};
+use crate::server::{Error, OwnConnection, Server, within};
 use crate::uplink::{self, Dialler, Place, Script};
 
 /// How long a server, a Sentinel or a resolver may take to answer, where all are asked again before long.
@@ -73,7 +73,7 @@ impl Sentinels {
         if is_known || self.known.len() >= MOST {
             return;
         }
-        if let Ok(dialler) = self.base.at(&Place { addr: addr.clone(), pin: None }) {
+        if let Ok(dialler) = self.base.at(&Place::from(&addr)) {
             let mut known =
                 KnownSentinel { addr, server: Server::new(Arc::new(dialler)), listener: None };
             if self.listens {
@@ -98,9 +98,7 @@ impl Sentinels {
                 vec!["SENTINEL", "MASTER", &master],
                 vec!["SENTINEL", "SENTINELS", &master],
             ];
-            let answers = timeout(patience, server.ask_each(&questions)).await;
-            let answers = answers.unwrap_or(Err(Error::TimeLimit(patience)));
-            let mut answers = match answers {
+            let mut answers = match within(patience, server.ask_each(&questions)).await {
                 Ok(answers) => answers.into_iter(),
                 Err(why) => return (untold(addr, why), Vec::new()),
             };
@@ -184,8 +182,7 @@ impl Sentinels {
     async fn first(&mut self, words: &[&str]) -> Result<Vec<u8>, String> {
         let mut refused = Vec::new();
         for KnownSentinel { addr, server, .. } in &mut self.known {
-            let asked = timeout(ANSWERS_WITHIN, server.ask(words)).await;
-            match asked.unwrap_or(Err(Error::TimeLimit(ANSWERS_WITHIN))) {
+            match within(ANSWERS_WITHIN, server.ask(words)).await {
                 Ok(answer) => return Ok(answer),
                 Err(why) => refused.push(format!("Sentinel {addr}: {why}")),
             }

@@ -8,6 +8,7 @@ mod error;
 mod info;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
@@ -23,6 +24,14 @@ use crate::uplink::{Dialler, Script};
 #[derive(Debug)]
 pub struct Server {
     connection: OwnConnection,
+}
+
+/// Asks a server, which may take so long to answer.
+pub async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit, asking).await.unwrap_or(Err(Error::TimeLimit(limit)))
 }
 
 impl Server {

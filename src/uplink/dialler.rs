@@ -30,6 +30,13 @@ pub struct Place {
     pub pin: Option<SocketAddr>,
 }
 
+impl From<&Address> for Place {
+    /// Whichever of a name's addresses accepts first.
+    fn from(addr: &Address) -> Self {
+        Place { addr: addr.clone(), pin: None }
+    }
+}
+
 /// Dials the uplink of one generation.
 #[derive(Debug)]
 pub struct Dialler {

@@ -141,7 +141,7 @@ async fn target(
     match why {
         Some(why) => Err(refused(Fault::new(format!("to: {to} {why}")))),
         None => {
-            let place = Place { addr: to.clone(), pin: None };
+            let place = Place::from(to);
             Ok(Target::Uplink { place, number: before.number, old: OldIs::InUse })
         }
     }
