@@ -40,8 +40,8 @@ impl std::fmt::Display for Outdated {
     }
 }
 
-/// Has the file name the uplink `to` in the place of `from`. Only that value is changed; owner, group and mode stay. Gives what is left to be
-/// done by hand.
+/// Has the file name the uplink `to` in the place of `from`. Only that value is changed; owner, group and mode stay.
+/// Gives what is left to be done by hand.
 pub fn name_uplink(file: &Path, from: &str, to: &str) -> Result<(), Outdated> {
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let outdated = |line, from: &str, why: String| {

@@ -18,6 +18,7 @@ use super::endpoint::ApiEndpoint;
 use super::error::Error;
 use super::http::{ApiAnswer, Line};
 use crate::cli::{Failover, Switch};
+use crate::config::Address;
 use crate::signal::Signals;
 
 /// Between two looks.
@@ -86,46 +87,52 @@ pub(super) struct Asked {
 }
 
 impl From<&Switch> for Asked {
-    fn from(switch: &Switch) -> Self {
-        Asked { fields: fields(switch), dry_run: switch.dry_run }
+    fn from(it: &Switch) -> Self {
+        let mut asked = Asked::new("switch", it.to.as_ref(), it.timeout_ms, it.pause_limit_ms);
+        let from = it.replicate_from.iter().map(|at| ("replicate_from", at.to_string()));
+        asked.fields.extend(from);
+        asked.fields.extend(it.settings.iter().map(|how| ("settings", how.clone())));
+        asked.flag(it.prepared, "prepared", "true");
+        asked.flag(it.no_fence, "fence", "false");
+        asked.flag(it.force, "force", "true");
+        asked.flag(it.force_clients, "force_clients", "true");
+        asked.dry_run(it.dry_run)
     }
 }
 
 impl From<&Failover> for Asked {
-    fn from(failover: &Failover) -> Self {
-        let mut fields = vec![("cmd", "failover".to_owned())];
-        fields.extend(failover.to.iter().map(|at| ("to", at.to_string())));
-        fields.extend(failover.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
-        fields.extend(failover.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
-        for (given, name, value) in [
-            (failover.no_fence, "fence", "false"),
-            (failover.force, "force", "true"),
-            (failover.force_clients, "force_clients", "true"),
-            (failover.dry_run, "dry_run", "true"),
-        ] {
-            fields.extend(given.then(|| (name, value.to_owned())));
-        }
-        Asked { fields, dry_run: failover.dry_run }
+    fn from(it: &Failover) -> Self {
+        let mut asked = Asked::new("failover", it.to.as_ref(), it.timeout_ms, it.pause_limit_ms);
+        asked.flag(it.no_fence, "fence", "false");
+        asked.flag(it.force, "force", "true");
+        asked.flag(it.force_clients, "force_clients", "true");
+        asked.dry_run(it.dry_run)
     }
 }
 
-fn fields(switch: &Switch) -> Vec<(&'static str, String)> {
-    let mut fields = vec![("cmd", "switch".to_owned())];
-    fields.extend(switch.timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
-    fields.extend(switch.pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
-    fields.extend(switch.to.iter().map(|at| ("to", at.to_string())));
-    fields.extend(switch.replicate_from.iter().map(|at| ("replicate_from", at.to_string())));
-    fields.extend(switch.settings.iter().map(|how| ("settings", how.clone())));
-    for (given, name, value) in [
-        (switch.prepared, "prepared", "true"),
-        (switch.no_fence, "fence", "false"),
-        (switch.force, "force", "true"),
-        (switch.force_clients, "force_clients", "true"),
-        (switch.dry_run, "dry_run", "true"),
-    ] {
-        fields.extend(given.then(|| (name, value.to_owned())));
+impl Asked {
+    /// What a switch and a failover have in common.
+    fn new(
+        cmd: &str,
+        to: Option<&Address>,
+        timeout_ms: Option<u64>,
+        pause_limit_ms: Option<u64>,
+    ) -> Self {
+        let mut fields = vec![("cmd", cmd.to_owned())];
+        fields.extend(timeout_ms.map(|ms| ("timeout_ms", ms.to_string())));
+        fields.extend(pause_limit_ms.map(|ms| ("pause_limit_ms", ms.to_string())));
+        fields.extend(to.map(|at| ("to", at.to_string())));
+        Asked { fields, dry_run: false }
     }
-    fields
+
+    fn flag(&mut self, given: bool, name: &'static str, value: &str) {
+        self.fields.extend(given.then(|| (name, value.to_owned())));
+    }
+
+    fn dry_run(mut self, dry_run: bool) -> Self {
+        self.flag(dry_run, "dry_run", "true");
+        Asked { dry_run, ..self }
+    }
 }
 
 fn interrupted() -> Error {

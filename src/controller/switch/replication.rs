@@ -346,9 +346,7 @@ impl Pair {
             Err(why) => Err(format!("whether {addr} is promoted is not known: {why}")),
         }
     }
-}
 
-impl Pair {
     /// Waits until somebody has made the new server a master, with all that the old one has written.
     pub(super) async fn becomes_master(&mut self, old: &Replication) -> Result<(), String> {
         loop {
